@@ -1,0 +1,33 @@
+"""cnnjax: why deep convolutional networks train, or do not. The public face; jax is imported on first use."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnjax.config import Config as Config
+    from cnnjax.mesh import make_mesh as make_mesh
+    from cnnjax.models import build as build
+    from cnnjax.models import list_models as list_models
+    from cnnjax.training import evaluate as evaluate
+    from cnnjax.training import train as train
+
+_HOME = {
+    "Config": "cnnjax.config",
+    "build": "cnnjax.models",
+    "list_models": "cnnjax.models",
+    "make_mesh": "cnnjax.mesh",
+    "evaluate": "cnnjax.training",
+    "train": "cnnjax.training",
+}
+
+__all__ = ["Config", "build", "evaluate", "list_models", "make_mesh", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cnnjax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

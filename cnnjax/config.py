@@ -1,0 +1,118 @@
+"""One training run as data: a frozen dataclass that goes to JSON and back."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from cnnjax.errors import UserError
+
+Schedule = Literal["piecewise", "cosine", "constant"]
+Decay = Literal["convolutions", "all"]
+Augment = Literal["none", "flip", "crop", "crop_flip"]
+Normalize = Literal["pixel_mean", "channel"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's numbers; the defaults are He et al. 2015, section 4.2 (CIFAR-10).
+
+    Attributes:
+        model: a name that `build` knows.
+        model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
+        dtype: of the network's computation; parameters, statistics and the loss are float32.
+        data: a name that `cnnjax.data.load` knows.
+        validation: this many training images, drawn by `seed`, are held out and tested on instead of the
+            test set (the paper chose its schedule on 45,000 / 5,000).
+        downsample: average pixels in squares of this side.
+        augment: what is done to a training image; "crop_flip" pads 4 pixels, crops at random and flips half.
+        normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel.
+        seed: of the initial weights, the order of the images and the augmentation.
+        steps: gradient steps; one epoch is training images / `batch_size` of them.
+        batch_size: over all devices.
+        learning_rate: its peak.
+        schedule: "piecewise" divides it by 10 at each of `boundaries`; "cosine" brings it to 0 at `steps`.
+        boundaries: steps, for "piecewise" only.
+        warmup_steps: "piecewise": so many steps at a tenth of the rate, as the paper has for 110 layers;
+            "cosine" and "constant": a linear rise from 0.
+        momentum: of SGD, in the form v = momentum * v + gradient.
+        weight_decay: added to the gradient before the momentum (coupled).
+        decay: "convolutions" decays their kernels alone, as the paper; "all" every parameter.
+        evaluate_every: steps between evaluations of the whole test set.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    model: str = "resnet20"
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dtype: Dtype = "float32"
+
+    data: str = "cifar10"
+    validation: int = 0
+    downsample: int = 1
+    augment: Augment = "crop_flip"
+    normalize: Normalize = "pixel_mean"
+
+    seed: int = 0
+    steps: int = 64_000
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    schedule: Schedule = "piecewise"
+    boundaries: tuple[int, ...] = (32_000, 48_000)
+    warmup_steps: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay: Decay = "convolutions"
+
+    evaluate_every: int = 1_000
+    checkpoint_every: int = 1_000
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        for field, choices in {
+            "schedule": Schedule,
+            "decay": Decay,
+            "augment": Augment,
+            "normalize": Normalize,
+            "dtype": Dtype,
+        }.items():
+            if getattr(self, field) not in get_args(choices):
+                self._reject(field, f"must be one of {', '.join(get_args(choices))}")
+        for field in ("steps", "batch_size", "downsample", "evaluate_every", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                self._reject(field, "must be at least 1")
+        for field in ("validation", "seed", "warmup_steps"):
+            if getattr(self, field) < 0:
+                self._reject(field, "must not be negative")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            self._reject("learning_rate", "must be a positive number, such as 0.1")
+        if not 0 <= self.momentum < 1:
+            self._reject("momentum", "must be in [0, 1), such as 0.9")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            self._reject("weight_decay", "must not be negative, such as 1e-4")
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            self._reject("boundaries", "must be rising steps, such as 32000 48000")
+
+    def _reject(self, field: str, reason: str) -> None:
+        raise UserError(f"{field}={getattr(self, field)!r}: {reason}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values; `from_json` gives an equal Config back."""
+        value = dataclasses.asdict(self)
+        return {**value, "model_options": dict(self.model_options), "boundaries": list(self.boundaries)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Config":
+        """The Config that `to_json` wrote; raises UserError when a field is unknown."""
+        if unknown := sorted(set(value) - {field.name for field in dataclasses.fields(cls)}):
+            raise UserError(f"unknown field {unknown[0]!r} in a configuration")
+        return cls(**value)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations as JSON, as readable phrases, in the order of `new`."""
+    return [
+        f"{key} {old.get(key)!r} there, {new.get(key)!r} here"
+        for key in dict.fromkeys([*new, *old])
+        if old.get(key) != new.get(key)
+    ]

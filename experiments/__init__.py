@@ -1,0 +1,1 @@
+"""One question, one file: a list of configs, a probe and a figure. Run as `python -m experiments.NAME`."""

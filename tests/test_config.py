@@ -1,0 +1,41 @@
+import json
+import re
+
+import pytest
+
+from cnnjax.config import Config, differences
+from cnnjax.errors import UserError
+
+
+def test_json_round_trip():
+    config = Config(model="plain56", model_options={"width": 8}, boundaries=(5, 9), learning_rate=0.3)
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_differences_name_the_fields():
+    old, new = Config().to_json(), Config(steps=9, seed=1).to_json()
+    assert differences(old, new) == ["seed 0 there, 1 here", "steps 64000 there, 9 here"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 0}, "steps=0: must be at least 1"),
+        ({"batch_size": -1}, "batch_size=-1: must be at least 1"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan: must be a positive number"),
+        ({"momentum": 1.0}, "momentum=1.0: must be in [0, 1)"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0: must not be negative"),
+        ({"schedule": "step"}, "schedule='step': must be one of piecewise, cosine, constant"),
+        ({"augment": "mixup"}, "must be one of none, flip, crop, crop_flip"),
+        ({"boundaries": (9, 5)}, "must be rising steps"),
+        ({"warmup_steps": -1}, "must not be negative"),
+    ],
+)
+def test_impossible_values_are_one_clear_line(fields, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        Config(**fields)
+
+
+def test_unknown_fields_of_a_file():
+    with pytest.raises(UserError, match="unknown field 'lr'"):
+        Config.from_json({"lr": 0.1})
