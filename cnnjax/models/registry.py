@@ -1,0 +1,92 @@
+"""Names to networks. A name with numbers in it is a pattern: `resnet{depth}` builds any valid depth."""
+
+import dataclasses
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A family of networks: how its names look, and what makes one from the numbers in a name."""
+
+    template: str
+    listed: tuple[str, ...]
+    module: type[nn.Module]
+    make: Callable[..., nn.Module]
+
+    @property
+    def reference(self) -> str:
+        """The first line of the maker's docstring: the paper."""
+        return (self.make.__doc__ or "").strip().splitlines()[0]
+
+    def match(self, name: str) -> dict[str, int] | None:
+        """The numbers in `name`, or None when it is not of this family."""
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(self.template))
+        match = re.fullmatch(pattern, name)
+        return match and {key: int(value) for key, value in match.groupdict().items()}
+
+
+_ENTRIES: list[Entry] = []
+
+
+def register(
+    template: str, module: type[nn.Module], **numbers: tuple[int, ...]
+) -> Callable[[Callable], Callable]:
+    """Register the decorated function as the maker of the networks named `template`.
+
+    `numbers` are the values that `list_models` shows (the papers' own), by the name of the one field in the
+    template; any other value builds too if the maker accepts it.
+    """
+
+    def decorate(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        listed = [template]
+        for field, values in numbers.items():
+            listed = [name.replace(f"{{{field}}}", str(value)) for name in listed for value in values]
+        _ENTRIES.append(Entry(template, tuple(listed), module, make))
+        return make
+
+    return decorate
+
+
+def build(name: str, **fields: Any) -> nn.Module:
+    """Build the network `name`; keywords override fields of its module (`num_classes`, `width`, ...).
+
+    The module is used by `model.init(key, images, train=False)` and
+    `model.apply(variables, images, train=False)`, with images [batch, height, width, channel].
+
+    Raises:
+        UserError: the name, a field's name or its value is unknown.
+    """
+    entry, numbers = find(name)
+    known = {field.name for field in dataclasses.fields(entry.module)} - {"parent", "name"}
+    if unknown := sorted(set(fields) - known):
+        raise UserError(f"{name} has no field {unknown[0]!r}; its fields are {', '.join(sorted(known))}")
+    return entry.make(**numbers, **fields)
+
+
+def find(name: str) -> tuple[Entry, dict[str, int]]:
+    """The entry that `name` belongs to and the numbers in the name; raises UserError when there is none."""
+    for entry in _ENTRIES:
+        if (numbers := entry.match(name)) is not None:
+            return entry, numbers
+    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(f"unknown model {name!r}: {hint}`cnnjax models` lists them all")
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The papers' networks whose names match the shell pattern, sorted with numbers as numbers."""
+    names = [name for entry in _ENTRIES for name in entry.listed if fnmatch.fnmatchcase(name, pattern)]
+    return sorted(
+        names,
+        key=lambda name: [
+            (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)
+        ],
+    )

@@ -1,0 +1,37 @@
+"""Counts of a network from its trace: nothing is computed."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
+
+
+def trace(model, image):
+    """Abstract variables of `model` for one image [height, width, channel]."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *image)), train=False))
+
+
+def parameters(model, image=(32, 32, 3)):
+    """Trainable parameters; BatchNorm's running averages are none."""
+    return sum(leaf.size for leaf in jax.tree.leaves(trace(model, image)["params"]))
+
+
+def multiply_adds(model, image):
+    """Multiply-adds of convolutions and dense layers for one image."""
+    variables = trace(model, image)
+    jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, jnp.zeros((1, *image)))
+    return _multiply_adds(jaxpr.jaxpr)
+
+
+def _multiply_adds(jaxpr):
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+            total += math.prod(out) * math.prod(kernel[:-1])
+        elif equation.primitive.name == "dot_general":
+            total += math.prod(equation.outvars[0].aval.shape) * equation.invars[1].aval.shape[0]
+        for inner in jaxprs_in_params(equation.params):
+            total += _multiply_adds(inner)
+    return total

@@ -1,0 +1,202 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from cnnjax.errors import UserError
+from cnnjax.models import build, list_models
+from tests.counting import multiply_adds, parameters, trace
+
+# He et al. 2015: table 6 prints these rounded; the exact ones follow from the text. A plain net has the
+# parameters of option A.
+CIFAR = {
+    (20, "A"): 269_722, (32, "A"): 464_154, (44, "A"): 658_586, (56, "A"): 853_018, (110, "A"): 1_727_962,
+    (1202, "A"): 19_421_274, (20, "B"): 272_474, (32, "B"): 466_906, (56, "B"): 855_770,
+    (110, "B"): 1_730_714,
+    (20, "C"): 283_962, (44, "C"): 695_226, (56, "C"): 900_858, (110, "C"): 1_826_202, (164, "B"): 1_704_154,
+}  # fmt: skip
+IMAGENET = {
+    (18, "A"): 11_515_688, (18, "B"): 11_689_512, (18, "C"): 12_043_816, (34, "A"): 21_623_848,
+    (34, "B"): 21_797_672, (34, "C"): 22_716_840, (50, "B"): 25_557_032, (101, "B"): 44_549_160,
+    (152, "B"): 60_192_808,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("depth", "shortcut"), [*CIFAR, *IMAGENET])
+def test_parameters_of_residual_nets(depth, shortcut):
+    expected = {**CIFAR, **IMAGENET}[depth, shortcut]
+    assert parameters(build(f"resnet{depth}", shortcut=shortcut)) == expected
+
+
+@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110])
+def test_a_plain_net_has_the_parameters_of_option_a(depth):
+    plain, residual = (trace(build(f"{family}{depth}"), (32, 32, 3)) for family in ("plain", "resnet"))
+    assert jax.tree.map(lambda leaf: leaf.shape, plain) == jax.tree.map(lambda leaf: leaf.shape, residual)
+    assert parameters(build(f"plain{depth}")) == CIFAR[depth, "A"]
+
+
+def test_parameters_of_imagenet_plain_nets():
+    assert parameters(build("plain18")) == IMAGENET[18, "A"]
+    assert parameters(build("plain34")) == IMAGENET[34, "A"]
+
+
+def test_defaults_are_the_papers():
+    assert build("resnet20").shortcut == build("resnet18").shortcut == "A"
+    assert build("resnet50").shortcut == build("resnet164").shortcut == "B"
+    assert build("resnet50").strides_at == "1x1"
+    assert [build(name).num_classes for name in ("plain20", "plain18", "resnet50")] == [10, 1000, 1000]
+
+
+def test_other_classes_and_widths():
+    assert parameters(build("resnet20", num_classes=100)) == 275_572
+    # Width 8 by hand: stem, then per stage two convolutions a block, each with its BatchNorm.
+    kernels = 27 * 8 + 9 * (6 * 8 * 8 + 8 * 16 + 5 * 16 * 16 + 16 * 32 + 5 * 32 * 32)
+    norms = 2 * (8 + 6 * 8 + 6 * 16 + 6 * 32)
+    assert parameters(build("plain20", width=8)) == kernels + norms + 32 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "expected"),
+    [
+        ("plain20", (32, 32, 3), 40_551_040),
+        ("resnet56", (32, 32, 3), 125_485_696),
+        ("plain18", (224, 224, 3), 1_794_805_760),
+        ("resnet34", (224, 224, 3), 3_644_493_824),
+        ("resnet50", (224, 224, 3), 3_857_973_248),
+        ("resnet50_torchvision", (224, 224, 3), 4_089_184_256),
+        ("resnet18_torchvision", (224, 224, 3), 1_814_073_344),
+        ("resnet164", (32, 32, 3), 244_500_992),
+    ],
+)
+def test_multiply_adds(name, image, expected):
+    """Tells where strides are: in a bottleneck's 1x1 (paper) or its 3x3 (torchvision)."""
+    assert multiply_adds(build(name), image) == expected
+
+
+def test_multiply_adds_of_the_options():
+    assert multiply_adds(build("resnet20", shortcut="B"), (32, 32, 3)) == 40_813_184
+    assert multiply_adds(build("resnet20", shortcut="C"), (32, 32, 3)) == 42_648_192
+    assert multiply_adds(build("resnet18", shortcut="C"), (224, 224, 3)) == 1_878_298_624
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_models() if not re.search("1202|1001|164|152|110|101", name)]
+)
+def test_weighted_layers_are_the_depth_in_the_name(name):
+    kernels = [
+        path for path in flatten_dict(trace(build(name), (32, 32, 3))["params"]) if path[-1] == "kernel"
+    ]
+    layers = [path for path in kernels if "shortcut" not in path]
+    assert len(layers) == int(re.search(r"\d+", name).group())
+
+
+def test_blocks_are_named_in_depth_order():
+    names = [
+        name for name in trace(build("resnet8", stage_sizes=(1, 101)), (8, 8, 3))["params"] if "block" in name
+    ]
+    assert names == ["stage1_block001", *(f"stage2_block{index:03d}" for index in range(1, 102))]
+    assert "stage3_block01" in trace(build("resnet8"), (8, 8, 3))["params"]
+
+
+def silenced(model, key, images):
+    """Variables whose residual branches are all zero: the last BatchNorm of each block is off."""
+    variables = model.init(key, images, train=False)
+    params = {name: {**block, "bn2": jax.tree.map(jnp.zeros_like, block["bn2"])} if "block" in name else block
+              for name, block in variables["params"].items()}  # fmt: skip
+    return {**variables, "params": params}
+
+
+def test_option_a_passes_every_other_pixel_and_pads_channels_at_the_end(key):
+    images = jax.random.normal(key, (2, 12, 12, 3))
+    model = build("resnet8", width=4)
+    variables = silenced(model, key, images)
+    params = variables["params"]
+    stem = jax.lax.conv_general_dilated(
+        images,
+        params["conv1"]["kernel"],
+        (1, 1),
+        [(1, 1), (1, 1)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    stem = jax.nn.relu(stem / np.sqrt(1 + 1e-5))  # running mean 0, variance 1
+    features = np.pad(stem[:, ::4, ::4].mean((1, 2)), ((0, 0), (0, 12)))
+    expected = features @ params["classifier"]["kernel"] + params["classifier"]["bias"]
+    np.testing.assert_allclose(model.apply(variables, images, train=False), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_plain_net_passes_nothing_but_the_branch(key):
+    images = jax.random.normal(key, (2, 12, 12, 3))
+    model = build("plain8", width=4)
+    assert not model.apply(silenced(model, key, images), images, train=False).any()
+
+
+def test_initial_weights_have_the_papers_distribution(key):
+    model = build("resnet14", shortcut="C", width=32)
+    params = flatten_dict(
+        model.lazy_init(key, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), train=False)["params"]
+    )
+    for path, value in params.items():
+        value = np.asarray(value)
+        if path[-1] == "kernel":
+            *spatial, inputs, outputs = value.shape
+            std = np.sqrt(2 / (np.prod(spatial) * outputs if spatial else inputs))
+            error = 4 / np.sqrt(2 * value.size)  # four standard errors of a standard deviation
+            assert abs(value.std() / std - 1) < error, path
+            assert abs(value.mean() / std) < 4 / np.sqrt(value.size), path
+        else:
+            assert (value == (path[-1] == "scale")).all(), path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("plain8", {}), ("resnet8", {}), ("resnet8", {"shortcut": "B"}), ("resnet8", {"shortcut": "C"}),
+     ("resnet50", {"stage_sizes": (1, 2)})],
+)  # fmt: skip
+def test_every_parameter_gets_a_gradient(key, name, fields, dtype):
+    model = build(name, width=4, num_classes=10, dtype=jnp.dtype(dtype), **fields)
+    images = jax.random.normal(key, (8, 16, 16, 3))
+    variables = model.init(key, images, train=False)
+
+    def loss(params):
+        logits, _ = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        assert logits.dtype == jnp.float32
+        return jnp.square(logits - jnp.arange(10)).mean()
+
+    for path, gradient in flatten_dict(jax.jit(jax.grad(loss))(variables["params"])).items():
+        assert gradient.dtype == jnp.float32, path
+        assert np.isfinite(gradient).all(), path
+        assert np.abs(gradient).max() > 0, path
+
+
+def test_names_sort_with_numbers_as_numbers():
+    names = list_models("resnet*")
+    assert (
+        names.index("resnet18")
+        < names.index("resnet20")
+        < names.index("resnet110")
+        < names.index("resnet1202")
+    )
+    assert list_models("plain1?") == ["plain18"]
+    assert list_models("nothing*") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build("resnte56"), "did you mean resnet56"),
+        (lambda: build("plain21"), "plain20 and plain26"),
+        (lambda: build("resnet2"), "nearest: resnet8"),
+        (lambda: build("resnet26_torchvision"), "18, 34, 50, 101, 152"),
+        (lambda: build("resnet20", shortcut="D"), "none, A, B, C"),
+        (lambda: build("resnet20", depth=3), "has no field 'depth'"),
+        (lambda: build("resnet20", width=0), "at least 1"),
+    ],
+)
+def test_bad_names_and_fields_say_what_to_type(call, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        call()
+    assert "\n" not in str(error.value)
