@@ -1,0 +1,88 @@
+"""Normalisation and augmentation of a batch, pure, for use inside jit.
+
+Images are `[batch, height, width, channel]`. The random numbers of a whole batch are drawn from one key, so
+the result does not depend on how the batch is spread over devices.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.errors import UserError
+
+NORMALIZATIONS = ("pixel_mean", "channel")
+_CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied whole
+
+
+def crop(images: jax.Array, key: jax.Array, padding: int = 4) -> jax.Array:
+    """Pad each image by `padding` zeros on every side and cut a random window of its own size.
+
+    Use it after the normalisation: He et al. 2016 pad with zeros once the mean is subtracted.
+    """
+    shape = images.shape[1:]
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
+
+    def window(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), shape)
+
+    # On 128 CIFAR images this takes 0.3 ms on a CPU, one-hot products 2 ms and a cascade of selects 12 ms.
+    return jax.vmap(window)(padded, corners)
+
+
+def flip(images: jax.Array, key: jax.Array) -> jax.Array:
+    """Mirror each image, left to right, with probability 1/2."""
+    mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def _crop_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    crop_key, flip_key = jax.random.split(key)
+    return flip(crop(images, crop_key), flip_key)
+
+
+AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "none": lambda key, images: images,
+    "flip": lambda key, images: flip(images, key),
+    "crop": lambda key, images: crop(images, key),
+    "crop_flip": _crop_flip,
+}
+"""Name to function of (key, images)."""
+
+
+def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax.Array]:
+    """Make the function that takes uint8 images to normalised float32 images of the same shape.
+
+    `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2016, section 4.2);
+    `channel` brings each channel of the training set to mean 0 and standard deviation 1.
+    """
+    if kind not in NORMALIZATIONS:
+        raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
+    total, squares = _sums(train_images)
+    if kind == "pixel_mean":
+        mean, scale = total / len(train_images), np.array(255.0)
+    else:
+        pixels = train_images.size // train_images.shape[-1]
+        mean = total.sum(axis=(0, 1)) / pixels
+        scale = np.sqrt(squares / pixels - mean**2)
+        if not scale.all():
+            raise UserError("a channel has the same value in all training images; normalise by pixel_mean")
+    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+
+    def normalize(images: jax.Array) -> jax.Array:
+        return (images.astype(jnp.float32) - mean) / scale
+
+    return normalize
+
+
+def _sums(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the images, `[height, width, channel]`, and the squares of each channel, exactly."""
+    total = np.zeros(images.shape[1:], np.uint64)
+    squares = np.zeros(images.shape[-1], np.uint64)
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        total += chunk.sum(axis=0, dtype=np.uint64)
+        squares += np.square(chunk, dtype=np.uint32).sum(axis=(0, 1, 2), dtype=np.uint64)
+    return total, squares

@@ -1,0 +1,48 @@
+"""Lets tensorflow-datasets 4.9 prepare image data sets on a machine without TensorFlow.
+
+Preparation asks TensorFlow for two things only: to open local files and to encode PNGs. Both are replaced by
+name, in the modules that ask, for the time of a `with` block; nothing else in the process sees it.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+_USERS_OF_TENSORFLOW = (
+    "tensorflow_datasets.core.download.downloader",
+    "tensorflow_datasets.core.download.extractor",
+    "tensorflow_datasets.image_classification.cifar",
+    "tensorflow_datasets.image_classification.mnist",
+    "tensorflow_datasets.datasets.svhn_cropped.svhn_cropped_dataset_builder",
+)
+_ENCODER = "tensorflow_datasets.core.features.image_feature._ImageEncoder._encode_image"
+_STAND_IN = SimpleNamespace(
+    io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)),
+    compat=SimpleNamespace(as_text=os.fsdecode),
+    errors=SimpleNamespace(UnimplementedError=NotImplementedError),
+)
+
+
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Within this block `download_and_prepare` needs no TensorFlow."""
+    with contextlib.ExitStack() as patches:
+        for module in _USERS_OF_TENSORFLOW:
+            patches.enter_context(mock.patch(f"{module}.tf", _STAND_IN))
+        patches.enter_context(mock.patch(_ENCODER, _encode_png))
+        yield
+
+
+def _encode_png(_encoder: Any, image: np.ndarray) -> bytes:
+    """Stand in for the encoder's method: uint8 `[height, width, 1 or 3]` to the bytes of a PNG."""
+    from PIL import Image  # here, so that reading the cache does not pay for it
+
+    png = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(png, format="png")
+    return png.getvalue()

@@ -1,0 +1,113 @@
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.data.augment import AUGMENTATIONS, NORMALIZATIONS, crop, flip, normalizer
+from cnnjax.errors import UserError
+
+IMAGES = np.random.default_rng(0).normal(size=(256, 8, 6, 3)).astype(np.float32)
+
+
+def windows(image, padding):
+    """Every window that a crop may give, by corner."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    corners = [(row, column) for row in range(2 * padding + 1) for column in range(2 * padding + 1)]
+    return {corner: padded[corner[0] :, corner[1] :][:height, :width] for corner in corners}
+
+
+@pytest.mark.parametrize("padding", [0, 1, 4])
+def test_crop_is_a_window_of_the_padded_image(padding):
+    cropped = np.asarray(jax.jit(crop, static_argnums=2)(IMAGES, jax.random.key(1), padding))
+    seen = set()
+    for before, after in zip(IMAGES, cropped, strict=True):
+        (corner,) = [at for at, window in windows(before, padding).items() if np.array_equal(window, after)]
+        seen.add(corner)
+    rows, columns = zip(*seen, strict=True)
+    assert set(rows) == set(columns) == set(range(2 * padding + 1))  # 256 draws miss one of 9 with p < 1e-12
+    assert len(seen) > 2 * padding + 1 or padding == 0  # rows and columns are drawn apart
+
+
+def test_crop_depends_on_the_key_alone():
+    one, same, other = (np.asarray(crop(jnp.asarray(IMAGES), jax.random.key(k))) for k in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    flipped = np.asarray(jax.jit(flip)(IMAGES, jax.random.key(0)))
+    mirrored = (flipped == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
+    unchanged = (flipped == IMAGES).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(mirrored, ~unchanged)
+    assert 128 - 40 < mirrored.sum() < 128 + 40  # five standard deviations
+
+
+def test_named_augmentations():
+    assert list(AUGMENTATIONS) == ["none", "flip", "crop", "crop_flip"]
+    key, images = jax.random.key(3), jnp.asarray(IMAGES)
+    np.testing.assert_array_equal(AUGMENTATIONS["none"](key, images), IMAGES)
+    np.testing.assert_array_equal(AUGMENTATIONS["flip"](key, images), flip(images, key))
+    np.testing.assert_array_equal(AUGMENTATIONS["crop"](key, images), crop(images, key))
+    both = np.asarray(AUGMENTATIONS["crop_flip"](key, images))
+    mirrored = 0
+    for before, after in zip(IMAGES, both, strict=True):
+        possible = windows(before, 4).values()
+        straight = any(np.array_equal(window, after) for window in possible)
+        mirrored += not straight
+        assert straight or any(np.array_equal(window[:, ::-1], after) for window in possible)
+    assert 88 < mirrored < 168
+
+
+SHARDED = """
+    import jax, numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+    from cnnjax.data.augment import AUGMENTATIONS
+
+    images = np.random.default_rng(0).normal(size=(32, 8, 8, 3)).astype(np.float32)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+    for name, augment in AUGMENTATIONS.items():
+        key = jax.random.key(5)
+        whole, parts = jax.jit(augment)(key, images), jax.jit(augment)(key, spread)
+        assert len(parts.sharding.device_set) == 4, name
+        np.testing.assert_array_equal(np.asarray(whole), np.asarray(parts), err_msg=name)
+"""
+
+
+def test_sharding_changes_nothing():
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    subprocess.run([sys.executable, "-c", textwrap.dedent(SHARDED)], env=environment, check=True)
+
+
+def test_pixel_mean():
+    train = np.random.default_rng(1).integers(0, 256, (5000, 4, 5, 3), dtype=np.uint8)
+    normalized = jax.jit(normalizer(train, "pixel_mean"))(train[:100])
+    assert normalized.dtype == jnp.float32
+    expected = (train[:100] - train.astype(np.float64).mean(axis=0)) / 255
+    np.testing.assert_allclose(normalized, expected, rtol=0, atol=1e-7)
+
+
+def test_channel():
+    train = np.random.default_rng(1).integers(0, 256, (5000, 4, 5, 3), dtype=np.uint8)
+    train[..., 1] //= 4
+    normalized = jax.jit(normalizer(train, "channel"))(train[:100])
+    wide = train.astype(np.float64)
+    expected = (wide[:100] - wide.mean(axis=(0, 1, 2))) / wide.std(axis=(0, 1, 2))
+    np.testing.assert_allclose(normalized, expected, rtol=0, atol=2e-6)
+
+
+def test_normalizations():
+    assert NORMALIZATIONS == ("pixel_mean", "channel")
+    with pytest.raises(UserError, match="'pixelmean'; there are: pixel_mean, channel"):
+        normalizer(np.zeros((2, 4, 4, 3), np.uint8), "pixelmean")
+    with pytest.raises(UserError, match="same value in all training images"):
+        normalizer(np.zeros((2, 4, 4, 3), np.uint8), "channel")

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from cnnjax.data import Dataset
+from cnnjax.errors import UserError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 6, 4, 3), dtype=np.uint8)
+LABELS = np.arange(10, dtype=np.int32)
+
+
+def make(train_images=IMAGES, train_labels=LABELS, test_images=IMAGES, test_labels=LABELS, classes=10):
+    return Dataset("toy", train_images, train_labels, test_images, test_labels, classes, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"train_labels": LABELS + 5}, r"training split.*image 5 \(counted from 0\) has label 10, .*0 to 9"),
+        ({"test_labels": LABELS - 1}, r"test split.*image 0 .* has label -1"),
+        ({"train_images": IMAGES.astype(np.float32)}, "images are float32"),
+        ({"train_images": IMAGES[0]}, r"shape \(6, 4, 3\), not uint8 \[image, height, width, channel\]"),
+        ({"train_labels": LABELS.astype(np.int64)}, "labels are int64"),
+        ({"train_labels": LABELS[:9]}, "10 images but 9 labels"),
+        ({"test_images": IMAGES[:0], "test_labels": LABELS[:0]}, "test split.*empty"),
+        ({"test_images": IMAGES[:, :3]}, r"training images are \(6, 4, 3\) but test images are \(3, 4, 3\)"),
+    ],
+)
+def test_bad_arrays_are_refused(bad, message):
+    with pytest.raises(UserError, match=message):
+        make(**bad)
+
+
+def test_downsampled_averages_boxes_and_rounds_halves_up():
+    small = make().downsampled(2)
+    assert small.train_images.shape == (10, 3, 2, 3)
+    for row in range(3):
+        for column in range(2):
+            box = IMAGES[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            expected = np.floor(box.astype(float).mean(axis=(1, 2)) + 0.5)
+            np.testing.assert_array_equal(small.train_images[:, row, column], expected)
+    np.testing.assert_array_equal(small.test_images, small.train_images)
+    assert small.train_images.dtype == np.uint8
+    np.testing.assert_array_equal(make(IMAGES * 0 + 255).downsampled(2).train_images, 255)
+
+
+def test_downsampled_is_the_same_across_chunks():
+    many = np.random.default_rng(1).integers(0, 256, (5000, 4, 4, 1), dtype=np.uint8)
+    labels = np.zeros(5000, np.int32)
+    small = make(many, labels, many[:3], labels[:3]).downsampled(4).train_images
+    np.testing.assert_array_equal(small[:, 0, 0, 0], np.floor(many.mean(axis=(1, 2, 3)) + 0.5))
+
+
+def test_downsampled_needs_a_divisor():
+    assert make().downsampled(1).train_images is IMAGES
+    for factor in (0, -2, 4):
+        with pytest.raises(UserError, match=f"cannot downsample 6x4 images by {factor}"):
+            make().downsampled(factor)
+
+
+def test_split_holds_out_training_images():
+    held = make(test_images=IMAGES[:1], test_labels=LABELS[:1]).split(3, seed=1)
+    assert (len(held.train_labels), len(held.test_labels)) == (7, 3)
+    together = np.concatenate([held.train_labels, held.test_labels])
+    np.testing.assert_array_equal(np.sort(together), LABELS)
+    np.testing.assert_array_equal(held.train_images, IMAGES[held.train_labels])
+    np.testing.assert_array_equal(held.test_images, IMAGES[held.test_labels])
+    np.testing.assert_array_equal(held.test_labels, make().split(3, seed=1).test_labels)
+    assert {tuple(make().split(3, seed).test_labels) for seed in range(8)} != {tuple(held.test_labels)}
+
+
+@pytest.mark.parametrize("validation", [-1, 0, 10, 11])
+def test_split_leaves_images_on_both_sides(validation):
+    with pytest.raises(UserError, match="use 1 to 9"):
+        make().split(validation, seed=0)
+
+
+def test_canonical_order_does_not_depend_on_the_order_it_got():
+    shuffled = np.random.default_rng(2).permutation(10)
+    one, other = make().canonical(), make(IMAGES[shuffled], LABELS[shuffled]).canonical()
+    np.testing.assert_array_equal(one.train_images, other.train_images)
+    np.testing.assert_array_equal(one.train_labels, other.train_labels)
+    np.testing.assert_array_equal(one.train_images, IMAGES[one.train_labels])
+    assert not np.array_equal(one.train_labels, LABELS)
+
+
+def test_canonical_order_tells_equal_images_with_two_labels_apart():
+    twins, labels = np.zeros((10, 2, 2, 1), np.uint8), LABELS.copy()
+    one, other = make(twins, labels, twins, labels), make(twins, labels[::-1], twins, labels)
+    np.testing.assert_array_equal(one.canonical().train_labels, other.canonical().train_labels)
