@@ -1,0 +1,123 @@
+"""Checkpoints by orbax, with digests of our own.
+
+Orbax commits a checkpoint atomically, but restores flipped bytes without a word and lists steps whose files
+are gone. So a checkpoint is sealed once it is committed, with the SHA-256 of each of its files, and `restore`
+walks back to the newest step whose seal holds.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from cnnjax.errors import UserError
+from cnnjax.files import write_json
+
+KEPT = 2
+SEAL = "sha256.json"
+UNSEALED = (SEAL, "_CHECKPOINT_METADATA")  # orbax writes the commit's time into the latter afterwards
+
+
+class Checkpoints:
+    """The checkpoints of one run, newest `KEPT` kept, written in the background."""
+
+    def __init__(self, folder: Path):
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
+        self.folder = folder.absolute()
+        self._saving = -1
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, state: Any) -> None:
+        """Start writing `state`, a tree of arrays, as of `step`; returns once the arrays may be reused."""
+        state = jax.tree.map(np.array, state)  # a copy: the next step may overwrite the device's
+        self.wait()
+        self._saving = step
+        with self._failures_in_one_line():
+            if not self._manager.save(step, args=ocp.args.StandardSave(state), force=True):
+                raise OSError(f"orbax did not take step {step}")
+
+    def restore(self, like: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
+        """The newest whole checkpoint as (step, state), or None when there is none.
+
+        `like` is a tree of arrays or shapes as `save` got. Damaged checkpoints are passed over, reported
+        through `say` and removed, so that their steps can be saved again.
+        """
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            if damage := _damage(self._folder(step)):
+                say(f"checkpoint {step} in {self.folder} is damaged ({damage}): passed over")
+                shutil.rmtree(self._folder(step))
+                self._manager.reload()
+            else:
+                return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return None
+
+    def wait(self) -> None:
+        """Return when everything saved is on disk."""
+        with self._failures_in_one_line():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Release orbax's threads."""
+        self._manager.close()
+
+    def _folder(self, step: int) -> Path:
+        return self.folder / str(step)
+
+    def _seal(self) -> None:
+        """Orbax calls this when the files are complete, before it renames their temporary folder."""
+        for folder in self.folder.glob(f"{self._saving}.*"):
+            write_json(folder / SEAL, _digests(folder))
+
+    @contextlib.contextmanager
+    def _failures_in_one_line(self) -> Iterator[None]:
+        try:  # orbax wraps a full disk in exceptions of many types
+            yield
+        except Exception as error:
+            free = shutil.disk_usage(self.folder).free / 2**20
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            raise UserError(
+                f"could not write a checkpoint to {self.folder} ({free:.0f} MiB free): {reason}; "
+                "the ones before it are intact and the same command goes on from them"
+            ) from error
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        sealed = json.loads((folder / SEAL).read_text())
+    except (OSError, ValueError):
+        return "it was not finished"
+    found = _digests(folder)
+    return next(
+        (
+            f"{name} is {'not what was saved' if name in found else 'missing'}"
+            for name, digest in sealed.items()
+            if found.get(name) != digest
+        ),
+        None,
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in UNSEALED)
+    return {str(path.relative_to(folder)): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

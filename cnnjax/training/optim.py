@@ -1,0 +1,45 @@
+"""SGD with momentum and coupled weight decay, and the learning rate as a function of the step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnnjax.config import Config
+
+
+def learning_rate(config: Config) -> Callable[[Any], jax.Array]:
+    """The schedule: step, counted from 0, to learning rate."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+
+    def piecewise(step):
+        drops = jnp.sum(jnp.asarray(step) >= jnp.array(config.boundaries, jnp.int32))
+        return peak * jnp.where(step < warmup, 0.1, 1.0) * 0.1**drops
+
+    def cosine(step):
+        progress = (step - warmup) / max(1, config.steps - warmup)
+        return _rise(step) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+
+    def constant(step):
+        return _rise(step)
+
+    def _rise(step):
+        return peak * jnp.minimum(1.0, (step + 1) / (warmup + 1))
+
+    return {"piecewise": piecewise, "cosine": cosine, "constant": constant}[config.schedule]
+
+
+def sgd(config: Config) -> optax.GradientTransformation:
+    """g += weight_decay * w on the decayed parameters; v = momentum * v + g; w -= learning_rate(step) * v."""
+
+    def decayed(params):
+        if config.decay == "all":
+            return jax.tree.map(lambda _: True, params)
+        return jax.tree.map(lambda w: w.ndim == 4, params)  # convolutions alone have kernels [k, k, in, out]
+
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay, decayed),
+        optax.sgd(learning_rate(config), config.momentum),
+    )

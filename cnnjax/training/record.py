@@ -1,0 +1,108 @@
+"""What a run leaves on disk besides its checkpoints: metrics.jsonl, and where and how it ran."""
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cnnjax.errors import Diverged
+from cnnjax.files import read_jsonl
+
+PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Record:
+    """The lines of metrics.jsonl, one object a line; optionally TensorBoard beside it.
+
+    A run that goes on from `step` keeps the lines up to that step and writes the later ones anew, so the file
+    is the same, times aside, as that of a run never interrupted.
+    """
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool):
+        path = folder / "metrics.jsonl"
+        self.lines = [line for line in read_jsonl(path) if line["step"] <= step]
+        path.touch()
+        self._file = open(path, "r+")  # noqa: SIM115 - `close` does
+        self._file.writelines(json.dumps(line) + "\n" for line in self.lines)
+        self._file.truncate()
+        self._board: Any = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, **metrics: float) -> None:
+        """Add one line for `step`, the number of steps taken; raises Diverged when a value is not finite."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise Diverged(
+                    f"{name} is {value} at step {step}: training diverged and stops here; the last "
+                    "checkpoint is from before that. Try a lower learning rate or a longer warm-up"
+                )
+        line = {"step": step, **metrics, "time": round(time.time(), 3)}
+        self.lines.append(line)
+        self._file.write(json.dumps(line) + "\n")
+        if self._board:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
+
+    def has(self, metric: str, step: int) -> bool:
+        """Whether a line of `step` has this metric."""
+        return any(line["step"] == step and metric in line for line in reversed(self.lines))
+
+    def final(self, steps: int) -> dict[str, float]:
+        """Training metrics averaged over the last tenth of the steps, test metrics of the last one."""
+        tail = [line for line in self.lines if line["step"] > steps - max(1, steps // 10)]
+        train = {
+            name: sum(values) / len(values)
+            for name in ("train_loss", "train_error")
+            if (values := [line[name] for line in tail if name in line])
+        }
+        test = next(line for line in reversed(tail) if "test_error" in line)
+        return {**train, "test_loss": test["test_loss"], "test_error": test["test_error"]}
+
+    def flush(self) -> None:
+        """Bring all lines to disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._board:
+            self._board.flush()
+
+    def close(self) -> None:
+        """Bring all lines to disk and close the file."""
+        with contextlib.closing(self._file):
+            self.flush()
+        if self._board:
+            self._board.close()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device, command and git commit, for the record."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    devices = jax.devices()
+    kind = f"{devices[0].device_kind} ({devices[0].platform})"
+    return {
+        "versions": {"python": sys.version.split()[0], **versions},
+        "device": f"{len(devices)} x {kind}, {os.cpu_count()} cores",
+        "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this file lies in, with "+" when files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

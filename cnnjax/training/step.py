@@ -1,0 +1,97 @@
+"""One step of training and one of evaluation, as pure functions for `jit`."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class State:
+    """All that a run carries from step to step; arrays only."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple[int, ...]
+) -> State:
+    """The state at step 0 for images of `image_shape` [height, width, channel]."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    variables = model.lazy_init(
+        jax.random.key(seed), images, train=False
+    )  # weights alone: no forward pass is run
+    params = variables["params"]
+    return State(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    augment: Callable[[jax.Array, jax.Array], jax.Array],
+    normalize: Callable[[jax.Array], jax.Array],
+) -> Callable[..., tuple[State, Metrics]]:
+    """A function of (state, images, labels, indices, key) to (state, metrics).
+
+    `images` uint8 [image, height, width, channel] and `labels` [image] are the whole training set; `indices`
+    [batch] picks this step's. `key` belongs to the run; the step's own is folded from it. Metrics are scalars
+    of the batch before the update: `train_loss` (mean cross-entropy, nats), `train_error` (fraction),
+    `learning_rate`.
+    """
+
+    def train_step(state: State, images, labels, indices, key):
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        x = augment(augment_key, normalize(images[indices]))
+        y = labels[indices]
+
+        def loss_of(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, new = model.apply(
+                variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key}
+            )
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+            return loss, (logits, new.get("batch_stats", {}))
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        metrics = {
+            "train_loss": loss,
+            "train_error": jnp.mean(logits.argmax(-1) != y),
+            "learning_rate": schedule(state.step),
+        }
+        params = optax.apply_updates(state.params, updates)
+        return State(state.step + 1, params, batch_stats, opt_state), metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module, normalize: Callable[[jax.Array], jax.Array]
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """A function of (variables, images, labels, indices, counted) to summed loss and number of errors.
+
+    `counted` [batch] is False for the padding of the last batch.
+    """
+
+    def eval_step(variables, images, labels, indices, counted):
+        logits = cast(jax.Array, model.apply(variables, normalize(images[indices]), train=False))
+        y = labels[indices]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.sum(loss * counted), jnp.sum((logits.argmax(-1) != y) & counted)
+
+    return eval_step

@@ -1,0 +1,123 @@
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.training.checkpoint import KEPT, Checkpoints
+
+
+@pytest.fixture
+def state():
+    draw = np.random.default_rng(0)
+    return {"kernel": draw.normal(size=(3, 3, 64, 64)).astype(np.float32), "step": np.int32(7)}
+
+
+@pytest.fixture
+def folder(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    for step in (1, 2, 3):
+        checkpoints.save(step, {**state, "step": np.int32(step)})
+    checkpoints.wait()
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def restore(folder, state):
+    said = []
+    checkpoints = Checkpoints(folder)
+    found = checkpoints.restore(state, said.append)
+    checkpoints.close()
+    return found, said
+
+
+def files(folder, step):
+    return sorted(
+        (path for path in (folder / str(step)).rglob("*") if path.is_file()), key=lambda p: p.stat().st_size
+    )
+
+
+def test_the_newest_is_restored_bit_for_bit(folder, state):
+    (step, restored), said = restore(folder, state)
+    assert (step, said) == (3, [])
+    np.testing.assert_array_equal(restored["kernel"], state["kernel"], strict=True)
+    assert restored["step"] == 3
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == KEPT
+
+
+def flip_a_byte(folder):
+    path = files(folder, 3)[-1]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(folder):
+    path = files(folder, 3)[-1]
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def delete_a_file(folder):
+    files(folder, 3)[-1].unlink()
+
+
+def empty(folder):
+    shutil.rmtree(folder / "3")
+    (folder / "3").mkdir()
+
+
+def lose_the_seal(folder):
+    (folder / "3" / "sha256.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, cut_short, delete_a_file, empty, lose_the_seal])
+def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, damage):
+    damage(folder)
+    (step, restored), said = restore(folder, state)
+    assert (step, int(restored["step"])) == (2, 2)
+    assert len(said) == 1
+    assert "checkpoint 3" in said[0]
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(3, state)
+    checkpoints.wait()
+    checkpoints.close()
+    assert restore(folder, state)[0][0] == 3
+
+
+def test_nothing_to_restore(tmp_path, state):
+    assert restore(tmp_path / "none", state) == (None, [])
+
+
+def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path)
+    array = jax.device_put(state["kernel"])
+    overwrite = jax.jit(lambda x: x * 0, donate_argnums=0)
+    checkpoints.save(1, {"kernel": array})
+    overwrite(array).block_until_ready()
+    checkpoints.wait()
+    (_, restored) = checkpoints.restore({"kernel": state["kernel"]}, print) or (0, {})
+    checkpoints.close()
+    np.testing.assert_array_equal(restored["kernel"], state["kernel"])
+
+
+def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", disk], capture_output=True)
+    if mount.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        checkpoints = Checkpoints(disk / "checkpoints")
+        checkpoints.save(1, state)
+        checkpoints.wait()
+        random = np.random.default_rng(1).integers(0, 255, 10**6, np.uint8)
+        checkpoints.save(2, {**state, "more": random})
+        with pytest.raises(UserError, match="could not write a checkpoint") as error:
+            checkpoints.wait()
+        assert "\n" not in str(error.value)
+        checkpoints.close()
+        assert restore(disk / "checkpoints", state)[0][0] == 1
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

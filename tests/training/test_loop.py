@@ -1,0 +1,259 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cnnjax
+from cnnjax.data.synthetic import synthetic
+from cnnjax.errors import Diverged, Interrupted, UserError
+from cnnjax.files import read_jsonl
+from cnnjax.training import loop
+
+CONFIG = cnnjax.Config(
+    model="resnet8",
+    model_options={"width": 2},
+    data="synthetic",
+    steps=12,
+    batch_size=16,
+    augment="crop_flip",
+    learning_rate=0.05,
+    schedule="cosine",
+    warmup_steps=3,
+    evaluate_every=5,
+    checkpoint_every=4,
+    seed=3,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic(train=50, test=21, size=8)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    return cnnjax.train(CONFIG, tmp_path_factory.mktemp("run"), data=data)
+
+
+def lines(folder):
+    return [{k: v for k, v in line.items() if k != "time"} for line in read_jsonl(folder / "metrics.jsonl")]
+
+
+def assert_same(result, uninterrupted):
+    assert lines(result.out) == lines(uninterrupted.out)
+    assert result.metrics == uninterrupted.metrics
+    jax.tree.map(np.testing.assert_array_equal, result.variables, uninterrupted.variables)
+
+
+def at_step(monkeypatch, step, act):
+    """Call `act` when the batch of `step` is asked for."""
+    plain = loop.batch_indices
+
+    def batch_indices(seed, now, *rest):
+        if now == step:
+            act()
+        return plain(seed, now, *rest)
+
+    monkeypatch.setattr(loop, "batch_indices", batch_indices)
+
+
+def test_what_a_run_leaves(uninterrupted):
+    found = lines(uninterrupted.out)
+    assert [line["step"] for line in found if "train_loss" in line] == list(range(1, 13))
+    assert [line["step"] for line in found if "test_loss" in line] == [5, 10, 12]
+    saved = json.loads((uninterrupted.out / "result.json").read_text())
+    assert saved["metrics"] == uninterrupted.metrics
+    assert cnnjax.Config.from_json(saved["config"]) == CONFIG
+    assert {"versions", "device", "command", "git_commit"} <= set(saved["environment"])
+    assert uninterrupted.metrics["train_loss"] == found[-2]["train_loss"]
+    assert uninterrupted.metrics["test_error"] == found[-1]["test_error"]
+
+
+def test_it_learns(data, tmp_path):
+    config = dataclasses.replace(
+        CONFIG, model_options={"width": 8}, steps=60, augment="none", evaluate_every=60, checkpoint_every=60
+    )
+    result = cnnjax.train(config, tmp_path, data=data)
+    assert lines(tmp_path)[0]["train_loss"] > 2
+    assert result.metrics["train_loss"] < 1
+
+
+def test_the_same_config_twice_gives_the_same_bits(data, uninterrupted, tmp_path):
+    assert_same(cnnjax.train(CONFIG, tmp_path, data=data), uninterrupted)
+
+
+@pytest.mark.parametrize("step", [2, 4, 11])
+def test_a_crash_costs_nothing(monkeypatch, data, uninterrupted, tmp_path, step):
+    def crash():
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        at_step(patch, step, crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            cnnjax.train(CONFIG, tmp_path, data=data)
+    said = []
+    result = cnnjax.train(CONFIG, tmp_path, data=data, say=said.append)
+    assert ("goes on from step" in said[0]) == (step >= 4)
+    assert_same(result, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_call_goes_on(monkeypatch, data, uninterrupted, tmp_path, number):
+    with monkeypatch.context() as patch:
+        at_step(patch, 6, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted, match="stopped at step 7 of 12") as error:
+            cnnjax.train(CONFIG, tmp_path, data=data)
+    assert error.value.exit_code == 128 + number
+    said = []
+    result = cnnjax.train(CONFIG, tmp_path, data=data, say=said.append)
+    assert "goes on from step 7 of 12" in said[0]
+    assert_same(result, uninterrupted)
+
+
+def test_a_signal_during_evaluation(monkeypatch, data, uninterrupted, tmp_path):
+    plain = loop.make_eval_step
+
+    def make_eval_step(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "make_eval_step", make_eval_step)
+        with pytest.raises(Interrupted, match="stopped at step 0"):
+            cnnjax.train(CONFIG, tmp_path, data=data)
+    assert_same(cnnjax.train(CONFIG, tmp_path, data=data), uninterrupted)
+
+
+def test_a_damaged_checkpoint_costs_its_interval_only(monkeypatch, data, uninterrupted, tmp_path):
+    with monkeypatch.context() as patch:
+        at_step(patch, 10, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            cnnjax.train(CONFIG, tmp_path, data=data)
+    largest = max(
+        (tmp_path / "checkpoints" / "11").rglob("*"), key=lambda path: path.stat().st_size * path.is_file()
+    )
+    largest.write_bytes(largest.read_bytes()[:-1])
+    said = []
+    result = cnnjax.train(CONFIG, tmp_path, data=data, say=said.append)
+    assert "checkpoint 11" in said[0]
+    assert "goes on from step 8" in said[1]
+    assert_same(result, uninterrupted)
+
+
+def test_sigkill_of_the_process(uninterrupted, data, tmp_path):
+    """A process is killed as soon as its first checkpoint is there; this one goes on."""
+    code = f"""
+import cnnjax
+from cnnjax.data.synthetic import synthetic
+config = cnnjax.Config.from_json({CONFIG.to_json()!r})
+cnnjax.train(config, {str(tmp_path)!r}, data=synthetic(train=50, test=21, size=8))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "checkpoints" / "4").exists():
+        pass
+    process.kill()
+    process.wait()
+    assert_same(cnnjax.train(CONFIG, tmp_path, data=data), uninterrupted)
+
+
+def test_a_finished_run_is_not_repeated(monkeypatch, data, uninterrupted):
+    at_step(monkeypatch, 0, lambda: pytest.fail("trained again"))
+    said = []
+    assert_same(cnnjax.train(CONFIG, uninterrupted.out, data=data, say=said.append), uninterrupted)
+    assert "is finished" in said[0]
+
+
+def test_divergence_stops_with_the_step(data, tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=1e30, checkpoint_every=1)
+    with pytest.raises(Diverged, match=r"train_loss is (nan|inf) at step \d+"):
+        cnnjax.train(config, tmp_path, data=data)
+    assert all(np.isfinite(line["train_loss"]) for line in lines(tmp_path))
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_another_config_is_refused(data, uninterrupted):
+    with pytest.raises(UserError, match=r"another configuration \(steps 12 there, 13 here\)"):
+        cnnjax.train(dataclasses.replace(CONFIG, steps=13), uninterrupted.out, data=data)
+
+
+def test_one_process_to_a_folder(data, tmp_path):
+    tmp_path.joinpath(".lock").touch()
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX);"
+            "print('held', flush=True); sys.stdin.read()",
+            str(tmp_path / ".lock"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline()
+    with pytest.raises(UserError, match="is in use"):
+        cnnjax.train(CONFIG, tmp_path, data=data)
+    holder.communicate(b"")
+
+
+def test_every_test_image_counts_once(data, uninterrupted):
+    """21 images in batches of 16: the padding of the last batch must not count."""
+    model = cnnjax.build("resnet8", width=2)
+    normalize = loop.normalizer(data.train_images, "pixel_mean")
+    logits = model.apply(uninterrupted.variables, normalize(jnp.asarray(data.test_images)), train=False)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.test_labels).mean()
+    found = cnnjax.evaluate(CONFIG, uninterrupted.variables, data=data)
+    assert found["test_error"] == np.mean(logits.argmax(-1) != data.test_labels)
+    np.testing.assert_allclose(found["test_loss"], loss, rtol=1e-5)
+    assert found["test_loss"] == uninterrupted.metrics["test_loss"]
+
+
+def test_bfloat16_trains_with_float32_weights(data, tmp_path):
+    result = cnnjax.train(dataclasses.replace(CONFIG, dtype="bfloat16"), tmp_path, data=data)
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.variables)} == {jnp.dtype("float32")}
+    assert np.isfinite(result.metrics["test_loss"])
+
+
+def test_validation_images_are_held_out(data, tmp_path):
+    result = cnnjax.train(dataclasses.replace(CONFIG, validation=10, steps=1), tmp_path, data=data)
+    errors = result.metrics["test_error"] * 10
+    assert errors == round(errors)
+
+
+def test_tensorboard_on_request(data, tmp_path):
+    cnnjax.train(dataclasses.replace(CONFIG, steps=1), tmp_path, data=data, tensorboard=True)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"train_loss" in events.read_bytes()
+
+
+def test_eight_devices_give_the_numbers_of_one(uninterrupted, tmp_path):
+    code = f"""
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+import cnnjax
+from cnnjax.data.synthetic import synthetic
+config = cnnjax.Config.from_json({CONFIG.to_json()!r})
+cnnjax.train(config, {str(tmp_path)!r}, data=synthetic(train=50, test=21, size=8))
+"""
+    environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(lines(uninterrupted.out), lines(tmp_path), strict=True):
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-4)
+
+
+def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
+    with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
+        cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))
+    with pytest.raises(UserError, match="needs 64 devices"):
+        cnnjax.make_mesh(data=64)

@@ -1,0 +1,40 @@
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.config import Config
+from cnnjax.training.optim import learning_rate, sgd
+
+
+def rates(config, steps):
+    return [float(learning_rate(config)(jnp.int32(step))) for step in steps]
+
+
+def test_piecewise_is_the_papers():
+    config = Config()
+    np.testing.assert_allclose(
+        rates(config, [0, 31_999, 32_000, 47_999, 48_000, 63_999]),
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(rates(Config(warmup_steps=400), [0, 399, 400]), [0.01, 0.01, 0.1], rtol=1e-6)
+
+
+def test_cosine_rises_then_falls_to_nothing():
+    config = Config(schedule="cosine", steps=110, warmup_steps=10, learning_rate=1.0)
+    expected = [1 / 11, 10 / 11, 1.0, 0.5, 0.5 * (1 + np.cos(np.pi * 0.99))]
+    np.testing.assert_allclose(rates(config, [0, 9, 10, 60, 109]), expected, rtol=1e-4)
+
+
+def test_constant():
+    config = Config(schedule="constant", warmup_steps=1, learning_rate=0.2)
+    np.testing.assert_allclose(rates(config, [0, 1, 10**6]), [0.1, 0.2, 0.2], rtol=1e-6)
+
+
+def test_what_decays():
+    params = {"conv": jnp.ones((3, 3, 2, 2)), "scale": jnp.ones(2), "classifier": jnp.ones((2, 5))}
+    zeros = {name: jnp.zeros_like(value) for name, value in params.items()}
+    for decay, decayed in {"convolutions": {"conv"}, "all": set(params)}.items():
+        optimizer = sgd(Config(decay=decay, weight_decay=0.5, learning_rate=0.1))
+        updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+        for name, update in updates.items():
+            np.testing.assert_allclose(update, -0.05 if name in decayed else 0.0, rtol=1e-6)

@@ -1,0 +1,91 @@
+"""SGD, BatchNorm and two training steps of ResNet-20 against PyTorch's stored numbers.
+
+tests/reference/make_torch_reference.py made them, and says how.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from cnnjax.config import Config
+from cnnjax.models import build
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.training.optim import learning_rate, sgd
+from cnnjax.training.step import State, make_train_step
+from tests.reference.make_torch_reference import (
+    FILE,
+    LEARNING_RATES,
+    batch_norm_inputs,
+    resnet20_inputs,
+    sgd_inputs,
+)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    with np.load(FILE) as file:
+        return dict(file)
+
+
+def test_sgd_with_a_drop_of_the_rate(torch):
+    config = Config(steps=3, boundaries=(2,))
+    np.testing.assert_allclose([learning_rate(config)(step) for step in range(3)], LEARNING_RATES, rtol=1e-6)
+    weight, gradients = sgd_inputs()
+    params = {"kernel": jnp.asarray(weight)}
+    optimizer = sgd(config)
+    state = optimizer.init(params)
+    for step, gradient in enumerate(gradients):
+        updates, state = optimizer.update({"kernel": jnp.asarray(gradient)}, state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params["kernel"], torch[f"sgd/{step}"], rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm(torch):
+    batches, scale, bias, upstream = batch_norm_inputs()
+    norm = BatchNorm(use_running_average=False)
+    params = {"scale": jnp.asarray(scale), "bias": jnp.asarray(bias)}
+    stats = {"mean": jnp.zeros(5), "var": jnp.ones(5)}
+    for x in batches:
+
+        def apply(params, x, stats=stats):
+            return norm.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
+
+        y, backward, new = jax.vjp(apply, params, jnp.asarray(x), has_aux=True)
+        stats = new["batch_stats"]
+    params_gradient, input_gradient = backward(jnp.asarray(upstream))
+    np.testing.assert_allclose(y, torch["batch_norm/output"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(input_gradient, torch["batch_norm/input_gradient"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(params_gradient["scale"], torch["batch_norm/scale_gradient"], rtol=1e-4)
+    np.testing.assert_allclose(stats["mean"], torch["batch_norm/mean"], rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], torch["batch_norm/var"], rtol=1e-5)
+
+
+def test_two_steps_of_resnet20(torch):
+    model = build("resnet20")
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False))
+    params, images, labels = resnet20_inputs(
+        {path: value.shape for path, value in flatten_dict(shapes["params"], sep="/").items()}
+    )
+    params = unflatten_dict({path: jnp.asarray(value) for path, value in params.items()}, sep="/")
+    stats = jax.tree.map_with_path(
+        lambda path, value: jnp.full(value.shape, float(path[-1].key == "var")), shapes["batch_stats"]
+    )
+    config = Config(decay="all")
+    optimizer = sgd(config)
+    state = State(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params))
+    step = jax.jit(
+        make_train_step(model, optimizer, learning_rate(config), lambda key, x: x, lambda images: images)
+    )
+    losses = []
+    for x, y in zip(images, labels, strict=True):
+        state, metrics = step(state, jnp.asarray(x), jnp.asarray(y), jnp.arange(len(y)), jax.random.key(0))
+        losses.append(metrics["train_loss"])
+    np.testing.assert_allclose(losses, torch["resnet20/losses"], rtol=1e-4)
+    for kind, tree in {"params": state.params, "batch_stats": state.batch_stats}.items():
+        for path, value in flatten_dict(tree, sep="/").items():
+            reference = torch[f"resnet20/{kind}/{path}"]
+            scale = np.abs(reference).max()
+            np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-4 * scale, err_msg=path)
