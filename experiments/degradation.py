@@ -1,0 +1,257 @@
+"""Degradation: does a deeper plain network train worse, and do shortcuts cure it?
+
+He et al. 2015, figures 1 and 6 (CIFAR-10): plain and residual nets of growing depth, trained alike. The
+training error of a 56-layer plain net stays above that of a 20-layer one, so it is not overfitting; with
+shortcuts the order turns round.
+
+`quick` asks the same on Fashion-MNIST at half its resolution with half the filters, in minutes on a laptop;
+`paper` is the paper's experiment; `smoke` only shows that everything runs.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cnnjax.config import Config
+from cnnjax.errors import UserError, one_line_errors
+
+Family = Literal["plain", "resnet"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What a preset trains when the command line does not say otherwise."""
+
+    data: str
+    seeds: int
+    steps: int
+    plain_depths: tuple[int, ...]
+    resnet_depths: tuple[int, ...]
+
+
+PRESETS = {
+    "quick": Preset("fashion_mini", 1, 800, (20, 56), (20, 56)),
+    "paper": Preset("cifar10", 3, 64_000, (20, 32, 44, 56), (20, 32, 44, 56, 110)),
+    "smoke": Preset("synthetic", 1, 40, (8, 14), (8, 14)),
+}
+
+# Test error in percent. Residual nets: table 6 of the paper (110 layers: mean of five runs). The paper prints
+# no numbers for its plain nets; these are read off its figure 6.
+PUBLISHED = {
+    "plain20": "about 9.5",
+    "plain32": "about 10",
+    "plain44": "about 12",
+    "plain56": "about 13.5",
+    "resnet20": "8.75",
+    "resnet32": "7.51",
+    "resnet44": "7.17",
+    "resnet56": "6.97",
+    "resnet110": "6.61 ± 0.16",
+    "resnet1202": "7.93",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Train plain and residual networks of growing depth and draw their errors."""
+
+    preset: Literal["quick", "paper", "smoke"] = "quick"
+    """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps, 3 seeds; smoke: seconds."""
+    data: str | None = None
+    """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
+    data_dir: Path | None = None
+    """Folder that holds the data set's official archives."""
+    verify: bool = True
+    """Whether archives must have the official checksums."""
+    depths: tuple[int, ...] | None = None
+    """Depths, each 6n + 2; quick has 20 and 56."""
+    families: tuple[Family, ...] = ("plain", "resnet")
+    """Kinds of network."""
+    seeds: int | None = None
+    """How many seeds; they are 0, 1, 2, ..."""
+    steps: int | None = None
+    """Gradient steps of each run."""
+    validation: int = 0
+    """Hold out so many training images and test on them; the paper chose its schedule with 5,000."""
+    tensorboard: bool = False
+    """Also write TensorBoard files into each run's folder."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
+    """Folder for the runs, the figure, the summary and the report."""
+
+    @property
+    def chosen(self) -> Preset:
+        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        given = {
+            "data": self.data,
+            "seeds": self.seeds,
+            "steps": self.steps,
+            "plain_depths": self.depths,
+            "resnet_depths": self.depths,
+        }
+        chosen = dataclasses.replace(
+            PRESETS[self.preset], **{name: value for name, value in given.items() if value is not None}
+        )
+        for name in ("seeds", "steps"):
+            if getattr(chosen, name) < 1:
+                raise UserError(f"--{name} {getattr(chosen, name)}: must be at least 1")
+        for depth in self.depths or ():
+            if depth < 8 or (depth - 2) % 6:
+                near = max(8, round((depth - 2) / 6) * 6 + 2)
+                raise UserError(f"--depths {depth}: a CIFAR net has 6n + 2 layers, such as {near}")
+        return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """One network of the comparison."""
+
+    family: Family
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """Its name for `build`."""
+        return f"{self.family}{self.depth}"
+
+    def run(self, seed: int) -> str:
+        """The folder of its run with this seed."""
+        return f"{self.name}_seed{seed}"
+
+
+def networks(args: Args) -> list[Net]:
+    """The networks to train, in order."""
+    depths = {"plain": args.chosen.plain_depths, "resnet": args.chosen.resnet_depths}
+    return [Net(family, depth) for family in args.families for depth in depths[family]]
+
+
+def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
+    """Run to Config, for every network and seed; a pure function of its arguments.
+
+    `flips` says whether a mirrored image keeps its label, `side` is the images' smaller side in pixels.
+    """
+    chosen = args.chosen
+    if args.preset == "paper":
+        shared = Config(
+            data=chosen.data,
+            validation=args.validation,
+            augment="crop_flip" if flips else "crop",
+            steps=chosen.steps,
+            boundaries=(chosen.steps // 2, chosen.steps * 3 // 4),
+            evaluate_every=400,
+            checkpoint_every=1_000,
+        )
+    else:
+        quick = args.preset == "quick"
+        eighth = max(1, chosen.steps // 8)
+        shared = Config(
+            model_options={"width": 8 if quick else 4},
+            data=chosen.data,
+            validation=args.validation,
+            downsample=2 if quick and side >= 28 else 1,
+            augment="flip" if flips else "none",
+            steps=chosen.steps,
+            batch_size=128 if quick else 32,
+            learning_rate=0.05,
+            schedule="cosine",
+            warmup_steps=eighth,
+            evaluate_every=eighth,
+            checkpoint_every=eighth,
+        )
+
+    def config(net: Net, seed: int) -> Config:
+        # The paper warms up its 110-layer net at a tenth of the rate, for about 400 steps.
+        warmup = 400 if args.preset == "paper" and net.depth >= 110 else shared.warmup_steps
+        return dataclasses.replace(shared, model=net.name, seed=seed, warmup_steps=warmup)
+
+    return {net.run(seed): config(net, seed) for net in networks(args) for seed in range(chosen.seeds)}
+
+
+def main(args: Args) -> None:
+    """Run the experiment and write its folder; the terminal ends with the table and the paths."""
+    chosen, nets = args.chosen, networks(args)  # what cannot be is said before jax is imported
+
+    from cnnjax.compilation import use_cache
+    from cnnjax.data import load, spec
+    from cnnjax.files import write_json
+    from cnnjax.report.curves import error_curves
+    from cnnjax.report.page import write_page
+    from experiments.runner import claim, run_all, spread, text_table
+
+    use_cache()
+    flips = spec(chosen.data).flips
+    data = load(chosen.data, args.data_dir, verify=args.verify)
+    settings = {
+        "preset": args.preset,
+        "data": data.name,
+        "data_source": data.source,
+        "validation": args.validation,
+        "steps": chosen.steps,
+        "networks": [net.name for net in nets],
+        "seeds": chosen.seeds,
+    }
+    claim(args.out, settings, growing=("data_source", "networks", "seeds"))
+    runs = configs(args, flips, min(data.train_images.shape[1:3]))
+    metrics = run_all(runs, args.out, data, args.tensorboard)
+
+    results = [
+        {
+            "model": net.name,
+            "family": net.family,
+            "depth": net.depth,
+            "seeds": chosen.seeds,
+            **{
+                name: spread([metrics[net.run(seed)][name] for seed in range(chosen.seeds)])
+                for name in ("train_error", "test_error", "train_loss", "test_loss")
+            },
+        }
+        for net in nets
+    ]
+    write_json(args.out / "summary.json", {"results": results})
+
+    panels: dict[str, dict[int, list[Path]]] = {family: {} for family in args.families}
+    for net in nets:
+        panels[net.family][net.depth] = [
+            args.out / net.run(seed) / "metrics.jsonl" for seed in range(chosen.seeds)
+        ]
+    figures = error_curves(panels, args.out / "degradation", f"{data.name}, {chosen.steps:,} steps")
+    header, rows = table(results, published=args.preset == "paper")
+    title, text = str(__doc__).split("\n\n", 1)
+    page = args.out / "report.html"
+    write_page(page, title, text, figures["svg"], header, rows, args.out / "config.json")
+
+    print(f"\n{text_table(header, rows)}\n")
+    print("Errors in %. Training values are means over the last tenth of the steps, test values are final.")
+    for path in (*figures.values(), args.out / "summary.json", page):
+        print(path)
+
+
+def table(results: list[dict[str, Any]], published: bool) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for the terminal and the page, errors in percent."""
+
+    def percent(value: dict[str, Any]) -> str:
+        spread = f" ± {100 * value['std']:.2f}" if len(value["values"]) > 1 else ""
+        return f"{100 * value['mean']:.2f}{spread}"
+
+    header = ["model", "seeds", "training error", "test error", "training loss", "test loss"]
+    rows = [
+        [
+            row["model"],
+            str(row["seeds"]),
+            percent(row["train_error"]),
+            percent(row["test_error"]),
+            f"{row['train_loss']['mean']:.3f}",
+            f"{row['test_loss']['mean']:.3f}",
+        ]
+        for row in results
+    ]
+    if published:
+        header = [*header, "published test error"]
+        rows = [[*row, PUBLISHED.get(row[0], "none")] for row in rows]
+    return header, rows
+
+
+if __name__ == "__main__":
+    with one_line_errors("degradation"):
+        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.degradation"))

@@ -1,0 +1,162 @@
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.files import read_jsonl
+from experiments.degradation import Args, configs, main, networks
+from experiments.runner import spread, text_table
+
+
+def runs(**fields):
+    return configs(Args(**fields), flips=True, side=28)
+
+
+def test_quick_trains_four_small_nets():
+    found = runs()
+    assert list(found) == ["plain20_seed0", "plain56_seed0", "resnet20_seed0", "resnet56_seed0"]
+    config = found["plain56_seed0"]
+    assert (config.data, config.downsample, config.steps, config.warmup_steps) == (
+        "fashion_mini",
+        2,
+        800,
+        100,
+    )
+    alike = {dataclasses.replace(config, model="", model_options=()) for config in found.values()}
+    assert len(alike) == 1  # nothing but the network differs
+
+
+def test_paper_is_the_papers():
+    found = runs(preset="paper")
+    assert len(found) == 3 * (4 + 5)
+    config = found["resnet110_seed2"]
+    assert (config.data, config.steps, config.batch_size, config.learning_rate) == (
+        "cifar10",
+        64_000,
+        128,
+        0.1,
+    )
+    assert (config.schedule, config.boundaries, config.warmup_steps) == ("piecewise", (32_000, 48_000), 400)
+    assert (config.momentum, config.weight_decay, config.decay) == (0.9, 1e-4, "convolutions")
+    assert (config.augment, config.normalize, config.downsample) == ("crop_flip", "pixel_mean", 1)
+    assert (found["plain56_seed0"].warmup_steps, found["plain56_seed0"].model_options) == (0, {})
+    assert runs(preset="paper", validation=5_000)["plain20_seed0"].validation == 5_000
+
+
+def test_digits_are_not_flipped():
+    config = configs(Args(data="mnist"), flips=False, side=28)["plain20_seed0"]
+    assert config.augment == "none"
+
+
+@pytest.mark.parametrize("fields", [{"depths": (21,)}, {"depths": (2,)}, {"seeds": 0}, {"steps": 0}])
+def test_impossible_requests(fields):
+    with pytest.raises(UserError):
+        networks(Args(**fields))
+
+
+def test_spread():
+    assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0, "values": [1.0, 2.0, 3.0]}
+    assert spread([0.5])["std"] == 0.0
+
+
+def test_text_table():
+    assert (
+        text_table(["net", "error"], [["plain20", "9.5"]]) == "net      error\n--------------\nplain20    9.5"
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    args = Args(preset="smoke", depths=(8,), seeds=2, steps=4, out=tmp_path_factory.mktemp("smoke") / "runs")
+    main(args)
+    return args
+
+
+def test_the_folder(smoke):
+    (plain, residual) = json.loads((smoke.out / "summary.json").read_text())["results"]
+    assert [plain["model"], plain["family"], plain["depth"], plain["seeds"]] == ["plain8", "plain", 8, 2]
+    assert residual["model"] == "resnet8"
+    for seed in range(2):
+        lines = read_jsonl(smoke.out / f"plain8_seed{seed}" / "metrics.jsonl")
+        train = [line for line in lines if "train_loss" in line]
+        assert plain["train_loss"]["values"][seed] == train[-1]["train_loss"]
+        assert plain["test_error"]["values"][seed] == lines[-1]["test_error"]
+    assert plain["train_loss"]["values"][0] != plain["train_loss"]["values"][1]
+    settings = json.loads((smoke.out / "config.json").read_text())
+    assert settings["experiment"]["preset"] == "smoke"
+    assert {"versions", "device", "command", "git_commit"} <= set(settings["environment"])
+    assert (smoke.out / "degradation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_needs_nothing_else(smoke):
+    page = (smoke.out / "report.html").read_text()
+    assert page.count("<svg") == 1
+    assert "<td>plain8</td>" in page
+    assert "&quot;preset&quot;: &quot;smoke&quot;" in page
+    assert not re.search(r"""(src|href)=["'](?!#)""", page)
+    assert not [name for name in os.listdir(smoke.out) if name.endswith(".tmp")]
+
+
+def test_a_second_start_trains_nothing_and_draws_the_same(smoke, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.runner.train", lambda *_, **__: pytest.fail("trained again"))
+    before = {name: (smoke.out / name).read_bytes() for name in ("summary.json", "degradation.svg")}
+    main(smoke)
+    assert before == {name: (smoke.out / name).read_bytes() for name in before}
+    out = capsys.readouterr().out
+    assert out.count("was finished earlier") == 4
+    assert str(smoke.out / "report.html") in out
+
+
+def test_a_folder_of_another_experiment_is_refused(smoke):
+    with pytest.raises(UserError, match="steps 4 there, 5 here"):
+        main(dataclasses.replace(smoke, steps=5))
+
+
+def test_the_paper_preset_prints_published_errors(smoke, monkeypatch, capsys):
+    metrics = {"train_loss": 0.1, "train_error": 0.01, "test_loss": 0.3, "test_error": 0.08}
+    monkeypatch.setattr("experiments.runner.run_all", lambda runs, *_: dict.fromkeys(runs, metrics))
+    monkeypatch.setattr(
+        "cnnjax.report.curves.error_curves", lambda *_, **__: {"svg": smoke.out / "degradation.svg"}
+    )
+    out = smoke.out.parent / "paper"
+    main(Args(preset="paper", data="synthetic", depths=(20, 56), out=out))
+    table = capsys.readouterr().out
+    assert re.search(r"plain56 +3 +1.00 ± 0.00 +8.00 ± 0.00 .* about 13.5", table)
+    assert re.search(r"resnet20 .* 8.75", table)
+
+
+@pytest.mark.parametrize("through", ["archives", "tfds"])
+def test_cifar10_end_to_end_from_an_archive_in_the_genuine_format(
+    write_cifar, tiny, cache, tmp_path, through
+):
+    """The paper's preset on a tiny archive: read here, or prepared by tensorflow-datasets first."""
+    from cnnjax.data import fetch
+
+    arrays = tiny((32, 32, 3), 10)
+    write_cifar(tmp_path / "archives", "cifar10", "binary", arrays)
+    if through == "tfds":
+        fetch("cifar10", tmp_path / "archives", source="tfds", verify=False)
+    args = Args(
+        preset="paper",
+        data_dir=tmp_path / "archives",
+        verify=False,
+        depths=(8,),
+        families=("plain",),
+        seeds=1,
+        steps=2,
+        out=tmp_path / "runs",
+    )
+    main(args)
+    (row,) = json.loads((args.out / "summary.json").read_text())["results"]
+    assert row["test_error"]["mean"] * len(arrays[3]) % 1 == 0
+    recorded = Path(__file__).with_name("cifar10_losses.json")
+    losses = [
+        line["train_loss"]
+        for line in read_jsonl(args.out / "plain8_seed0" / "metrics.jsonl")
+        if "train_loss" in line
+    ]
+    assert losses == pytest.approx(json.loads(recorded.read_text()), rel=1e-4)
