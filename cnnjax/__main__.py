@@ -1,0 +1,86 @@
+"""The console command `cnnjax`. It parses and calls; jax is imported only by the verbs that compute."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from cnnjax.errors import one_line_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """List the networks, with the paper each is from."""
+
+    pattern: tyro.conf.Positional[str] = "*"
+    """Shell pattern for the names, such as 'resnet*'."""
+
+    def run(self) -> None:
+        """Print a name and its reference a line."""
+        from cnnjax.models.registry import build, find, list_models
+
+        names = list_models(self.pattern)
+        if not names:
+            build(
+                self.pattern
+            )  # a name in no paper's table that builds all the same, or an error that says why
+            names = [self.pattern]
+        width = max(map(len, names))
+        for name in names:
+            print(f"{name.ljust(width)}  {find(name)[0].reference}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Fetch, check and prepare a data set, and show where it lies; without a name, list them."""
+
+    name: tyro.conf.Positional[str] = ""
+    """The data set."""
+    data_dir: Path | None = None
+    """Folder that holds the official archives; nothing is downloaded then."""
+    source: Literal["auto", "tfds", "archives"] = "auto"
+    """Who reads them: tensorflow-datasets, our own readers, or whichever can."""
+    verify: bool = True
+    """Whether archives must have the official checksums."""
+
+    def run(self) -> None:
+        """Print where the data lies and what it holds."""
+        from cnnjax.data import fetch, find, list_datasets, spec
+
+        if not self.name:
+            for name in list_datasets():
+                print(f"{name:16}{spec(name).title} ({find(name) or 'not here'})")
+            return
+        print(fetch(self.name, self.data_dir, source=self.source, verify=self.verify))
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Show versions, devices, data sets and folders, and what would be slow or fail here."""
+
+    def run(self) -> None:
+        """Print the report."""
+        from cnnjax.doctor import report
+
+        print(report())
+
+
+Verb = (
+    Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+)
+
+
+def main() -> None:
+    """Entry point of `cnnjax` and `python -m cnnjax`."""
+    with one_line_errors("cnnjax"):
+        verb = tyro.cli(Verb, prog="cnnjax", description="Why deep convolutional networks train, or do not.")
+        verb.run()
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

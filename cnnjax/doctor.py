@@ -1,0 +1,82 @@
+"""What this machine has, and what would be slow or fail on it."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cnnjax.data import find, list_datasets
+from cnnjax.files import cache_root
+
+PACKAGES = (
+    "cnnjax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "numpy",
+    "matplotlib",
+)
+GIB = 2**30
+
+
+def report() -> str:
+    """The whole report, a fact a line, warnings last."""
+    devices = jax.devices()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]
+    lines += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    lines.append(f"devices: {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
+    lines.append(f"host: {_cores()} cores, {memory:.0f} GiB of memory")
+    lines.append(f"cache: {cache_root()} ({_free(cache_root()) / GIB:.0f} GiB free)")
+    lines += [
+        f"data {name}: {find(name) or f'missing: `cnnjax data {name}` fetches it'}"
+        for name in list_datasets()
+    ]
+    warnings = _warnings(devices)
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings or ["none"])])
+
+
+def _warnings(devices: list[Any]) -> list[str]:
+    found = []
+    if devices[0].platform == "cpu":
+        if shutil.which("nvidia-smi"):
+            found.append("an NVIDIA driver is here but jax runs on the CPU: pip install 'cnnjax[cuda]'")
+        found.append("no accelerator: `quick` takes minutes, `paper` (64,000 steps a run) would take weeks")
+        if len(devices) > _cores():
+            found.append(f"{len(devices)} virtual devices on {_cores()} cores: right numbers, no speed")
+    if not _writable(cache_root()):
+        found.append(f"{cache_root()} cannot be written: set CNNJAX_CACHE to a folder that can")
+    elif _free(cache_root()) < 2 * GIB:
+        found.append(f"under 2 GiB free for {cache_root()}: data sets and compiled programs go there")
+    if not _writable(Path.cwd()):
+        found.append(f"{Path.cwd()} cannot be written: experiments need an --out elsewhere")
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,75 @@
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*words):
+    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("module", ["cnnjax.__main__", "experiments.degradation", "cnnjax.data"])
+def test_parsing_imports_neither_jax_nor_tfds(module):
+    heavy = "{'jax', 'flax', 'matplotlib', 'tensorflow_datasets', 'orbax'} & set(sys.modules)"
+    code = f"import sys, {module}; sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["cnnjax", "--help"], ["experiments.degradation", "--help"]])
+def test_help(words):
+    done = run(*words)
+    assert done.returncode == 0
+    assert "usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cnnjax", "modles"], "models"),
+        (["experiments.degradation", "--depht", "20"], "--depths"),
+        (["experiments.degradation", "--preset", "qick"], "quick"),
+    ],
+)
+def test_wrong_flags_exit_with_2_and_a_suggestion(words, message):
+    done = run(*words)
+    assert done.returncode == 2
+    assert message in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cnnjax", "models", "resnte56"], "did you mean resnet56"),
+        (["cnnjax", "models", "plain21"], "plain20 and plain26"),
+        (["cnnjax", "data", "cifar11"], "cifar10"),
+        (["experiments.degradation", "--depths", "21"], "6n + 2"),
+        (["experiments.degradation", "--seeds", "0"], "at least 1"),
+        (["experiments.degradation", "--data", "fashon_mini"], "fashion_mini"),
+        (["experiments.degradation", "--data", "cifar10", "--data-dir", "no/such/folder"], "no/such/folder"),
+        (["experiments.degradation", "--preset", "smoke", "--out", "/dev/null/runs"], "/dev/null"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message):
+    done = run(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_models_lists_names():
+    done = run("cnnjax", "models", "plain5*")
+    assert done.stdout.startswith("plain56  He et al. 2015, plain net")
+
+
+def test_doctor_reports_versions_data_sets_and_warnings():
+    text = run("cnnjax", "doctor").stdout
+    for word in (
+        "jax 0.",
+        "cores",
+        "cache:",
+        "data fashion_mini:",
+        "data cifar10: missing",
+        "warning: no accelerator",
+    ):
+        assert word in text

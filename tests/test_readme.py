@@ -1,0 +1,33 @@
+import re
+from pathlib import Path
+
+import cnnjax
+from tests.counting import parameters
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_first_two_blocks_are_commands_to_copy():
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+    assert len(blocks) >= 2
+    assert all(block.count("\n") == 1 for block in blocks[:2])
+    assert blocks[0].strip().endswith("-m experiments.degradation")
+    assert blocks[1].strip().endswith("pytest")
+
+
+def test_the_names_and_counts_are_true():
+    rows = re.findall(r"^\| (`(?:plain|resnet)[^|]*) \| ([\d,.; ]+) \|", README, re.M)
+    assert len(rows) == 5
+    for names, counts in rows:
+        names, counts = re.findall(r"`(.*?)`", names), re.findall(r"\d[\d,]*", counts)
+        pairs = {names[0]: counts[0], names[-1]: counts[-1]}
+        if len(names) == len(counts):
+            pairs = dict(zip(names, counts, strict=True))
+        for name, count in pairs.items():
+            if not re.search("1202|1001", name):  # their traces are counted elsewhere, and take long
+                assert parameters(cnnjax.build(name)) == int(count.replace(",", "")), name
+
+
+def test_the_files_it_names_are_there():
+    for path in re.findall(r"(?:tests|experiments)/[\w/.]+\.\w+", README):
+        assert (Path(__file__).parent.parent / path).exists(), path
