@@ -1,6 +1,7 @@
 """One training run as data: a frozen dataclass that goes to JSON and back."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -69,6 +70,10 @@ class Config:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        try:  # as a file gives them back, so that equal configs compare equal
+            object.__setattr__(self, "model_options", json.loads(json.dumps(dict(self.model_options))))
+        except TypeError as error:
+            self._reject("model_options", f"must be JSON values ({error})")
         for field, choices in {
             "schedule": Schedule,
             "decay": Decay,
@@ -98,8 +103,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values; `from_json` gives an equal Config back."""
-        value = dataclasses.asdict(self)
-        return {**value, "model_options": dict(self.model_options), "boundaries": list(self.boundaries)}
+        return {**dataclasses.asdict(self), "boundaries": list(self.boundaries)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Config":

@@ -8,7 +8,12 @@ from cnnjax.errors import UserError
 
 
 def test_json_round_trip():
-    config = Config(model="plain56", model_options={"width": 8}, boundaries=(5, 9), learning_rate=0.3)
+    config = Config(
+        model="plain56",
+        model_options={"width": 8, "stage_sizes": (1, 2)},
+        boundaries=(5, 9),
+        learning_rate=0.3,
+    )
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -27,6 +32,7 @@ def test_differences_name_the_fields():
         ({"weight_decay": -1.0}, "weight_decay=-1.0: must not be negative"),
         ({"schedule": "step"}, "schedule='step': must be one of piecewise, cosine, constant"),
         ({"augment": "mixup"}, "must be one of none, flip, crop, crop_flip"),
+        ({"model_options": {"dtype": float}}, "must be JSON values"),
         ({"boundaries": (9, 5)}, "must be rising steps"),
         ({"warmup_steps": -1}, "must not be negative"),
     ],

@@ -2,5 +2,6 @@
 
 from cnnjax.models import resnet as _resnet  # noqa: F401  (registers its names)
 from cnnjax.models.registry import build, list_models
+from cnnjax.ops.depth import lay_out, stack, unstack
 
-__all__ = ["build", "list_models"]
+__all__ = ["build", "lay_out", "list_models", "stack", "unstack"]

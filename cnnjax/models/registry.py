@@ -68,7 +68,11 @@ def build(name: str, **fields: Any) -> nn.Module:
     known = {field.name for field in dataclasses.fields(entry.module)} - {"parent", "name"}
     if unknown := sorted(set(fields) - known):
         raise UserError(f"{name} has no field {unknown[0]!r}; its fields are {', '.join(sorted(known))}")
-    return entry.make(**numbers, **fields)
+    # Flax wants hashable fields; JSON has no tuples.
+    return entry.make(
+        **numbers,
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()},
+    )
 
 
 def find(name: str) -> tuple[Entry, dict[str, int]]:

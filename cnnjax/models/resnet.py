@@ -28,6 +28,8 @@ from flax import linen as nn
 
 from cnnjax.errors import UserError
 from cnnjax.models.registry import register
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import he_normal, he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
 
@@ -160,6 +162,9 @@ class ResNet(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         dtype: of the convolutions; parameters, statistics and logits stay float32.
+        loop: over a stage's equal blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        remat: whether the backward pass recomputes a block's activations, to save memory.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
     """
 
     stage_sizes: tuple[int, ...]
@@ -172,6 +177,9 @@ class ResNet(nn.Module):
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
     dtype: Any = jnp.float32
+    loop: str = "auto"
+    remat: bool = False
+    convolution: str = "auto"
 
     def __post_init__(self) -> None:
         for field, values in {
@@ -179,6 +187,8 @@ class ResNet(nn.Module):
             "shortcut": SHORTCUTS,
             "stem": STEMS,
             "strides_at": ("1x1", "3x3"),
+            "loop": LOOPS,
+            "convolution": CONVOLUTIONS,
         }.items():
             if (value := getattr(self, field)) not in values:
                 raise UserError(f"{field}={value!r}: must be one of {', '.join(values)}")
@@ -190,7 +200,13 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32."""
-        conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
         norm = partial(
             BatchNorm,
             use_running_average=not train,
@@ -199,7 +215,8 @@ class ResNet(nn.Module):
             dtype=self.dtype,
         )
         shortcut = partial(SHORTCUTS[self.shortcut], conv=conv, norm=norm)
-        block = partial(BLOCKS[self.block], conv=conv, norm=norm, shortcut=shortcut)
+        block_class = nn.remat(BLOCKS[self.block]) if self.remat else BLOCKS[self.block]
+        block = partial(block_class, conv=conv, norm=norm, shortcut=shortcut)
         if self.block == "bottleneck":
             block = partial(block, strides_at=self.strides_at)
 
@@ -207,9 +224,9 @@ class ResNet(nn.Module):
         digits = max(2, len(str(max(self.stage_sizes))))
         for stage, blocks in enumerate(self.stage_sizes, start=1):
             filters = self.width * 2 ** (stage - 1)
-            for index in range(1, blocks + 1):  # all but the first have one shape: they can be scanned over
-                strides = 2 if stage > 1 and index == 1 else 1
-                x = block(filters, strides, name=f"stage{stage}_block{index:0{digits}d}")(x)
+            first, *rest = (f"stage{stage}_block{index:0{digits}d}" for index in range(1, blocks + 1))
+            x = block(filters, 1 if stage == 1 else 2, name=first)(x)
+            x = repeat(self, partial(block, filters, 1), rest, x, self.loop)
         x = x.mean((1, 2))
         x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
         return x.astype(jnp.float32)

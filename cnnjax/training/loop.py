@@ -19,7 +19,7 @@ from cnnjax.data.batches import batch_indices
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_json, write_json
 from cnnjax.mesh import check_divisible, make_mesh, over_data, replicated
-from cnnjax.models import build
+from cnnjax.models import build, lay_out, unstack
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.optim import learning_rate, sgd
 from cnnjax.training.progress import Progress
@@ -156,7 +156,8 @@ def _run(
         )
     elif (out / "metrics.jsonl").exists():
         say(f"{out}: no whole checkpoint, starts again from step 0")
-    state: State = jax.device_put(state, replicated(mesh))
+    # On disk and in the result variables are by block, whatever the loop over depth works on.
+    state: State = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")), replicated(mesh))
     record = Record(out, step, tensorboard)
     progress = Progress(config, step)
     saved = step
@@ -172,7 +173,7 @@ def _run(
     def save():
         flush()
         record.flush()
-        checkpoints.save(step, state)
+        checkpoints.save(step, unstack(jax.device_get(state)))
 
     try:
         while True:
@@ -208,7 +209,7 @@ def _run(
     write_json(
         out / "result.json", {"config": config.to_json(), "metrics": metrics, "environment": environment()}
     )
-    return Result(config, out, metrics, state.variables)
+    return Result(config, out, metrics, unstack(state.variables))
 
 
 def _due(step: int, every: int, last: int) -> bool:

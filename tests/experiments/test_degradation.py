@@ -23,8 +23,8 @@ def test_quick_trains_four_small_nets():
     assert (config.data, config.downsample, config.steps, config.warmup_steps) == (
         "fashion_mini",
         2,
-        800,
-        100,
+        600,
+        75,
     )
     alike = {dataclasses.replace(config, model="", model_options=()) for config in found.values()}
     assert len(alike) == 1  # nothing but the network differs

@@ -257,3 +257,17 @@ def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
         cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))
     with pytest.raises(UserError, match="needs 64 devices"):
         cnnjax.make_mesh(data=64)
+
+
+def test_scanned_over_depth_a_run_leaves_the_same(data, uninterrupted, tmp_path):
+    """Metrics, result and checkpoints are by block; only rounding may differ."""
+    fields = {**CONFIG.model_options, "stage_sizes": (1, 3, 1)}
+    results = []
+    for loop_over_depth in ("scan", "unrolled"):
+        config = dataclasses.replace(CONFIG, steps=4, model_options={**fields, "loop": loop_over_depth})
+        results.append(cnnjax.train(config, tmp_path / loop_over_depth, data=data))
+        assert cnnjax.train(config, results[-1].out, data=data).metrics == results[-1].metrics  # restores
+    scanned, unrolled = results
+    assert jax.tree.structure(scanned.variables) == jax.tree.structure(unrolled.variables)
+    for ours, theirs in zip(lines(scanned.out), lines(unrolled.out), strict=True):
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-4)

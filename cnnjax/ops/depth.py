@@ -1,0 +1,143 @@
+"""Equal blocks one after the other, as a loop over depth.
+
+A network's variables have two layouts. By block, each block has its own entry, `stage1_block02`,
+`stage1_block03`, ...: this is what `init` gives, and what weights are ported, probed and saved in. Stacked,
+the equal blocks of a stage share one entry, `stage1_block02-09`, whose arrays have a leading axis over depth.
+`stack` and `unstack` convert, and a network takes either.
+
+Unrolled, a program grows with depth, and the time to compile it. Scanned, it does not; with stacked variables
+neither do the number of arrays and the optimiser's part of the program.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+LOOPS = ("auto", "scan", "unrolled")
+SCANNED_FROM = 16  # equal blocks in a stage; with fewer, the unrolled program compiles soon and runs faster
+_BLOCK = re.compile(r"(.+_block)(\d+)")
+_STACK = re.compile(r"(.+_block)(\d+)-(\d+)")
+
+
+def repeat(
+    parent: nn.Module, block: Callable[..., nn.Module], names: Sequence[str], x: jax.Array, loop: str
+) -> jax.Array:
+    """Apply the blocks called `names`, equal but for their variables, one after the other.
+
+    Args:
+        parent: the network, inside its `__call__`.
+        block: makes a block, given `name` or `parent`; a block maps x to an array like x.
+        names: of the blocks in order, numbered like `stage1_block02`.
+        x: what the first block takes.
+        loop: "unrolled", "scan", or "auto", which scans long stages.
+    """
+    stacked = _stack_name(names)
+    variables = parent.variables
+    is_stacked = any(stacked in collection for collection in variables.values())
+    scan = loop == "scan" or (loop == "auto" and len(names) >= SCANNED_FROM)
+    if not names or parent.is_initializing() or not (scan or is_stacked):
+        for name in names:
+            x = block(name=name)(x)
+        return x
+
+    if is_stacked:
+        blocks = {kind: tree[stacked] for kind, tree in variables.items() if stacked in tree}
+    else:
+        blocks = {
+            kind: _stack([tree[name] for name in names])
+            for kind, tree in variables.items()
+            if names[0] in tree
+        }
+    assert parent.scope is not None
+    mutable = parent.scope.mutable
+    keys = {name: parent.make_rng(name) for name in parent.scope.rngs if name != "params"}
+
+    def body(x: jax.Array, step: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+        index, variables = step
+        rngs = {name: jax.random.fold_in(key, index) for name, key in keys.items()}
+        result: Any = block(parent=None).apply(variables, x, mutable=mutable, rngs=rngs)
+        return result if mutable else (result, {})
+
+    x, new = lax.scan(body, x, (jnp.arange(len(names)), blocks), unroll=1 if scan else len(names))
+    for kind, tree in new.items():
+        for name, value in ({stacked: tree} if is_stacked else _split(names, tree)).items():
+            parent.put_variable(kind, name, value)
+    return x
+
+
+def stack(tree: Any, at_least: int = 1) -> Any:
+    """Variables, or any tree that holds them such as an optimiser's state, from by block to stacked.
+
+    Only stages with `at_least` so many equal blocks are.
+    """
+
+    def convert(entries: dict[str, Any]) -> dict[str, Any]:
+        stages: dict[str, list[str]] = {}
+        for name in sorted(entries, key=_number):
+            if (match := _BLOCK.fullmatch(name)) and int(
+                match[2]
+            ) > 1:  # a stage's first block has its own shape
+                stages.setdefault(match[1], []).append(name)
+        long = [names for names in stages.values() if len(names) >= at_least]
+        stacks = {_stack_name(names): _stack([entries[name] for name in names]) for names in long}
+        rest = {name: value for name, value in entries.items() if not any(name in names for names in long)}
+        return {**rest, **stacks}
+
+    return _convert(tree, convert)
+
+
+def lay_out(tree: Any, loop: str) -> Any:
+    """`tree`, by block, as it is best kept for training with this `loop`: stacked where it scans."""
+    return tree if loop == "unrolled" else stack(tree, 1 if loop == "scan" else SCANNED_FROM)
+
+
+def unstack(tree: Any) -> Any:
+    """The inverse of `stack`."""
+
+    def convert(entries: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name, value in entries.items():
+            if match := _STACK.fullmatch(name):
+                numbers = range(int(match[2]), int(match[3]) + 1)
+                names = [f"{match[1]}{number:0{len(match[2])}d}" for number in numbers]
+                result.update(_split(names, value))
+            else:
+                result[name] = value
+        return result
+
+    return _convert(tree, convert)
+
+
+def _convert(tree: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Apply `convert` to every dict that holds blocks, whatever it lies in."""
+
+    def is_network(node: Any) -> bool:
+        return isinstance(node, dict) and any(
+            _BLOCK.fullmatch(str(name)) or _STACK.fullmatch(str(name)) for name in node
+        )
+
+    return jax.tree.map(lambda node: convert(node) if is_network(node) else node, tree, is_leaf=is_network)
+
+
+def _number(name: str) -> int:
+    match = _BLOCK.fullmatch(name)
+    return int(match[2]) if match else 0
+
+
+def _stack_name(names: Sequence[str]) -> str:
+    return f"{names[0]}-{names[-1].rpartition('_block')[2]}" if names else ""
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _split(names: Sequence[str], tree: Any) -> dict[str, Any]:
+    return {
+        name: jax.tree.map(lambda leaf, index=index: leaf[index], tree) for index, name in enumerate(names)
+    }

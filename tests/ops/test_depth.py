@@ -1,0 +1,124 @@
+"""A loop over depth is the same network, whichever way it runs and its variables are laid out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnnjax.models import build
+from cnnjax.ops.depth import SCANNED_FROM, stack, unstack
+
+FIELDS = {"width": 4, "stage_sizes": (1, 2, 4)}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
+
+
+@pytest.fixture(scope="module")
+def variables(images):
+    return build("resnet8", **FIELDS).init(jax.random.key(0), images, train=False)
+
+
+def assert_close(ours, theirs, rtol=1e-5):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * max(1e-3, np.abs(b).max())),
+        ours,
+        theirs,
+    )
+
+
+def test_stacked_arrays_have_an_axis_over_depth(variables):
+    params = stack(variables)["params"]
+    assert [name for name in params if "block" in name] == [
+        "stage1_block01", "stage2_block01", "stage3_block01", "stage2_block02-02", "stage3_block02-04",
+    ]  # fmt: skip
+    kernels = [variables["params"][f"stage3_block0{index}"]["conv1"]["kernel"] for index in (2, 3, 4)]
+    np.testing.assert_array_equal(params["stage3_block02-04"]["conv1"]["kernel"], np.stack(kernels))
+
+
+def test_stack_and_unstack_are_inverse_in_any_tree(variables):
+    optimizer = optax.sgd(0.1, 0.9)
+    tree = {"variables": variables, "state": optimizer.init(variables["params"]), "step": jnp.zeros(())}
+    back = unstack(stack(tree))
+    assert jax.tree.structure(back) == jax.tree.structure(tree)
+    jax.tree.map(np.testing.assert_array_equal, back, tree)
+    assert jax.tree.structure(stack(tree["state"])) == jax.tree.structure(
+        optimizer.init(stack(variables)["params"])
+    )
+
+
+def test_only_long_stages_are_stacked_on_request(variables):
+    assert [name for name in stack(variables, at_least=2)["params"] if "-" in name] == ["stage3_block02-04"]
+
+
+def losses(model, variables, images, convert):
+    """Loss, its gradients and the new statistics in training mode, and logits in evaluation; by block."""
+
+    def loss(params):
+        logits, new = model.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        return jnp.square(logits - jnp.arange(10)).mean(), new
+
+    (value, new), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    return value, convert(gradients), convert(new), model.apply(variables, images, train=False)
+
+
+@pytest.fixture(scope="module")
+def reference(variables, images):
+    model = build("resnet8", **FIELDS, loop="unrolled", convolution="native")
+    return losses(model, variables, images, lambda tree: tree)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("layout", ["by block", "stacked"])
+@pytest.mark.parametrize("loop", ["scan", "unrolled"])
+def test_every_loop_and_layout_gives_the_same(variables, images, reference, loop, layout, remat):
+    model = build("resnet8", **FIELDS, loop=loop, remat=remat)
+    if layout == "stacked":
+        found = losses(model, stack(variables), images, unstack)
+    else:
+        found = losses(model, variables, images, lambda tree: tree)
+    assert_close(found, reference)
+
+
+def test_a_plain_net_and_bottlenecks_scan_too(images):
+    for name, fields in {"plain8": {}, "resnet50": {"shortcut": "C", "num_classes": 10}}.items():
+        model = build(name, width=4, stage_sizes=(3, 2), **fields)
+        variables = model.init(jax.random.key(0), images, train=False)
+        assert_close(
+            losses(model.clone(loop="scan"), stack(variables), images, unstack),
+            losses(model.clone(loop="unrolled"), variables, images, lambda tree: tree),
+        )
+
+
+def loops(model, variables, images):
+    jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, images).jaxpr
+    return [equation.params for equation in jaxpr.eqns if equation.primitive.name == "scan"]
+
+
+def test_auto_scans_long_stages(images):
+    model = build("resnet8", width=2, stage_sizes=(1 + SCANNED_FROM, SCANNED_FROM))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    assert [loop["length"] for loop in loops(model, variables, images)] == [SCANNED_FROM]
+    assert not loops(model.clone(loop="unrolled"), variables, images)
+    assert len(loops(model.clone(loop="scan"), variables, images)) == 2
+
+
+def test_the_size_of_a_scanned_program_does_not_grow_with_depth(images):
+    def size(blocks):
+        model = build("resnet8", width=2, stage_sizes=(blocks, blocks), loop="scan")
+        shapes = jax.eval_shape(lambda: stack(model.init(jax.random.key(0), images, train=False)))
+
+        def loss(params):
+            stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes["batch_stats"])
+            variables = {"params": params, "batch_stats": stats}
+            return model.apply(variables, images, train=True, mutable=["batch_stats"])[0].sum()
+
+        return len(jax.jit(jax.grad(loss)).lower(shapes["params"]).as_text().splitlines())
+
+    assert size(9) == size(3)
