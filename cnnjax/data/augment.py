@@ -19,7 +19,7 @@ _CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied w
 def crop(images: jax.Array, key: jax.Array, padding: int = 4) -> jax.Array:
     """Pad each image by `padding` zeros on every side and cut a random window of its own size.
 
-    Use it after the normalisation: He et al. 2016 pad with zeros once the mean is subtracted.
+    Use it after the normalisation: He et al. 2015 pad with zeros once the mean is subtracted.
     """
     shape = images.shape[1:]
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -55,7 +55,7 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax.Array]:
     """Make the function that takes uint8 images to normalised float32 images of the same shape.
 
-    `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2016, section 4.2);
+    `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
     `channel` brings each channel of the training set to mean 0 and standard deviation 1.
     """
     if kind not in NORMALIZATIONS:
