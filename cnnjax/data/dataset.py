@@ -77,7 +77,7 @@ class Dataset:
         """Hold out `validation` training images, drawn at random by `seed`, as the new test split.
 
         The rest stays the training split; the real test split is not in the result. This is the 45k/5k
-        protocol of the CIFAR-10 experiments (He et al. 2016, section 4.2).
+        protocol of the CIFAR-10 experiments (He et al. 2015, section 4.2).
         """
         total = len(self.train_labels)
         if not 0 < validation < total:

@@ -20,12 +20,8 @@ def test_quick_trains_four_small_nets():
     found = runs()
     assert list(found) == ["plain20_seed0", "plain56_seed0", "resnet20_seed0", "resnet56_seed0"]
     config = found["plain56_seed0"]
-    assert (config.data, config.downsample, config.steps, config.warmup_steps) == (
-        "fashion_mini",
-        2,
-        600,
-        75,
-    )
+    assert (config.data, config.downsample) == ("fashion_mini", 2)
+    assert (config.steps, config.warmup_steps) == (600, 75)
     alike = {dataclasses.replace(config, model="", model_options=()) for config in found.values()}
     assert len(alike) == 1  # nothing but the network differs
 
