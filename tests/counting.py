@@ -32,6 +32,7 @@ def _multiply_adds(jaxpr):
             total += math.prod(out) * math.prod(kernel[:-1])
         elif equation.primitive.name == "dot_general":
             total += math.prod(equation.outvars[0].aval.shape) * equation.invars[1].aval.shape[0]
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
         for inner in jaxprs_in_params(equation.params):
-            total += _multiply_adds(inner)
+            total += times * _multiply_adds(inner)
     return total
