@@ -182,17 +182,18 @@ def main(args: Args) -> None:
     use_cache()
     flips = spec(chosen.data).flips
     data = load(chosen.data, args.data_dir, verify=args.verify)
+    runs = configs(args, flips, min(data.train_images.shape[1:3]))
+    shared = next(iter(runs.values())).to_json()
+    for name in ("model", "seed", "warmup_steps"):  # these differ from run to run
+        del shared[name]
     settings = {
         "preset": args.preset,
-        "data": data.name,
-        "data_source": data.source,
-        "validation": args.validation,
-        "steps": chosen.steps,
         "networks": [net.name for net in nets],
         "seeds": chosen.seeds,
+        "data_source": data.source,
+        **shared,
     }
-    claim(args.out, settings, growing=("data_source", "networks", "seeds"))
-    runs = configs(args, flips, min(data.train_images.shape[1:3]))
+    claim(args.out, settings, growing=("networks", "seeds", "data_source"))
     metrics = run_all(runs, args.out, data, args.tensorboard)
 
     results = [

@@ -1,6 +1,7 @@
 """One self-contained HTML page: a figure, a table, and what was run."""
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def write_page(
     figure = svg.read_text()
     page = _PAGE.format(
         title=html.escape(title),
-        text="\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in text.strip().split("\n\n")),
+        text="\n".join(f"<p>{_prose(paragraph)}</p>" for paragraph in text.strip().split("\n\n")),
         figure=figure[figure.index("<svg") :],
         header=_cells("th", header),
         rows="\n".join(f"<tr>{_cells('td', row)}</tr>" for row in rows),
@@ -58,6 +59,10 @@ def write_page(
     )
     with replacing(path) as file:
         file.write(page)
+
+
+def _prose(text: str) -> str:
+    return re.sub("`(.*?)`", r"<code>\1</code>", html.escape(text))
 
 
 def _cells(tag: str, values: Sequence[str]) -> str:
