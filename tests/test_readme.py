@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -31,3 +32,15 @@ def test_the_names_and_counts_are_true():
 def test_the_files_it_names_are_there():
     for path in re.findall(r"(?:tests|experiments)/[\w/.]+\.\w+", README):
         assert (Path(__file__).parent.parent / path).exists(), path
+
+
+def test_the_table_is_the_recorded_result():
+    folder = Path(__file__).parent.parent / "experiments/results/degradation_quick"
+    results = json.loads((folder / "summary.json").read_text())["results"]
+    for row in results:
+        errors = [
+            f"{100 * row[name]['mean']:.1f} ± {100 * row[name]['std']:.1f}"
+            for name in ("train_error", "test_error")
+        ]
+        line = next(line for line in README.splitlines() if line.startswith(f"| `{row['model']}` |"))
+        assert re.findall(r"[\d.]+ ± [\d.]+", line) == errors
