@@ -79,9 +79,8 @@ def stack(tree: Any, at_least: int = 1) -> Any:
     def convert(entries: dict[str, Any]) -> dict[str, Any]:
         stages: dict[str, list[str]] = {}
         for name in sorted(entries, key=_number):
-            if (match := _BLOCK.fullmatch(name)) and int(
-                match[2]
-            ) > 1:  # a stage's first block has its own shape
+            match = _BLOCK.fullmatch(name)
+            if match and int(match[2]) > 1:  # a stage's first block has its own shape
                 stages.setdefault(match[1], []).append(name)
         long = [names for names in stages.values() if len(names) >= at_least]
         stacks = {_stack_name(names): _stack([entries[name] for name in names]) for names in long}

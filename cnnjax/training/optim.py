@@ -37,7 +37,8 @@ def sgd(config: Config) -> optax.GradientTransformation:
     def decayed(params):
         if config.decay == "all":
             return jax.tree.map(lambda _: True, params)
-        return jax.tree.map(lambda w: w.ndim == 4, params)  # convolutions alone have kernels [k, k, in, out]
+        # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
+        return jax.tree.map(lambda w: w.ndim >= 4, params)
 
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay, decayed),

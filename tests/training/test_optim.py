@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.config import Config
+from cnnjax.models import build, stack, unstack
 from cnnjax.training.optim import learning_rate, sgd
 
 
@@ -38,3 +40,18 @@ def test_what_decays():
         updates, _ = optimizer.update(zeros, optimizer.init(params), params)
         for name, update in updates.items():
             np.testing.assert_allclose(update, -0.05 if name in decayed else 0.0, rtol=1e-6)
+
+
+def test_decay_is_the_same_for_stacked_variables():
+    """Stacked over depth a kernel has one more axis; what decays must not change with the layout."""
+    model = build("resnet8", width=2, stage_sizes=(1, 3))
+    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)["params"]
+
+    def update(params):
+        optimizer = sgd(Config(weight_decay=0.5, learning_rate=0.1))
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optimizer.update(zeros, optimizer.init(params), params)[0]
+
+    by_block = update(params)
+    assert np.abs(by_block["stage2_block03"]["conv1"]["kernel"]).max() > 0
+    jax.tree.map(np.testing.assert_array_equal, unstack(update(stack(params))), by_block)
