@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flax import linen as nn
@@ -37,22 +37,24 @@ _ENTRIES: list[Entry] = []
 
 
 def register(
-    template: str, module: type[nn.Module], **numbers: tuple[int, ...]
+    template: str, module: type[nn.Module], listed: Iterable[int | tuple[int, ...]] = ((),)
 ) -> Callable[[Callable], Callable]:
-    """Register the decorated function as the maker of the networks named `template`.
+    """Register the decorated function as the maker of the networks named `template`, like `wrn{depth}_{k}`.
 
-    `numbers` are the values that `list_models` shows (the papers' own), by the name of the one field in the
-    template; any other value builds too if the maker accepts it.
+    `listed` are the papers' own, which `list_models` shows: the numbers in a name, in order. Any others build
+    too if the maker accepts them.
     """
 
     def decorate(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        listed = [template]
-        for field, values in numbers.items():
-            listed = [name.replace(f"{{{field}}}", str(value)) for name in listed for value in values]
-        _ENTRIES.append(Entry(template, tuple(listed), module, make))
+        _ENTRIES.append(Entry(template, tuple(_name(template, numbers) for numbers in listed), module, make))
         return make
 
     return decorate
+
+
+def _name(template: str, numbers: int | tuple[int, ...]) -> str:
+    values = iter(numbers if isinstance(numbers, tuple) else (numbers,))
+    return re.sub(r"{\w+}", lambda _: str(next(values)), template)
 
 
 def build(name: str, **fields: Any) -> nn.Module:

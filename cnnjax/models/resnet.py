@@ -240,7 +240,7 @@ CIFAR_BOTTLENECK = (164, 1001)
 CIFAR = (20, 32, 44, 56, 110, 1202)
 
 
-@register("plain{depth}", ResNet, depth=(*IMAGENET_PLAIN, *CIFAR))
+@register("plain{depth}", ResNet, (*IMAGENET_PLAIN, *CIFAR))
 def plain(depth: int, **fields: Any) -> ResNet:
     """He et al. 2015, plain net (CIFAR: any 6n + 2; ImageNet: 18, 34)."""
     if depth in IMAGENET_PLAIN:
@@ -248,7 +248,7 @@ def plain(depth: int, **fields: Any) -> ResNet:
     return _cifar("plain", depth, **{"shortcut": "none", **fields})
 
 
-@register("resnet{depth}", ResNet, depth=(*IMAGENET_STAGES, *CIFAR, *CIFAR_BOTTLENECK))
+@register("resnet{depth}", ResNet, (*IMAGENET_STAGES, *CIFAR, *CIFAR_BOTTLENECK))
 def resnet(depth: int, **fields: Any) -> ResNet:
     """He et al. 2015, residual net (CIFAR: any 6n + 2; ImageNet: 18, 34, 50, 101, 152)."""
     if depth in IMAGENET_STAGES:
@@ -259,7 +259,7 @@ def resnet(depth: int, **fields: Any) -> ResNet:
     return _cifar("resnet", depth, **fields)
 
 
-@register("resnet{depth}_torchvision", ResNet, depth=tuple(IMAGENET_STAGES))
+@register("resnet{depth}_torchvision", ResNet, IMAGENET_STAGES)
 def resnet_torchvision(depth: int, **fields: Any) -> ResNet:
     """He et al. 2015 as torchvision has it: option B throughout, a bottleneck's stride in its 3x3."""
     if depth not in IMAGENET_STAGES:
