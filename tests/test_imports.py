@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
+    "probes": {"errors"},
     "training": LEAVES | {"config", "data", "mesh", "models"},
     "report": LEAVES,
     "doctor": LEAVES | {"data"},
