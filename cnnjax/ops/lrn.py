@@ -1,0 +1,33 @@
+"""Local response normalisation across channels.
+
+Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
+section 3.3. The paper multiplies alpha by the sum of squares; Caffe, cuda-convnet and PyTorch by their mean,
+which makes the same alpha weaker by the window's size. `alpha_per` says which is meant.
+"""
+
+import jax
+import jax.numpy as jnp
+
+ALPHA_PER = ("sum", "mean")
+
+
+def local_response_norm(
+    x: jax.Array, size: int, alpha: float, beta: float, k: float, alpha_per: str = "sum"
+) -> jax.Array:
+    """x / (k + alpha * s) ** beta, with s the sum of squares over `size` adjacent channels.
+
+    Args:
+        x: [..., channel].
+        size: channels in a window, centred; at the first and last channels it is cut off.
+        alpha: weight of the sum of squares ("sum", the paper) or of their mean over `size` ("mean").
+        beta: exponent.
+        k: what is added to the weighted squares.
+        alpha_per: "sum" or "mean".
+    """
+    if alpha_per == "mean":
+        alpha = alpha / size
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)]
+    squares = jnp.pad(jnp.square(wide), pads)
+    s = sum(squares[..., i : i + x.shape[-1]] for i in range(size))
+    return (wide * (k + alpha * s) ** -beta).astype(x.dtype)
