@@ -1,9 +1,9 @@
 """Activations by name, for the networks' field `activation`.
 
-Each name gives a module: `ACTIVATIONS["relu"](name="act1")(x)`. All but PReLU are without parameters and leave
-no trace in the variables. "scaled_tanh" is 1.7159 tanh(2 x / 3), with f(1) = 1 and f(-1) = -1 (LeCun et al.
-1998, appendix A); "leaky_relu" has the slope 0.01 below zero (Maas, Hannun and Ng 2013); "elu" is exp(x) - 1
-there (Clevert, Unterthiner and Hochreiter 2015).
+Each name gives a module: `ACTIVATIONS["relu"](name="act1")(x)`. All but PReLU are without parameters and
+leave no trace in the variables. "scaled_tanh" is 1.7159 tanh(2 x / 3), with f(1) = 1 and f(-1) = -1 (LeCun et
+al. 1998, appendix A); "leaky_relu" has the slope 0.01 below zero (Maas, Hannun and Ng 2013); "elu" is
+exp(x) - 1 there (Clevert, Unterthiner and Hochreiter 2015).
 """
 
 from collections.abc import Callable
