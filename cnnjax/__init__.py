@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnjax.config import Config as Config
+    from cnnjax.counting import summary as summary
     from cnnjax.mesh import make_mesh as make_mesh
     from cnnjax.models import build as build
     from cnnjax.models import list_models as list_models
@@ -16,11 +17,12 @@ _HOME = {
     "build": "cnnjax.models",
     "list_models": "cnnjax.models",
     "make_mesh": "cnnjax.mesh",
+    "summary": "cnnjax.counting",
     "evaluate": "cnnjax.training",
     "train": "cnnjax.training",
 }
 
-__all__ = ["Config", "build", "evaluate", "list_models", "make_mesh", "train"]
+__all__ = ["Config", "build", "evaluate", "list_models", "make_mesh", "summary", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,6 +33,29 @@ class Models:
 
 
 @dataclasses.dataclass(frozen=True)
+class Summary:
+    """Count a network layer by layer: output, parameters, multiply-adds, connections, receptive field."""
+
+    name: tyro.conf.Positional[str] = ""
+    """The network; without one, the comparisons of the papers."""
+    input: int | None = None
+    """Side of a square image, in pixels; the network's own by default."""
+    compare: tuple[str, ...] = ()
+    """Networks to set side by side, totals only."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from cnnjax.comparison import compare, story
+        from cnnjax.counting import summary
+
+        if self.compare:
+            names = filter(None, (self.name, *self.compare))
+            print(compare(*(summary(name, self.input) for name in names)))
+        else:
+            print(summary(self.name, self.input) if self.name else story())
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Fetch, check and prepare a data set, and show where it lies; without a name, list them."""
 
@@ -69,6 +92,7 @@ class Doctor:
 
 Verb = (
     Annotated[Models, tyro.conf.subcommand("models")]
+    | Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

@@ -181,6 +181,11 @@ class ResNet(nn.Module):
     remat: bool = False
     convolution: str = "auto"
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (32, 32, 3) if self.stem == "cifar" else (224, 224, 3)
+
     def __post_init__(self) -> None:
         for field, values in {
             "block": BLOCKS,

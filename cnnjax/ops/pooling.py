@@ -5,6 +5,8 @@ is several times faster than XLA's windowed reduction, forward and backward, and
 not deterministic on GPUs. Of equal maxima the first, row by row, gets the gradient, as in PyTorch.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from jax import lax
 from cnnjax.errors import UserError
 
 
+@partial(jax.jit, static_argnames=("size", "strides", "padding", "ceil"))  # one call in a trace, with a name
 def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, ceil: bool = False) -> jax.Array:
     """Maxima of square windows.
 
@@ -39,6 +42,7 @@ def max_pool(x: jax.Array, size: int, strides: int, padding: int = 0, ceil: bool
     return x
 
 
+@partial(jax.jit, static_argnames=("size", "strides", "padding", "ceil", "count_padding"))
 def average_pool(
     x: jax.Array, size: int, strides: int, padding: int = 0, ceil: bool = False, count_padding: bool = True
 ) -> jax.Array:
