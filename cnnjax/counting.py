@@ -81,14 +81,7 @@ class Summary:
             )
             for layer in self.layers
         ]  # fmt: skip
-        totals = (
-            "total",
-            "",
-            "",
-            *(f"{n:,}" for n in (self.parameters, self.macs, self.connections)),
-            "",
-            "",
-        )
+        totals = (f"{total:,}" for total in (self.parameters, self.macs, self.connections))
         total = ("total", "", "", *totals, "", "")
         title = f"{self.name}, input {shape_text(self.input)}"
         return "\n".join([title, "", *table([head, *rows, total], left=3, ruled=(0, len(rows)))])
