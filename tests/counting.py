@@ -1,9 +1,10 @@
-"""Counts of a network from its trace: nothing is computed."""
+"""Counts of a network from its trace, and variables for it: nothing is computed by the network."""
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 
@@ -22,6 +23,28 @@ def multiply_adds(model, image):
     variables = trace(model, image)
     jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, jnp.zeros((1, *image)))
     return _multiply_adds(jaxpr.jaxpr)
+
+
+def profile(model, image):
+    """Abstract variables and multiply-adds from a single trace, that of `init` with all that it runs."""
+    jaxpr, variables = jax.make_jaxpr(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, *image)), train=False), return_shape=True
+    )()
+    return variables, _multiply_adds(jaxpr.jaxpr)
+
+
+def random_variables(model, image, seed=0):
+    """Variables of a net in training: every array random, kernels with He's variance, by numpy alone."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        noise = rng.standard_normal(leaf.shape).astype(leaf.dtype)
+        kind = path[-1].key
+        if kind == "kernel":
+            return noise * np.float32(math.sqrt(2 / math.prod(leaf.shape[:-1])))
+        return {"scale": 1, "var": 1}.get(kind, 0) + np.float32(0.1) * noise
+
+    return jax.tree_util.tree_map_with_path(draw, trace(model, image))
 
 
 def _multiply_adds(jaxpr):

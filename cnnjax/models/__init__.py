@@ -1,5 +1,6 @@
 """The networks: one paper, one file. They are reached by name, through `build`."""
 
+from cnnjax.models import densenet as _densenet  # noqa: F401  (registers its names)
 from cnnjax.models import resnet as _resnet  # noqa: F401  (registers its names)
 from cnnjax.models.registry import build, list_models
 from cnnjax.ops.depth import lay_out, stack, unstack

@@ -1,0 +1,36 @@
+"""What every network asks of its fields and images, so that the errors of all of them read alike."""
+
+from collections.abc import Collection
+
+import jax
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+
+
+def check_choices(network: nn.Module, **choices: Collection[str]) -> None:
+    """Each field named must have one of its choices, such as `stem=STEMS`; raises UserError."""
+    for field, values in choices.items():
+        if (value := getattr(network, field)) not in values:
+            raise UserError(f"{field}={value!r}: must be one of {', '.join(values)}")
+
+
+def check_at_least_one(network: nn.Module, *fields: str) -> None:
+    """Each field named must be 1 or more; raises UserError."""
+    for field in fields:
+        if (value := getattr(network, field)) < 1:
+            raise UserError(f"{field}={value}: must be at least 1")
+
+
+def check_rates(network: nn.Module, *fields: str) -> None:
+    """Each field named is a dropout rate: 0 or more, and less than 1; raises UserError."""
+    for field in fields:
+        if not 0 <= (value := getattr(network, field)) < 1:
+            raise UserError(f"{field}={value}: must be in [0, 1), such as 0.2")
+
+
+def check_image_size(x: jax.Array, smallest: int) -> None:
+    """Images [batch, height, width, channel] must have `smallest` pixels a side; raises UserError."""
+    height, width = x.shape[1:3]
+    if min(height, width) < smallest:
+        raise UserError(f"images of {height}x{width} are too small: must be at least {smallest}x{smallest}")

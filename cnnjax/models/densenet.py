@@ -1,0 +1,238 @@
+"""Densely connected networks, for CIFAR and ImageNet.
+
+Huang, Liu, van der Maaten and Weinberger, "Densely Connected Convolutional Networks", 2016 (arXiv
+1608.06993): the CIFAR and SVHN nets of table 2 and the ImageNet nets of table 1. DenseNet-161, with growth
+rate 48, is from the authors' released code. The number in a name counts the layers with weights, except
+that table 1's DenseNet-264 has 265.
+
+In a dense block every layer takes the feature maps of all layers before it, concatenated, and adds
+`growth_rate` of its own. Between blocks a transition keeps the fraction `compression` of the maps and halves
+the resolution. `densenet{depth}_{k}` is the basic net, without compression and with one 3x3 convolution a
+layer; `densenet_bc{depth}_{k}` has bottlenecks (B) and compression 0.5 (C), as have the ImageNet nets. Either
+letter alone is `layer` or `compression`.
+
+The paper's basic CIFAR nets begin with 16 channels. The released code begins with 2 k there too, which is
+`initial_channels` (40 layers, k = 12: 1,059,298 parameters instead of 1,019,722).
+
+Dropout follows every convolution but the first, transitions included, as in the paper and the released code.
+The paper uses it, with rate 0.2, only for data without augmentation (CIFAR and SVHN without "+" in table 2);
+`dropout` is 0 by default. Torchvision drops after a layer's last convolution only and is the same net
+otherwise; its ImageNet nets are these.
+
+The paper says "He et al." of the initial weights; as in the released code kernels are drawn from
+N(0, 2 / (k * k * c_out)). BatchNorm's epsilon 1e-5 and decay 0.9 are that code's too.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.registry import register
+from cnnjax.models.resnet import imagenet_stem
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import he_normal, he_normal_fan_in
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.pooling import average_pool
+
+Template = Callable[..., Any]
+
+
+class BasicLayer(nn.Module):
+    """BatchNorm, ReLU and a 3x3 convolution (section 3, "composite function")."""
+
+    growth_rate: int
+    conv: Template
+    norm: Template
+    dropout: Template
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to the new feature maps [batch, height, width, growth_rate]."""
+        x = nn.relu(self.norm(name="bn1")(x))
+        x = self.conv(self.growth_rate, (3, 3), 1, padding=1, name="conv1")(x)
+        return self.dropout()(x)
+
+
+class BottleneckLayer(nn.Module):
+    """A 1x1 convolution to four growth rates before the 3x3 one (section 3, "bottleneck layers")."""
+
+    growth_rate: int
+    conv: Template
+    norm: Template
+    dropout: Template
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to the new feature maps [batch, height, width, growth_rate]."""
+        x = nn.relu(self.norm(name="bn1")(x))
+        x = self.conv(4 * self.growth_rate, (1, 1), 1, padding=0, name="conv1")(x)
+        x = nn.relu(self.norm(name="bn2")(self.dropout()(x)))
+        x = self.conv(self.growth_rate, (3, 3), 1, padding=1, name="conv2")(x)
+        return self.dropout()(x)
+
+
+class Transition(nn.Module):
+    """BatchNorm, ReLU, a 1x1 convolution to `filters` and 2x2 average pooling (section 3)."""
+
+    filters: int
+    conv: Template
+    norm: Template
+    dropout: Template
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height // 2, width // 2, filters]."""
+        x = nn.relu(self.norm(name="bn")(x))
+        x = self.conv(self.filters, (1, 1), 1, padding=0, name="conv")(x)
+        return average_pool(self.dropout()(x), 2, 2)
+
+
+def cifar_stem(x: jax.Array, filters: int, conv: Template, norm: Template) -> jax.Array:
+    """A 3x3 convolution alone: the first layer begins with BatchNorm and ReLU itself."""
+    return conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
+
+
+STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
+LAYERS = {"basic": BasicLayer, "bottleneck": BottleneckLayer}
+
+
+class DenseNet(nn.Module):
+    """Dense blocks with a transition after each but the last.
+
+    Attributes:
+        block_sizes: layers in each dense block.
+        growth_rate: feature maps that a layer adds.
+        layer: "basic" or "bottleneck".
+        compression: the fraction of the feature maps that a transition keeps, rounded down.
+        stem: "cifar" or "imagenet".
+        initial_channels: filters of the first convolution.
+        dropout: rate, after every convolution but the first; the paper's is 0.2 without augmentation.
+        num_classes: outputs of the classifier.
+        bn_momentum: decay of BatchNorm's running averages.
+        bn_epsilon: what BatchNorm adds to the variance.
+        dtype: of the convolutions; parameters, statistics and logits stay float32.
+        remat: whether the backward pass recomputes a layer's activations, whose memory grows with the square
+            of the layers in a block.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    block_sizes: tuple[int, ...]
+    growth_rate: int
+    layer: str
+    compression: float
+    stem: str
+    initial_channels: int
+    dropout: float = 0.0
+    num_classes: int = 10
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    remat: bool = False
+    convolution: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choices(self, layer=LAYERS, stem=STEMS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "growth_rate", "initial_channels", "num_classes")
+        check_rates(self, "dropout")
+        if not 0 < self.compression <= 1:
+            raise UserError(f"compression={self.compression}: must be in (0, 1], such as 0.5")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are so small that nothing is left after the last transition.
+        """
+        transitions = len(self.block_sizes) - 1  # each halves; ImageNet's stem divides by 4 and rounds up
+        check_image_size(x, 2**transitions if self.stem == "cifar" else 4 * 2**transitions - 3)
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            kernel_init=he_normal,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+        )
+        templates = {
+            "conv": conv,
+            "norm": norm,
+            "dropout": partial(nn.Dropout, self.dropout, deterministic=not train),
+        }
+        layer_class = nn.remat(LAYERS[self.layer]) if self.remat else LAYERS[self.layer]
+
+        x = STEMS[self.stem](x.astype(self.dtype), self.initial_channels, conv, norm)
+        digits = max(2, len(str(max(self.block_sizes))))
+        for block, layers in enumerate(self.block_sizes, start=1):
+            for index in range(1, layers + 1):
+                name = f"block{block}_layer{index:0{digits}d}"
+                layer = layer_class(self.growth_rate, **templates, name=name)
+                x = jnp.concatenate([x, layer(x)], axis=-1)
+            if block <= transitions:
+                filters = int(self.compression * x.shape[-1])
+                x = Transition(filters, **templates, name=f"transition{block}")(x)
+        x = nn.relu(norm(name="bn")(x)).mean((1, 2))
+        x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+IMAGENET_BLOCKS = {
+    121: (6, 12, 24, 16), 161: (6, 12, 36, 24), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32),
+    264: (6, 12, 64, 48),
+}  # fmt: skip
+
+
+@register("densenet{depth}_{k}", DenseNet, ((40, 12), (100, 12), (100, 24)))
+def densenet(depth: int, k: int, **fields: Any) -> DenseNet:
+    """Huang et al. 2016, DenseNet for CIFAR (any depth 3n + 4, growth rate k)."""
+    layers = _cifar_layers("densenet", depth, k, step=3)
+    defaults = {"growth_rate": k, "layer": "basic", "compression": 1.0, "initial_channels": 16}
+    return DenseNet(**{"block_sizes": (layers,) * 3, "stem": "cifar", **defaults, **fields})
+
+
+@register("densenet_bc{depth}_{k}", DenseNet, ((100, 12), (250, 24), (190, 40)))
+def densenet_bc(depth: int, k: int, **fields: Any) -> DenseNet:
+    """Huang et al. 2016, DenseNet-BC for CIFAR (any depth 6n + 4, growth rate k)."""
+    layers = _cifar_layers("densenet_bc", depth, k, step=6)
+    return _bottleneck_compressed(k, **{"block_sizes": (layers,) * 3, "stem": "cifar", **fields})
+
+
+@register("densenet{depth}", DenseNet, IMAGENET_BLOCKS)
+def densenet_imagenet(depth: int, **fields: Any) -> DenseNet:
+    """Huang et al. 2016, DenseNet-BC for ImageNet (121, 161, 169, 201, 264)."""
+    if depth not in IMAGENET_BLOCKS:
+        raise UserError(
+            f"densenet{depth}: ImageNet's depths are {', '.join(map(str, IMAGENET_BLOCKS))}; "
+            f"CIFAR's nets have the growth rate in the name, such as densenet40_12"
+        )
+    defaults = {"block_sizes": IMAGENET_BLOCKS[depth], "stem": "imagenet", "num_classes": 1000}
+    return _bottleneck_compressed(48 if depth == 161 else 32, **{**defaults, **fields})
+
+
+def _bottleneck_compressed(k: int, **fields: Any) -> DenseNet:
+    initial_channels = 2 * fields.get("growth_rate", k)
+    defaults = {"layer": "bottleneck", "compression": 0.5, "initial_channels": initial_channels}
+    return DenseNet(**{"growth_rate": k, **defaults, **fields})
+
+
+def _cifar_layers(family: str, depth: int, k: int, step: int) -> int:
+    layers, rest = divmod(depth - 4, step)
+    if rest or layers < 1:
+        near = dict.fromkeys(f"{family}{max(1, n) * step + 4}_{k}" for n in (layers, layers + 1))
+        raise UserError(
+            f"{family}{depth}_{k}: depth {depth} is not {step}n + 4 (nearest: {' and '.join(near)})"
+        )
+    return layers
