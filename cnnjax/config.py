@@ -12,6 +12,8 @@ Schedule = Literal["piecewise", "cosine", "constant"]
 Decay = Literal["convolutions", "all"]
 Augment = Literal["none", "flip", "crop", "crop_flip"]
 Normalize = Literal["pixel_mean", "channel"]
+Loss = Literal["cross_entropy", "map"]
+Optimizer = Literal["sgd", "adam"]
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -32,13 +34,16 @@ class Config:
         seed: of the initial weights, the order of the images and the augmentation.
         steps: gradient steps; one epoch is training images / `batch_size` of them.
         batch_size: over all devices.
+        loss: "cross_entropy" of the softmax, or "map", LeNet-5's (`cnnjax.models.lenet5.map_loss`).
+        map_constant: the constant j of "map".
+        optimizer: "sgd" with momentum, or "adam" with its paper's constants (0.9, 0.999, 1e-8).
         learning_rate: its peak.
         schedule: "piecewise" divides it by 10 at each of `boundaries`; "cosine" brings it to 0 at `steps`.
         boundaries: steps, for "piecewise" only.
         warmup_steps: "piecewise": so many steps at a tenth of the rate, as the paper has for 110 layers;
             "cosine" and "constant": a linear rise from 0.
         momentum: of SGD, in the form v = momentum * v + gradient.
-        weight_decay: added to the gradient before the momentum (coupled).
+        weight_decay: added to the gradient before the optimizer sees it (coupled).
         decay: "convolutions" decays their kernels alone, as the paper; "all" every parameter.
         evaluate_every: steps between evaluations of the whole test set.
         checkpoint_every: steps between checkpoints.
@@ -57,6 +62,9 @@ class Config:
     seed: int = 0
     steps: int = 64_000
     batch_size: int = 128
+    loss: Loss = "cross_entropy"
+    map_constant: float = 1.0
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
     schedule: Schedule = "piecewise"
     boundaries: tuple[int, ...] = (32_000, 48_000)
@@ -79,6 +87,8 @@ class Config:
             "decay": Decay,
             "augment": Augment,
             "normalize": Normalize,
+            "loss": Loss,
+            "optimizer": Optimizer,
             "dtype": Dtype,
         }.items():
             if getattr(self, field) not in get_args(choices):
@@ -91,6 +101,8 @@ class Config:
                 self._reject(field, "must not be negative")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             self._reject("learning_rate", "must be a positive number, such as 0.1")
+        if not math.isfinite(self.map_constant):
+            self._reject("map_constant", "must be a number, such as 1.0")
         if not 0 <= self.momentum < 1:
             self._reject("momentum", "must be in [0, 1), such as 0.9")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

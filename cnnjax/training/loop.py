@@ -21,7 +21,8 @@ from cnnjax.files import read_json, write_json
 from cnnjax.mesh import check_divisible, make_mesh, over_data, replicated
 from cnnjax.models import build, lay_out, unstack
 from cnnjax.training.checkpoint import Checkpoints
-from cnnjax.training.optim import learning_rate, sgd
+from cnnjax.training.losses import make_loss
+from cnnjax.training.optim import learning_rate, make_optimizer
 from cnnjax.training.progress import Progress
 from cnnjax.training.record import Record, environment
 from cnnjax.training.step import State, init_state, make_eval_step, make_train_step
@@ -132,10 +133,17 @@ def _run(
     stop: Stop,
 ) -> Result:
     model = _build(config, data)
-    optimizer = sgd(config)
+    optimizer = make_optimizer(config)
     normalize = normalizer(data.train_images, config.normalize)
     train_step = jax.jit(
-        make_train_step(model, optimizer, learning_rate(config), AUGMENTATIONS[config.augment], normalize),
+        make_train_step(
+            model,
+            optimizer,
+            learning_rate(config),
+            AUGMENTATIONS[config.augment],
+            normalize,
+            make_loss(config),
+        ),
         donate_argnums=0,
         in_shardings=(replicated(mesh), replicated(mesh), replicated(mesh), over_data(mesh), None),
         out_shardings=replicated(mesh),
@@ -221,7 +229,7 @@ def _evaluator(
 ) -> Callable[[Any, Stop], dict[str, float]]:
     """A function of (variables, stop) to the test loss and error; empty if it was stopped."""
     eval_step = jax.jit(
-        make_eval_step(model, normalize),
+        make_eval_step(model, normalize, make_loss(config)),
         in_shardings=(replicated(mesh), replicated(mesh), replicated(mesh), over_data(mesh), over_data(mesh)),
         out_shardings=replicated(mesh),
     )

@@ -1,4 +1,4 @@
-"""SGD with momentum and coupled weight decay, and the learning rate as a function of the step."""
+"""SGD and Adam with coupled weight decay, and the learning rate as a function of the step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,8 +31,12 @@ def learning_rate(config: Config) -> Callable[[Any], jax.Array]:
     return {"piecewise": piecewise, "cosine": cosine, "constant": constant}[config.schedule]
 
 
-def sgd(config: Config) -> optax.GradientTransformation:
-    """g += weight_decay * w on the decayed parameters; v = momentum * v + g; w -= learning_rate(step) * v."""
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """The config's optimizer. First g += weight_decay * w on the decayed parameters, whatever comes after.
+
+    "sgd": v = momentum * v + g; w -= learning_rate(step) * v. "adam" is Kingma and Ba's (arXiv 1412.6980), so
+    that the decay is L2 regularisation, not the decoupled form of AdamW.
+    """
 
     def decayed(params):
         if config.decay == "all":
@@ -40,7 +44,8 @@ def sgd(config: Config) -> optax.GradientTransformation:
         # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
         return jax.tree.map(lambda w: w.ndim >= 4, params)
 
+    rate = learning_rate(config)
+    optimizers = {"sgd": lambda: optax.sgd(rate, config.momentum), "adam": lambda: optax.adam(rate)}
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, decayed),
-        optax.sgd(learning_rate(config), config.momentum),
+        optax.add_decayed_weights(config.weight_decay, decayed), optimizers[config.optimizer]()
     )

@@ -9,6 +9,8 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from cnnjax.training.losses import Loss, cross_entropy
+
 Metrics = dict[str, jax.Array]
 
 
@@ -45,13 +47,13 @@ def make_train_step(
     schedule: Callable[[jax.Array], jax.Array],
     augment: Callable[[jax.Array, jax.Array], jax.Array],
     normalize: Callable[[jax.Array], jax.Array],
+    loss_function: Loss = cross_entropy,
 ) -> Callable[..., tuple[State, Metrics]]:
     """A function of (state, images, labels, indices, key) to (state, metrics).
 
     `images` uint8 [image, height, width, channel] and `labels` [image] are the whole training set; `indices`
     [batch] picks this step's. `key` belongs to the run; the step's own is folded from it. Metrics are scalars
-    of the batch before the update: `train_loss` (mean cross-entropy, nats), `train_error` (fraction),
-    `learning_rate`.
+    of the batch before the update: `train_loss` (mean, nats), `train_error` (fraction), `learning_rate`.
     """
 
     def train_step(state: State, images, labels, indices, key):
@@ -64,8 +66,7 @@ def make_train_step(
             logits, new = model.apply(
                 variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key}
             )
-            loss = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
-            return loss, (logits, new.get("batch_stats", {}))
+            return loss_function(cast(jax.Array, logits), y).mean(), (logits, new.get("batch_stats", {}))
 
         (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -81,7 +82,9 @@ def make_train_step(
 
 
 def make_eval_step(
-    model: nn.Module, normalize: Callable[[jax.Array], jax.Array]
+    model: nn.Module,
+    normalize: Callable[[jax.Array], jax.Array],
+    loss_function: Loss = cross_entropy,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """A function of (variables, images, labels, indices, counted) to summed loss and number of errors.
 
@@ -91,7 +94,6 @@ def make_eval_step(
     def eval_step(variables, images, labels, indices, counted):
         logits = cast(jax.Array, model.apply(variables, normalize(images[indices]), train=False))
         y = labels[indices]
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.sum(loss * counted), jnp.sum((logits.argmax(-1) != y) & counted)
+        return jnp.sum(loss_function(logits, y) * counted), jnp.sum((logits.argmax(-1) != y) & counted)
 
     return eval_step

@@ -4,7 +4,7 @@ import numpy as np
 
 from cnnjax.config import Config
 from cnnjax.models import build, stack, unstack
-from cnnjax.training.optim import learning_rate, sgd
+from cnnjax.training.optim import learning_rate, make_optimizer
 
 
 def rates(config, steps):
@@ -36,7 +36,7 @@ def test_what_decays():
     params = {"conv": jnp.ones((3, 3, 2, 2)), "scale": jnp.ones(2), "classifier": jnp.ones((2, 5))}
     zeros = {name: jnp.zeros_like(value) for name, value in params.items()}
     for decay, decayed in {"convolutions": {"conv"}, "all": set(params)}.items():
-        optimizer = sgd(Config(decay=decay, weight_decay=0.5, learning_rate=0.1))
+        optimizer = make_optimizer(Config(decay=decay, weight_decay=0.5, learning_rate=0.1))
         updates, _ = optimizer.update(zeros, optimizer.init(params), params)
         for name, update in updates.items():
             np.testing.assert_allclose(update, -0.05 if name in decayed else 0.0, rtol=1e-6)
@@ -48,10 +48,31 @@ def test_decay_is_the_same_for_stacked_variables():
     params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)["params"]
 
     def update(params):
-        optimizer = sgd(Config(weight_decay=0.5, learning_rate=0.1))
+        optimizer = make_optimizer(Config(weight_decay=0.5, learning_rate=0.1))
         zeros = jax.tree.map(jnp.zeros_like, params)
         return optimizer.update(zeros, optimizer.init(params), params)[0]
 
     by_block = update(params)
     assert np.abs(by_block["stage2_block03"]["conv1"]["kernel"]).max() > 0
     jax.tree.map(np.testing.assert_array_equal, unstack(update(stack(params))), by_block)
+
+
+def test_adam_has_coupled_decay():
+    """Its first steps by hand: the decay is part of the gradient whose moments are averaged."""
+    rate, decay, w = 0.1, 0.5, np.array([2.0, -1.0, 0.5])
+    gradients = [np.array([1.0, 0.5, -2.0]), np.array([-3.0, 0.25, 1.0])]
+    config = Config(
+        optimizer="adam", schedule="constant", learning_rate=rate, weight_decay=decay, decay="all"
+    )
+    optimizer = make_optimizer(config)
+    params = jnp.asarray(w)
+    state = optimizer.init(params)
+    mean = square = np.zeros(3)
+    for step, gradient in enumerate(gradients, start=1):
+        updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+        params = params + updates
+        gradient = gradient + decay * w
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        w = w - rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        np.testing.assert_allclose(params, w, rtol=1e-5)

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cnnjax.config import Config
 from cnnjax.models import build
 from cnnjax.ops.norm import BatchNorm
-from cnnjax.training.optim import learning_rate, sgd
+from cnnjax.training.optim import learning_rate, make_optimizer
 from cnnjax.training.step import State, make_train_step
 from tests.reference.make_torch_reference import (
     FILE,
@@ -35,7 +35,7 @@ def test_sgd_with_a_drop_of_the_rate(torch):
     np.testing.assert_allclose([learning_rate(config)(step) for step in range(3)], LEARNING_RATES, rtol=1e-6)
     weight, gradients = sgd_inputs()
     params = {"kernel": jnp.asarray(weight)}
-    optimizer = sgd(config)
+    optimizer = make_optimizer(config)
     state = optimizer.init(params)
     for step, gradient in enumerate(gradients):
         updates, state = optimizer.update({"kernel": jnp.asarray(gradient)}, state, params)
@@ -74,7 +74,7 @@ def test_two_steps_of_resnet20(torch):
         lambda path, value: jnp.full(value.shape, float(path[-1].key == "var")), shapes["batch_stats"]
     )
     config = Config(decay="all")
-    optimizer = sgd(config)
+    optimizer = make_optimizer(config)
     state = State(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params))
     step = jax.jit(
         make_train_step(model, optimizer, learning_rate(config), lambda key, x: x, lambda images: images)

@@ -1,0 +1,318 @@
+"""LeNet-5 as published, and the two nets that go by its name today.
+
+LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of
+the IEEE 86(11), 1998, section II.B and figure 2: `lenet5` has the trainable subsampling, the partial
+connections of table I, the scaled tanh of appendix A after every layer up to F6, and outputs that are
+distances to fixed codes.
+
+What the paper leaves open: the codes are printed as pictures only (figure 3), so the ten glyphs here are our
+own drawings; biases start at zero (the rule of appendix A, +-2.4 / fan-in, is for weights); the constant j of
+the loss is not given. Since `argmax` predicts everywhere in this package, the logits are minus the distances.
+
+`lenet5_modern` is the net of today's tutorials: ReLU, max pooling, dense connections, dropout and a linear
+classifier. `lenet_caffe` is the net that comes with Caffe, larger and without activations between its
+convolutions.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT
+from cnnjax.ops.init import lecun_1998, uniform
+from cnnjax.ops.pooling import average_pool, max_pool
+
+C3_INPUTS = (
+    (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
+    (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
+    (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)  # fmt: skip
+"""Table I: for each map of C3 the maps of S2 that it sees."""
+
+GLYPHS = """
+..###..  ...##..  ..####.  .#####.  .....#.  #######  ...###.  #######  ..###..  ..###..
+.#...#.  ..###..  .#....#  #.....#  ....##.  #......  ..#....  ......#  .#...#.  .#...#.
+#.....#  .#.##..  #.....#  ......#  ...#.#.  #......  .#.....  ......#  #.....#  #.....#
+#.....#  #..##..  ......#  ......#  ..#..#.  #......  #......  .....#.  #.....#  #.....#
+#.....#  ...##..  ......#  .....#.  .#...#.  #.###..  #......  .....#.  .#...#.  #.....#
+#.....#  ...##..  .....#.  ..###..  #....#.  ##...#.  #.###..  ....#..  ..###..  .#....#
+#.....#  ...##..  ....#..  .....#.  #....#.  ......#  ##...#.  ....#..  .#...#.  ..###.#
+#.....#  ...##..  ...#...  ......#  #######  ......#  #.....#  ...#...  #.....#  ......#
+#.....#  ...##..  ..#....  ......#  .....#.  ......#  #.....#  ...#...  #.....#  ......#
+#.....#  ...##..  .#.....  ......#  .....#.  #.....#  #.....#  ..#....  #.....#  .....#.
+.#...#.  ...##..  #......  #.....#  .....#.  .#...#.  .#...#.  ..#....  .#...#.  ....#..
+..###..  #######  #######  .#####.  .....#.  ..###..  ..###..  ..#....  ..###..  .###...
+"""
+"""The digits as stylised pictures of 7 by 12, our own drawings."""
+
+PIXELS = np.array(list("".join(GLYPHS.split()))).reshape(12, 10, 7)
+CODES = np.where(PIXELS.transpose(1, 0, 2).reshape(10, 84) == "#", np.float32(1), np.float32(-1))
+"""[class, 84]: the fixed weights of the output units, +-1."""
+
+
+class Subsampling(nn.Module):
+    """S2 and S4: the sum of 2x2 pixels, times a trainable coefficient, plus a bias; one of each per map."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, map] to [batch, height / 2, width / 2, map]."""
+        coefficient = self.param("coefficient", uniform(2.4 / 4), (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        sums = 4 * average_pool(x, 2, 2)
+        return sums * coefficient.astype(self.dtype) + bias.astype(self.dtype)
+
+
+class PartialConv(nn.Module):
+    """C3: 5x5 convolutions, each map of which sees only some of the input's maps.
+
+    Every map of S2 is seen by ten of C3, so the kernel is [5, 5, map of S2, ten] and each map of S2 has one
+    convolution: no weight, and no multiplication, is spent on what is not connected.
+    """
+
+    inputs: tuple[tuple[int, ...], ...] = C3_INPUTS
+    convolution: str = "auto"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, map] to [batch, height - 4, width - 4, len(inputs)]."""
+        seen_by = [[out for out, seen in enumerate(self.inputs) if i in seen] for i in range(x.shape[-1])]
+        fan_in = np.array([[25 * len(self.inputs[out]) for out in outs] for outs in seen_by])
+        kernel = self.param("kernel", uniform(2.4 / fan_in), (5, 5, *fan_in.shape)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (len(self.inputs),))
+        convolve = partial(
+            CONVOLUTIONS[self.convolution],
+            window_strides=(1, 1),
+            padding=((0, 0), (0, 0)),
+            dimension_numbers=LAYOUT,
+        )
+        parts = [convolve(x[..., i : i + 1], kernel[:, :, i : i + 1]) for i in range(x.shape[-1])]
+        maps = [
+            sum(parts[i][..., seen_by[i].index(out)] for i in seen) for out, seen in enumerate(self.inputs)
+        ]
+        return jnp.stack(maps, -1) + bias.astype(self.dtype)
+
+
+class LeNet5(nn.Module):
+    """Figure 2: C1, S2, C3, S4, C5, F6 and ten radial basis functions. 60,000 trainable parameters.
+
+    The widths belong to table I and to the glyphs, so none of them is a field.
+
+    Attributes:
+        num_classes: at most 10, the digits from 0.
+        padding: zeros around the image; 2 for images of 28x28.
+        activation: after every layer up to F6, a name in `ACTIVATIONS`.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    num_classes: int = 10
+    padding: int = 0
+    activation: str = "scaled_tanh"
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "num_classes")
+        if self.num_classes > len(CODES):
+            raise UserError(
+                f"num_classes={self.num_classes}: lenet5 has codes for 10 digits; try lenet5_modern"
+            )
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, 32, 32, channel] to minus the distances to the codes [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images, with the padding, are not 32x32.
+        """
+        if any(size + 2 * self.padding != 32 for size in x.shape[1:3]):
+            raise UserError(
+                f"lenet5 takes images of 32x32, or of 28x28 with padding=2: "
+                f"not {x.shape[1]}x{x.shape[2]} with padding={self.padding}"
+            )
+        act = ACTIVATIONS[self.activation]
+        conv = partial(
+            nn.Conv,
+            kernel_size=(5, 5),
+            kernel_init=lecun_1998,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        x = conv(6, padding=self.padding, name="c1")(x)
+        x = act(name="act1")(x)
+        x = Subsampling(self.dtype, name="s2")(x)
+        x = act(name="act2")(x)
+        x = PartialConv(convolution=self.convolution, dtype=self.dtype, name="c3")(x)
+        x = act(name="act3")(x)
+        x = Subsampling(self.dtype, name="s4")(x)
+        x = act(name="act4")(x)
+        x = conv(120, padding=0, name="c5")(x)
+        x = act(name="act5")(x)
+        x = nn.Dense(84, kernel_init=lecun_1998, dtype=self.dtype, name="f6")(x[:, 0, 0])
+        x = act(name="act6")(x).astype(jnp.float32)
+        return -jnp.square(x[:, None] - CODES[: self.num_classes]).sum(-1)
+
+
+class LeNet5Modern(nn.Module):
+    """Two 5x5 convolutions with ReLU and max pooling, then 120, 84 and the classes.
+
+    Images of 32x32, or of 28x28 with padding 2, become 400 features, with 61,706 parameters in all; those of
+    28x28 without padding become 256, with 44,426. Kernels have Glorot and Bengio's uniform distribution.
+
+    Attributes:
+        width: filters of the first convolution; all other layers keep their ratio to it.
+        num_classes: outputs of the classifier.
+        padding: zeros around the image before the first convolution.
+        dropout: rate, after both hidden fully connected layers.
+        activation: a name in `ACTIVATIONS`.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    width: int = 6
+    num_classes: int = 10
+    padding: int = 0
+    dropout: float = 0.5
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the sides of the images, with the padding, are not multiples of 4 from 16 on.
+        """
+        if any((size + 2 * self.padding) % 4 or size + 2 * self.padding < 16 for size in x.shape[1:3]):
+            raise UserError(
+                f"images of {x.shape[1]}x{x.shape[2]} with padding={self.padding}: "
+                "sides, with the padding, must be multiples of 4 and at least 16, such as 28 and 32"
+            )
+        act = ACTIVATIONS[self.activation]
+        init: Any = nn.initializers.glorot_uniform()
+        conv = partial(
+            nn.Conv,
+            kernel_size=(5, 5),
+            kernel_init=init,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        dense = partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
+        filters = partial(_scaled, self.width / 6)
+
+        x = conv(filters(6), padding=self.padding, name="conv1")(x)
+        x = max_pool(act(name="act1")(x), 2, 2)
+        x = conv(filters(16), padding=0, name="conv2")(x)
+        x = max_pool(act(name="act2")(x), 2, 2)
+        x = x.reshape(len(x), -1)
+        for index, features in enumerate((120, 84), start=1):
+            x = dense(filters(features), name=f"fc{index}")(x)
+            x = dropout()(act(name=f"act{index + 2}")(x))
+        return dense(self.num_classes, name="fc3")(x).astype(jnp.float32)
+
+
+class CaffeLeNet(nn.Module):
+    """Caffe's examples/mnist/lenet: convolutions of 20 and 50, each with max pooling alone; 500; classes.
+
+    Kernels are drawn from U(-a, a) with a = sqrt(3 / fan-in), Caffe's "xavier".
+
+    Attributes:
+        width: filters of the first convolution; all other layers keep their ratio to it.
+        num_classes: outputs of the classifier.
+        activation: after the hidden fully connected layer, a name in `ACTIVATIONS`.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    width: int = 20
+    num_classes: int = 10
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, 28, 28, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are not 28x28.
+        """
+        if x.shape[1:3] != (28, 28):
+            raise UserError(f"lenet_caffe takes images of 28x28: not {x.shape[1]}x{x.shape[2]}")
+        init: Any = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+        conv = partial(
+            nn.Conv,
+            kernel_size=(5, 5),
+            padding=0,
+            kernel_init=init,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        dense = partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        filters = partial(_scaled, self.width / 20)
+
+        x = max_pool(conv(filters(20), name="conv1")(x), 2, 2)
+        x = max_pool(conv(filters(50), name="conv2")(x), 2, 2)
+        x = dense(filters(500), name="fc1")(x.reshape(len(x), -1))
+        x = ACTIVATIONS[self.activation](name="act1")(x)
+        return dense(self.num_classes, name="fc2")(x).astype(jnp.float32)
+
+
+def map_loss(logits: jax.Array, labels: jax.Array, j: float) -> jax.Array:
+    """Equation 9, the maximum a posteriori criterion, of each image [batch]; the paper averages it.
+
+    It is y + log(exp(-j) + sum_i exp(-y_i)), with y_i the distances, minus the `logits` [batch, class], and y
+    that of the `labels` [batch]. Besides pulling the right distance down it pushes the wrong ones up, but
+    hardly those that exceed `j` already. As j grows it becomes the cross-entropy.
+    """
+    right = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return jnp.logaddexp(-j, jax.nn.logsumexp(logits, axis=-1)) - right
+
+
+def _scaled(ratio: float, filters: int) -> int:
+    return max(1, round(filters * ratio))
+
+
+@register("lenet5", LeNet5)
+def lenet5(**fields: Any) -> LeNet5:
+    """LeCun et al. 1998, figure 2: trainable subsampling, partial connections, distances to codes."""
+    return LeNet5(**fields)
+
+
+@register("lenet5_modern", LeNet5Modern)
+def lenet5_modern(**fields: Any) -> LeNet5Modern:
+    """LeCun et al. 1998 as it is taught today: ReLU, max pooling, dropout, a linear classifier."""
+    return LeNet5Modern(**fields)
+
+
+@register("lenet_caffe", CaffeLeNet)
+def lenet_caffe(**fields: Any) -> CaffeLeNet:
+    """LeCun et al. 1998 as Caffe's example for MNIST has it: 20-50-500."""
+    return CaffeLeNet(**fields)
