@@ -1,6 +1,7 @@
 """The networks: one paper, one file. They are reached by name, through `build`."""
 
 from cnnjax.models import densenet as _densenet  # noqa: F401  (registers its names)
+from cnnjax.models import highway as _highway  # noqa: F401  (registers its names)
 from cnnjax.models import lenet5 as _lenet5  # noqa: F401  (registers its names)
 from cnnjax.models import resnet as _resnet  # noqa: F401  (registers its names)
 from cnnjax.models.registry import build, list_models

@@ -16,16 +16,18 @@ def check_choices(network: nn.Module, **choices: Collection[str]) -> None:
 
 
 def check_at_least_one(network: nn.Module, *fields: str) -> None:
-    """Each field named must be 1 or more; raises UserError."""
+    """Each field named, or each number in it, must be 1 or more; raises UserError."""
     for field in fields:
-        if (value := getattr(network, field)) < 1:
+        value = getattr(network, field)
+        if min(value if isinstance(value, tuple) else (value,)) < 1:
             raise UserError(f"{field}={value}: must be at least 1")
 
 
 def check_rates(network: nn.Module, *fields: str) -> None:
-    """Each field named is a dropout rate: 0 or more, and less than 1; raises UserError."""
+    """Each field named, or each number in it, is a dropout rate, in [0, 1); raises UserError."""
     for field in fields:
-        if not 0 <= (value := getattr(network, field)) < 1:
+        value = getattr(network, field)
+        if not all(0 <= rate < 1 for rate in (value if isinstance(value, tuple) else (value,))):
             raise UserError(f"{field}={value}: must be in [0, 1), such as 0.2")
 
 

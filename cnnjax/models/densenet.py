@@ -136,9 +136,14 @@ class DenseNet(nn.Module):
     remat: bool = False
     convolution: str = "auto"
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (32, 32, 3) if self.stem == "cifar" else (224, 224, 3)
+
     def __post_init__(self) -> None:
         check_choices(self, layer=LAYERS, stem=STEMS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "growth_rate", "initial_channels", "num_classes")
+        check_at_least_one(self, "block_sizes", "growth_rate", "initial_channels", "num_classes")
         check_rates(self, "dropout")
         if not 0 < self.compression <= 1:
             raise UserError(f"compression={self.compression}: must be in (0, 1], such as 0.5")

@@ -27,6 +27,11 @@ def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
     return uniform(2.4 / math.prod(shape[:-1]))(key, shape, dtype)
 
 
+def caffe_xavier(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """U(-a, a) with a = sqrt(3 / fan-in): Caffe's "xavier", which leaves out Glorot & Bengio's fan-out."""
+    return uniform(math.sqrt(3 / math.prod(shape[:-1])))(key, shape, dtype)
+
+
 def normal(std: float) -> Callable[..., jax.Array]:
     """An initialiser: N(0, std * std)."""
 

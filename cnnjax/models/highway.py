@@ -1,0 +1,294 @@
+"""Highway networks, fully connected and convolutional, and the plain nets they are compared with.
+
+Srivastava, Greff and Schmidhuber, "Highway Networks" and "Training Very Deep Networks", 2015 (arXiv
+1505.00387 and 1507.06228): the fully connected nets of figure 1 on MNIST, and the convolutional nets for
+MNIST (10 layers, 32 filters) and CIFAR (19 layers, "Highway B") as the authors released them. A layer mixes
+what it makes of its input and the input itself (equation 3 with C = 1 - T), unit by unit:
+
+    y = H(x) T(x) + x (1 - T(x)),    T(x) = sigmoid(W_T x + b_T)
+
+A gate's initial bias is negative, so that at first the layer mostly carries its input. Where the width
+changes, and first of all, is a plain layer, H alone. `layer="plain"` makes all of them so.
+
+Fully connected: `highway{depth}` has `depth` hidden layers, the first of them plain, and a softmax layer
+that is not counted. `highway_plain{depth}` is the same net of plain layers; like the paper it has width 71 in
+place of 50, which gives it as many parameters in a layer (5,112 and 5,100). The paper chose the activation
+(tanh or ReLU), b_T and the learning rate by random search and does not print the winners: here they are ReLU
+and -2, which its figure 2 states for the 50 layers on MNIST. Weights are drawn from N(0, 2 / fan-in), He et
+al.'s, as the paper has it.
+
+Convolutional: weights are Caffe's "xavier", pooling rounds sizes up, and the classifiers' deviations, 0.1 and
+0.05, are those of the released nets. With `num_classes=100` the 19 layers are the authors' CIFAR-100 net. The
+11- and 32-layer nets ("Highway A" and "C") are not here: the filters of their stages are published nowhere.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.depth import LOOPS, repeat
+from cnnjax.ops.init import caffe_xavier, he_normal_fan_in, normal
+from cnnjax.ops.pooling import max_pool
+
+Template = Callable[..., Any]
+
+
+class PlainLayer(nn.Module):
+    """H(x): an affine map, dense or a convolution, and the activation."""
+
+    filters: int
+    affine: Template
+    activation: Template
+    transform_bias: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, ..., channel] to [batch, ..., filters]."""
+        return self.transformed(x)
+
+    def transformed(self, x: jax.Array) -> jax.Array:
+        """H(x)."""
+        return self.activation(name="activation")(self.affine(self.filters, name="transform")(x))
+
+
+class HighwayLayer(PlainLayer):
+    """H(x) where the gate is open and x where it is closed; x must have `filters` channels."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, ..., filters] to the same."""
+        bias = nn.initializers.constant(self.transform_bias)
+        gate = nn.sigmoid(self.affine(self.filters, bias_init=bias, name="gate")(x))
+        return gate * self.transformed(x) + (1 - gate) * x
+
+
+LAYERS = {"highway": HighwayLayer, "plain": PlainLayer}
+
+
+class HighwayMLP(nn.Module):
+    """Fully connected layers of equal width on the image's pixels.
+
+    Attributes:
+        depth: hidden layers; the first is plain.
+        width: units of a hidden layer.
+        layer: "highway" or "plain".
+        transform_bias: initial bias of the gates.
+        activation: of H, a name in `cnnjax.ops.activations`.
+        num_classes: outputs of the classifier.
+        dtype: of the computation; parameters and logits stay float32.
+        loop: over the equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        remat: whether the backward pass recomputes a layer's activations, to save memory.
+    """
+
+    depth: int
+    width: int = 50
+    layer: str = "highway"
+    transform_bias: float = -2.0
+    activation: str = "relu"
+    num_classes: int = 10
+    dtype: Any = jnp.float32
+    loop: str = "auto"
+    remat: bool = False
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (28, 28, 1)
+
+    def __post_init__(self) -> None:
+        check_choices(self, layer=LAYERS, activation=ACTIVATIONS, loop=LOOPS)
+        check_at_least_one(self, "depth", "width", "num_classes")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32."""
+        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, dtype=self.dtype)
+        x = x.reshape(len(x), -1).astype(self.dtype)
+        x = _stage(self, x, 1, self.depth, self.width, dense)
+        return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+
+
+class HighwayConvNet(nn.Module):
+    """What the convolutional nets share: three stages of 3x3 layers, dropout before each and at the end.
+
+    Attributes:
+        stage_sizes: layers in each stage; one that changes the number of filters is plain.
+        dropout: rates before each stage and before the classifier.
+        transform_bias: initial bias of the gates.
+        width: filters of the first stage.
+        layer: "highway" or "plain".
+        activation: of H, a name in `cnnjax.ops.activations`.
+        num_classes: outputs of the classifier.
+        dtype: of the computation; parameters and logits stay float32.
+        loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        remat: whether the backward pass recomputes a layer's activations, to save memory.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    stage_sizes: tuple[int, int, int]
+    dropout: tuple[float, float, float, float]
+    transform_bias: float
+    width: int = 32
+    layer: str = "highway"
+    activation: str = "relu"
+    num_classes: int = 10
+    dtype: Any = jnp.float32
+    loop: str = "auto"
+    remat: bool = False
+    convolution: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choices(self, layer=LAYERS, activation=ACTIVATIONS, loop=LOOPS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "stage_sizes", "width", "num_classes")
+        for field, count in (("stage_sizes", "3 numbers of layers"), ("dropout", "4 rates")):
+            value = getattr(self, field)
+            if not isinstance(value, tuple) or len(value) != int(count[0]):
+                raise UserError(f"{field}={value}: must be {count}")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    def conv(self, size: int, padding: int) -> Template:
+        """A template of square convolutions."""
+        return partial(
+            nn.Conv,
+            kernel_size=(size, size),
+            padding=padding,
+            kernel_init=caffe_xavier,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+
+    def classifier(self, x: jax.Array, std: float) -> jax.Array:
+        """Features [batch, channel] to logits [batch, num_classes], float32; weights begin as N(0, std^2)."""
+        init = normal(std)
+        x = nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+class HighwayMNIST(HighwayConvNet):
+    """Equal stages, each with max pooling behind it; the last 3x3 maps are flattened."""
+
+    stage_sizes: tuple[int, int, int] = (3, 3, 3)
+    dropout: tuple[float, float, float, float] = (0.2, 0.3, 0.4, 0.5)
+    transform_bias: float = -1.0
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (28, 28, 1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are of a size whose last maps are not 3x3.
+        """
+        height, width = x.shape[1:3]
+        if not (24 <= height <= 31 and 24 <= width <= 31):
+            raise UserError(
+                f"images of {height}x{width} do not fit: must be 28x28 as in the paper, or 24x24 to 31x31"
+            )
+        x = x.astype(self.dtype)
+        stages = zip(self.stage_sizes, self.dropout[:3], (3, 3, 2), strict=True)
+        for stage, (layers, rate, pool) in enumerate(stages, start=1):
+            x = nn.Dropout(rate, deterministic=not train)(x)
+            x = _stage(self, x, stage, layers, self.width, self.conv(3, 1), first=self.conv(5, 0))
+            x = max_pool(x, pool, 2, ceil=True)
+        x = nn.Dropout(self.dropout[3], deterministic=not train)(x)
+        return self.classifier(x.reshape(len(x), -1), std=0.1)
+
+
+class HighwayCIFAR(HighwayConvNet):
+    """Each stage wider than the one before, then a plain 1x1 convolution and the average over all pixels."""
+
+    stage_sizes: tuple[int, int, int] = (5, 6, 6)
+    dropout: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.2)
+    transform_bias: float = -2.0
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (32, 32, 3)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are smaller than 3x3.
+        """
+        check_image_size(x, 3)
+        x = x.astype(self.dtype)
+        filters = (self.width, 5 * self.width // 2, 4 * self.width)
+        stages = zip(self.stage_sizes, self.dropout[:3], filters, strict=True)
+        for stage, (layers, rate, filters) in enumerate(stages, start=1):
+            x = x if stage == 1 else max_pool(x, 2, 2, ceil=True)
+            x = nn.Dropout(rate, deterministic=not train)(x)
+            x = _stage(self, x, stage, layers, filters, self.conv(3, 1))
+        x = _stage(self, x, 4, 1, 25 * self.width // 8, self.conv(1, 0))
+        x = nn.Dropout(self.dropout[3], deterministic=not train)(x.mean((1, 2)))
+        return self.classifier(x, std=0.05)
+
+
+def _stage(
+    network: HighwayMLP | HighwayConvNet,
+    x: jax.Array,
+    stage: int,
+    layers: int,
+    filters: int,
+    affine: Template,
+    first: Template | None = None,
+) -> jax.Array:
+    """Layers of one width, named `stage1_block01` and so on; a plain one first if x is of another width.
+
+    The network's first layer is plain always, and its affine map may be another.
+    """
+    fields = {"activation": ACTIVATIONS[network.activation], "transform_bias": network.transform_bias}
+    plain, equal = (
+        partial(nn.remat(layer) if network.remat else layer, filters, **fields)
+        for layer in (PlainLayer, LAYERS[network.layer])
+    )
+    digits = max(2, len(str(layers)))
+    name, *rest = (f"stage{stage}_block{index:0{digits}d}" for index in range(1, layers + 1))
+    if stage == 1:
+        x = plain(affine=first or affine, name=name)(x)
+    elif x.shape[-1] != filters:
+        x = plain(affine=affine, name=name)(x)
+    else:
+        x = equal(affine=affine, name=name)(x)
+    return repeat(network, partial(equal, affine=affine), rest, x, network.loop)
+
+
+@register("highway{depth}", HighwayMLP, (10, 20, 50, 100))
+def highway(depth: int, **fields: Any) -> HighwayMLP:
+    """Srivastava et al. 2015, fully connected highway network for MNIST (any depth)."""
+    return HighwayMLP(**{"depth": depth, **fields})
+
+
+@register("highway_plain{depth}", HighwayMLP, (10, 20, 50, 100))
+def highway_plain(depth: int, **fields: Any) -> HighwayMLP:
+    """Srivastava et al. 2015, the plain network that highway networks are compared with (any depth)."""
+    return HighwayMLP(**{"depth": depth, "layer": "plain", "width": 71, **fields})
+
+
+@register("highway_mnist10", HighwayMNIST)
+def highway_mnist10(**fields: Any) -> HighwayMNIST:
+    """Srivastava et al. 2015, convolutional highway network for MNIST."""
+    return HighwayMNIST(**fields)
+
+
+@register("highway_cifar19", HighwayCIFAR)
+def highway_cifar19(**fields: Any) -> HighwayCIFAR:
+    """Srivastava et al. 2015, convolutional highway network for CIFAR."""
+    return HighwayCIFAR(**fields)
