@@ -12,6 +12,7 @@ import jax
 
 from cnnjax.data import find, list_datasets
 from cnnjax.files import cache_root
+from cnnjax.ops import direct
 
 PACKAGES = (
     "cnnjax",
@@ -50,6 +51,8 @@ def _warnings(devices: list[Any]) -> list[str]:
         if shutil.which("nvidia-smi"):
             found.append("an NVIDIA driver is here but jax runs on the CPU: pip install 'cnnjax[cuda]'")
         found.append("no accelerator: `quick` takes minutes, `paper` (64,000 steps a run) would take weeks")
+        if problem := direct.load():
+            found.append(f"convolutions run by XLA, 2 to 4 times slower than our own code: {problem}")
         if len(devices) > _cores():
             found.append(f"{len(devices)} virtual devices on {_cores()} cores: right numbers, no speed")
     if not _writable(cache_root()):

@@ -50,7 +50,7 @@ def random_variables(model, image, seed=0):
 def _multiply_adds(jaxpr):
     total = 0
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        if equation.primitive.name in ("conv_general_dilated", "convolve"):
             kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
             total += math.prod(out) * math.prod(kernel[:-1])
         elif equation.primitive.name == "dot_general":

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "probes": {"errors"},
     "training": LEAVES | {"config", "data", "mesh", "models"},
     "report": LEAVES,
-    "doctor": LEAVES | {"data"},
+    "doctor": LEAVES | {"data", "ops"},
     "__main__": LEAVES | {"comparison", "counting", "data", "doctor", "interop", "models"},
     "__init__": LEAVES | {"config", "counting", "interop", "mesh", "models", "training"},
 }

@@ -1,35 +1,55 @@
-"""The convolution of all networks, in the form that XLA runs fastest on the backend at hand.
+"""The convolution of all networks, in the form that is fastest on the backend at hand.
 
-XLA:CPU brings convolutions into the layout of its fast kernels in a program's entry computation only. The two
-backward convolutions that autodiff writes are in other layouts, so inside `scan`, `while` and `cond` they run
-in naive loops, 30 times slower (jax-ml/jax#12868). Here the backward pass is written with convolutions that
-have the fast layout already, NHWC times HWIO, of operands transposed beforehand; optimisation barriers keep
-XLA from folding the transposes back in. Values and gradients are those of `lax.conv_general_dilated`.
+On GPUs and TPUs that is XLA's own. On a CPU it is our own code (`direct_conv.cc`), which takes between a half
+and a tenth of XLA's time, or, where that cannot be had, XLA's code in a canonical form: XLA:CPU brings
+convolutions into the layout of its fast kernels in a program's entry computation only. The two backward
+convolutions that autodiff writes are in other layouts, so inside `scan`, `while` and `cond` they run in naive
+loops, 30 times slower (jax-ml/jax#12868). Here they are written as convolutions that have the fast layout
+already, NHWC times HWIO, of operands transposed beforehand; optimisation barriers keep XLA from folding the
+transposes back in. Values and derivatives are those of `lax.conv_general_dilated`.
 
-A convolution is linear in each operand, and so are its two gradients: the gradient by the images is a
-convolution again, and the gradients of the gradient by the kernel are convolutions. So two functions that
-name each other as their derivatives are closed under reverse mode of every order.
+A convolution is linear in each operand, and so is its gradient by the kernel; the gradient by the images is a
+convolution again. So two primitives, `convolve` and `kernel_gradient`, that name each other as their
+transposes are closed under forward and reverse mode of every order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from cnnjax.ops import direct
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pair = tuple[int, int]
 
 
 class Window(NamedTuple):
-    """How a kernel moves over an image, height first."""
+    """How a kernel of this size moves over an image, height first."""
 
+    size: Pair
     strides: Pair
     padding: tuple[Pair, Pair]
     input_dilation: Pair
     kernel_dilation: Pair
     groups: int
+    form: str
+
+    def direct(self) -> dict[str, Any]:
+        """As `direct_conv.cc` names it."""
+        return {
+            "strides": self.strides,
+            "low": [low for low, _ in self.padding],
+            "input_dilation": self.input_dilation,
+            "kernel_dilation": self.kernel_dilation,
+            "groups": self.groups,
+        }
 
 
 def conv_general_dilated(
@@ -42,13 +62,13 @@ def conv_general_dilated(
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
     precision: Any = None,
+    form: str | None = None,
     **options: Any,
 ) -> jax.Array:
     """`lax.conv_general_dilated`, for `flax.linen.Conv(conv_general_dilated=...)`.
 
-    On a CPU, images [batch, height, width, channel] take the form above; it has reverse mode of every order
-    but no forward mode (`jax.jvp`, `jax.jacfwd`), for which `lax.conv_general_dilated` itself is there.
-    Everything else goes to XLA as it is.
+    On a CPU, images [batch, height, width, channel] take one of the forms above, the faster one that can be
+    had or the one that is named ("direct", "canonical"). Everything else goes to XLA as it is.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lhs.ndim == 4 and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
@@ -62,13 +82,25 @@ def conv_general_dilated(
         extent = [(size - 1) * step + 1 for size, step in zip(rhs.shape, dilation, strict=False)]
         padding = lax.padtype_to_pads(lhs.shape[1:3], extent, window_strides, padding)
     low, high = padding
-    pads = _pair(low), _pair(high)
-    window = Window(_pair(window_strides), pads, _pair(lhs_dilation or (1, 1)), dilation, feature_group_count)
+    window = Window(
+        size=_pair(rhs.shape[:2]),
+        strides=_pair(window_strides),
+        padding=(_pair(low), _pair(high)),
+        input_dilation=_pair(lhs_dilation or (1, 1)),
+        kernel_dilation=dilation,
+        groups=feature_group_count,
+        form=form or ("direct" if direct.usable(lhs.dtype) else "canonical"),
+    )
     return convolve(lhs, rhs, window)
 
 
-CONVOLUTIONS = {"auto": conv_general_dilated, "native": lax.conv_general_dilated}
-"""Name to function, for the networks' field `convolution`; "native" has forward mode too."""
+CONVOLUTIONS = {
+    "auto": conv_general_dilated,
+    "direct": partial(conv_general_dilated, form="direct"),
+    "canonical": partial(conv_general_dilated, form="canonical"),
+    "native": lax.conv_general_dilated,
+}
+"""Name to function, for the networks' field `convolution`; "native" is XLA's own on every backend."""
 
 
 def _pair(values: Sequence[int]) -> Pair:
@@ -76,9 +108,39 @@ def _pair(values: Sequence[int]) -> Pair:
     return int(first), int(second)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to [batch, height, width, c_out]."""
+    return _convolve.bind(images, kernel, window=window)
+
+
+def kernel_gradient(images: jax.Array, upstream: jax.Array, window: Window) -> jax.Array:
+    """Gradient by the kernel of `convolve`, from that by its result."""
+    return _kernel_gradient.bind(images, upstream, window=window)
+
+
+def input_gradient(upstream: jax.Array, kernel: jax.Array, window: Window, size: Pair) -> jax.Array:
+    """Gradient by the images of `convolve`, whose spatial size is `size`, from that by its result.
+
+    A convolution with the kernel flipped in space and its channels swapped; strides become input dilation.
+    """
+    *extent, c_in_per_group, c_out = kernel.shape
+    groups = window.groups
+    kernel = kernel[::-1, ::-1].reshape(*extent, c_in_per_group, groups, c_out // groups)
+    kernel = kernel.transpose(0, 1, 4, 3, 2).reshape(*extent, c_out // groups, groups * c_in_per_group)
+    padding = []
+    for axis in range(2):
+        reach = (extent[axis] - 1) * window.kernel_dilation[axis]
+        low = reach - window.padding[axis][0]
+        dilated = (size[axis] - 1) * window.input_dilation[axis]
+        high = dilated + reach - (upstream.shape[1 + axis] - 1) * window.strides[axis] - low
+        padding.append((low, high))
+    swapped = window._replace(
+        strides=window.input_dilation, padding=tuple(padding), input_dilation=window.strides
+    )
+    return convolve(upstream, lax.optimization_barrier(kernel), swapped)
+
+
+def _convolve_by_xla(images, kernel, window):
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -91,22 +153,31 @@ def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def kernel_gradient(images: jax.Array, upstream: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Gradient by the kernel of `convolve`, whose spatial size is `size`, from that by its result.
+def _convolve_here(images, kernel, window):
+    if window.form == "direct":
+        shape = jax.eval_shape(partial(_convolve_by_xla, window=window), images, kernel).shape
+        return direct.convolve(images, kernel, shape, **window.direct())
+    return _convolve_by_xla(images, kernel, window)
 
-    The batch is summed over, so it takes the place of the channels: images [c_in, height, width, batch] are
-    convolved with the result's gradient as the kernel [height, width, batch, c_out].
+
+def _kernel_gradient_here(images, upstream, window):
+    """By XLA, the batch is summed over, so it takes the place of the channels.
+
+    Images [c_in, height, width, batch] are convolved with the result's gradient as the kernel
+    [height, width, batch, c_out].
     """
     batch, height, width, c_in = images.shape
     groups = window.groups
+    if window.form == "direct" and window.input_dilation == (1, 1):
+        shape = (*window.size, c_in // groups, upstream.shape[-1])
+        return direct.kernel_gradient(images, upstream, shape, **window.direct())
     images = images.reshape(batch, height, width, groups, c_in // groups).transpose(4, 1, 2, 3, 0)
     images = images.reshape(c_in // groups, height, width, groups * batch)
     padding = tuple(
         (low, (k - 1) * kernel_dilation + (out - 1) * stride - (extent - 1) * input_dilation - low)
         for (low, _), k, kernel_dilation, out, stride, extent, input_dilation in zip(
             window.padding,
-            size,
+            window.size,
             window.kernel_dilation,
             upstream.shape[1:3],
             window.strides,
@@ -128,46 +199,53 @@ def kernel_gradient(images: jax.Array, upstream: jax.Array, window: Window, size
     return lax.optimization_barrier(gradient).transpose(1, 2, 0, 3)
 
 
-def input_gradient(upstream: jax.Array, kernel: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Gradient by the images of `convolve`, whose spatial size is `size`, from that by its result.
+def _primitive(
+    name: str, compute: Callable, images_transpose: Callable, other_transpose: Callable
+) -> Primitive:
+    """A function of two arrays that is linear in each, known to `jit`, `vmap` and both modes of `grad`."""
+    primitive = Primitive(name)
 
-    A convolution with the kernel flipped in space and its channels swapped; strides become input dilation.
-    """
-    *extent, c_in_per_group, c_out = kernel.shape
-    groups = window.groups
-    kernel = kernel[::-1, ::-1].reshape(*extent, c_in_per_group, groups, c_out // groups)
-    kernel = kernel.transpose(0, 1, 4, 3, 2).reshape(*extent, c_out // groups, groups * c_in_per_group)
-    padding = []
-    for axis in range(2):
-        reach = (extent[axis] - 1) * window.kernel_dilation[axis]
-        low = reach - window.padding[axis][0]
-        dilated = (size[axis] - 1) * window.input_dilation[axis]
-        high = dilated + reach - (upstream.shape[1 + axis] - 1) * window.strides[axis] - low
-        padding.append((low, high))
-    swapped = Window(window.input_dilation, tuple(padding), window.strides, window.kernel_dilation, groups)
-    return convolve(upstream, lax.optimization_barrier(kernel), swapped)
+    def batch(arguments, axes, window):
+        (images, other), (images_axis, other_axis) = arguments, axes
+        if name == "convolve" and other_axis is None:  # one kernel for all: one long batch
+            images = jnp.moveaxis(images, images_axis, 0)
+            result = primitive.bind(images.reshape(-1, *images.shape[2:]), other, window=window)
+            return result.reshape(*images.shape[:2], *result.shape[1:]), 0
+        mapped = [
+            jnp.moveaxis(x, axis, 0) for x, axis in zip(arguments, axes, strict=True) if axis is not None
+        ]
 
+        def one(mapped):
+            rest = iter(mapped)
+            operands = (x if axis is None else next(rest) for x, axis in zip(arguments, axes, strict=True))
+            return primitive.bind(*operands, window=window)
 
-def _convolve_forward(images, kernel, window):
-    return convolve(images, kernel, window), (images, kernel)
+        return lax.map(one, mapped), 0
 
+    def abstract(images, other, window):
+        result = jax.eval_shape(partial(compute, window=window), images, other)
+        return ShapedArray(result.shape, result.dtype)
 
-def _convolve_backward(window, residuals, upstream):
-    images, kernel = residuals
-    return (
-        input_gradient(upstream, kernel, window, images.shape[1:3]),
-        kernel_gradient(images, upstream, window, kernel.shape[:2]),
-    )
-
-
-def _kernel_gradient_forward(images, upstream, window, size):
-    return kernel_gradient(images, upstream, window, size), (images, upstream)
-
-
-def _kernel_gradient_backward(window, size, residuals, cotangent):
-    images, upstream = residuals
-    return input_gradient(upstream, cotangent, window, images.shape[1:3]), convolve(images, cotangent, window)
+    primitive.def_impl(jax.jit(compute, static_argnames="window"))
+    primitive.def_abstract_eval(abstract)
+    ad.defbilinear(primitive, images_transpose, other_transpose)
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    return primitive
 
 
-convolve.defvjp(_convolve_forward, _convolve_backward)
-kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
+# A transpose gets the operand that it is not for, and the shape of the one that it is for.
+_convolve = _primitive(
+    "convolve",
+    _convolve_here,
+    lambda upstream, images, kernel, window: input_gradient(upstream, kernel, window, images.aval.shape[1:3]),
+    lambda upstream, images, kernel, window: kernel_gradient(images, upstream, window),
+)
+_kernel_gradient = _primitive(
+    "kernel_gradient",
+    _kernel_gradient_here,
+    lambda cotangent, images, upstream, window: input_gradient(
+        upstream, cotangent, window, images.aval.shape[1:3]
+    ),
+    lambda cotangent, images, upstream, window: convolve(images, cotangent, window),
+)

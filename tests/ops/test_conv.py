@@ -1,12 +1,18 @@
 """Against `lax.conv_general_dilated`: values, gradients and second derivatives, over shapes."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from cnnjax.ops.conv import LAYOUT, conv_general_dilated
+from cnnjax.ops import direct
+from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT, conv_general_dilated
+
+FORMS = ("canonical", "direct")
+needs_compiler = pytest.mark.skipif(direct.load() is not None, reason=f"{direct.load()}")
 
 
 def random_case(seed):
@@ -35,7 +41,7 @@ def random_case(seed):
 
 
 def derivatives(conv, images, kernel, options):
-    """Value, gradients, and the gradient of a function of the gradients (Hessian-vector products)."""
+    """Value, gradients, their own gradients (Hessian-vector products), and forward mode."""
 
     def loss(images, kernel):
         return jnp.sin(conv(images, kernel, **options)).sum()
@@ -44,26 +50,79 @@ def derivatives(conv, images, kernel, options):
         gradients = jax.grad(loss, argnums=(0, 1))(images, kernel)
         return sum(jnp.cos(gradient).sum() for gradient in gradients)
 
-    return (
-        conv(images, kernel, **options),
-        *jax.grad(loss, argnums=(0, 1))(images, kernel),
-        *jax.grad(curvature, argnums=(0, 1))(images, kernel),
-    )
+    @jax.jit
+    def compute(images, kernel):
+        return (
+            conv(images, kernel, **options),
+            *jax.grad(loss, argnums=(0, 1))(images, kernel),
+            *jax.grad(curvature, argnums=(0, 1))(images, kernel),
+            jax.jvp(loss, (images, kernel), (jnp.cos(images), jnp.cos(kernel)))[1],
+        )
+
+    return compute(images, kernel)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(20))
 def test_equals_lax(seed):
     images, kernel, options = random_case(seed)
-    for ours, theirs in zip(
-        derivatives(conv_general_dilated, images, kernel, options),
-        derivatives(lax.conv_general_dilated, images, kernel, options),
-        strict=True,
-    ):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+    theirs = derivatives(lax.conv_general_dilated, images, kernel, options)
+    for form in FORMS if direct.load() is None else FORMS[:1]:
+        for mine, reference in zip(
+            derivatives(CONVOLUTIONS[form], images, kernel, options), theirs, strict=True
+        ):
+            np.testing.assert_allclose(
+                mine, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max(), err_msg=form
+            )
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [(3, 16), (16, 40), (33, 7)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, channels, stride):
+    """Full and cut tiles of pixels and of channels, several images at a time, several threads."""
+    images = jax.random.normal(key, (70, 9, 11, channels[0]))
+    kernel = jax.random.normal(key, (3, 3, *channels))
+
+    def derivative(conv):
+        def loss(images, kernel):
+            result = conv(images, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=LAYOUT)
+            return jnp.sin(result).sum(), result
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(images, kernel)
+
+    ours, theirs = derivative(CONVOLUTIONS["direct"]), derivative(lax.conv_general_dilated)
+    for mine, reference in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
+
+
+@needs_compiler
+def test_direct_gives_the_same_bits_every_time(key):
+    images, upstream = jax.random.normal(key, (2, 64, 8, 8, 16))
+
+    @jax.jit
+    def gradient(images, upstream):
+        kernel = jnp.zeros((3, 3, 16, 16))
+        pull = jax.vjp(
+            lambda kernel: CONVOLUTIONS["direct"](images, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT),
+            kernel,
+        )[1]
+        return pull(upstream)[0]
+
+    first = gradient(images, upstream)
+    assert all((gradient(images, upstream) == first).all() for _ in range(20))
+
+
+def test_without_a_compiler_the_canonical_form_is_used(key, monkeypatch):
+    monkeypatch.setattr(direct, "load", lambda: "no C++ compiler is here")
+    images, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 2))
+    program = jax.make_jaxpr(partial(conv_general_dilated, dimension_numbers=LAYOUT), static_argnums=(2, 3))(
+        images, kernel, (1, 1), "SAME"
+    )
+    assert program.eqns[0].params["window"].form == "canonical"
 
 
 def test_the_cases_meet_every_option():
-    cases = [random_case(seed)[2] for seed in range(24)]
+    cases = [random_case(seed)[2] for seed in range(20)]
     assert {case["feature_group_count"] for case in cases} == {1, 2, 3}
     assert {"SAME", "VALID"} <= {case["padding"] for case in cases if isinstance(case["padding"], str)}
     for option in ("window_strides", "lhs_dilation", "rhs_dilation"):
@@ -72,14 +131,17 @@ def test_the_cases_meet_every_option():
 
 def test_under_vmap_and_in_bfloat16(key):
     images, kernel, options = random_case(0)
-    several = jnp.stack([kernel, 2 * kernel])
-    ours, theirs = (
-        jax.vmap(jax.grad(lambda kernel, conv=conv: jnp.square(conv(images, kernel, **options)).sum()))(
-            several
+    batches, kernels = jnp.stack([images, 2 * images], 1), jnp.stack([kernel, 2 * kernel], 2)
+    for axes in ((1, None), (None, 2), (1, 2)):
+        operands = (batches if axes[0] else images, kernels if axes[1] else kernel)
+        ours, theirs = (
+            jax.vmap(jax.grad(lambda *x, conv=conv: jnp.square(conv(*x, **options)).sum(), (0, 1)), axes)(
+                *operands
+            )
+            for conv in (conv_general_dilated, lax.conv_general_dilated)
         )
-        for conv in (conv_general_dilated, lax.conv_general_dilated)
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+        for mine, reference in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-3)
     half = conv_general_dilated(images.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16), **options)
     assert half.dtype == jnp.bfloat16
 
@@ -90,7 +152,8 @@ def test_backward_convolutions_have_the_layout_that_is_fast_in_loops():
 
     def loss(kernel, images):
         def layer(x, _):
-            return jnp.sin(conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)), None
+            convolved = CONVOLUTIONS["canonical"](x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
+            return jnp.sin(convolved), None
 
         return lax.scan(layer, images, length=3)[0].sum()
 

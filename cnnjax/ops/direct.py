@@ -1,0 +1,94 @@
+"""`direct_conv.cc`: our own convolution for CPUs, compiled for the machine at hand when it is first used."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.files import cache_root
+
+SOURCE = Path(__file__).with_name("direct_conv.cc")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
+TARGETS = ("cnnjax_convolve", "cnnjax_kernel_gradient")
+
+
+def usable(dtype: Any) -> bool:
+    """Whether the direct convolution can stand in for XLA's here.
+
+    It takes float32, and runs in programs for one CPU device: XLA cannot divide a foreign call over several.
+    """
+    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return one_cpu and dtype == jnp.float32 and load() is None
+
+
+def convolve(images: jax.Array, kernel: jax.Array, shape: tuple[int, ...], **window: Any) -> jax.Array:
+    """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to `shape`; with the source's names."""
+    return _call(TARGETS[0], images, kernel, shape, window)
+
+
+def kernel_gradient(
+    images: jax.Array, upstream: jax.Array, shape: tuple[int, ...], **window: Any
+) -> jax.Array:
+    """Gradient by the kernel, whose shape is `shape`, of `convolve`, from that by its result."""
+    return _call(TARGETS[1], images, upstream, shape, window)
+
+
+def _call(
+    target: str, lhs: jax.Array, rhs: jax.Array, shape: tuple[int, ...], window: dict[str, Any]
+) -> jax.Array:
+    attributes = {name: np.asarray(value, np.int64) for name, value in window.items()}
+    attributes["groups"] = np.int64(window["groups"])
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.ffi.ffi_call(target, result, vmap_method="sequential")(lhs, rhs, **attributes)
+
+
+@functools.cache
+def load() -> str | None:
+    """Compile the source, unless that was done before, and register it; returns what is in the way."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
+    if compiler is None:
+        return "no C++ compiler is here (g++ or clang++)"
+    try:
+        library = ctypes.CDLL(os.fspath(_compiled(compiler)))
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        return f"{compiler} cannot compile it: {said.strip().splitlines()[0]}"
+    for target in TARGETS:
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
+    return None
+
+
+def _compiled(compiler: str) -> Path:
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    made_from = (SOURCE.read_bytes(), version, FLAGS, jax.lib.__version__, _processor())
+    folder = cache_root() / "compiled"
+    path = folder / f"direct_conv-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies there is run: nobody else may write
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            made = Path(temporary) / path.name
+            include = ["-isystem", jax.ffi.include_dir()]
+            subprocess.run(
+                [compiler, *FLAGS, *include, SOURCE, "-o", made], capture_output=True, text=True, check=True
+            )
+            made.replace(path)
+    return path
+
+
+def _processor() -> str:
+    """What decides which instructions there are: a cache folder may be shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())

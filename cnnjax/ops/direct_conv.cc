@@ -1,0 +1,372 @@
+// The convolution of NHWC images by an HWIO kernel and its gradient by the kernel, float32, for CPUs.
+//
+// Direct, with register tiles: a tile of results is PIXELS pixels (or kernel rows) by BLOCK output channels and
+// stays in vector registers while all products that belong to it are added. Images are copied into a zero-padded
+// scratch first, so that no inner loop knows about borders. With C channels, the k pixels under one row of a
+// kernel are k * C floats in a row: one run of products, long even where C is 3 (the first layer of a network).
+//
+// With input dilation (the gradient of a strided convolution by its images) the results fall into phases: those
+// of one phase meet the same taps of the kernel, and none of the zeros between the input's pixels is multiplied.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+constexpr int LANES = 8;           // floats in a vector register
+constexpr int BLOCK = 2 * LANES;   // output channels in a tile
+constexpr int PIXELS = 6;          // pixels, or kernel rows, in a tile: 12 accumulators of AVX2's 16 registers
+constexpr int64_t SCRATCH = 64 << 10;  // floats of padded images that are worked on at a time
+constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
+
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
+
+Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
+void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Runs task(0) ... task(count - 1) on XLA's threads. The caller takes part, and waits for tasks that have begun
+// only: threads that all wait for each other cannot happen.
+void parallel(ffi::ThreadPool& pool, int64_t count, std::function<void(int64_t)> task) {
+  struct Shared {
+    std::atomic<int64_t> next{0};
+    int64_t done = 0;
+    std::mutex mutex;
+    std::condition_variable changed;
+  };
+  auto shared = std::make_shared<Shared>();
+  auto work = [shared, count, task] {
+    for (int64_t i; (i = shared->next++) < count;) {
+      task(i);
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      if (++shared->done == count) shared->changed.notify_all();
+    }
+  };
+  for (int64_t i = 1; i < std::min(count, pool.num_threads()); ++i) pool.Schedule(std::function<void()>(work));
+  work();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->changed.wait(lock, [&] { return shared->done == count; });
+}
+
+// One axis of a convolution: result o and tap k of the kernel meet the input at
+// (o * stride + k * kernel_dilation - low) / input_dilation, where that is whole.
+struct Axis {
+  int64_t input, output, taps, stride, low, input_dilation, kernel_dilation;
+  int64_t phases, step;      // results `phases` apart have the same taps, and inputs `step` apart
+  int64_t before, extended;  // zeros in front of the input, and its size with zeros at both ends
+
+  Axis(int64_t input, int64_t output, int64_t taps, int64_t stride, int64_t low, int64_t input_dilation,
+       int64_t kernel_dilation)
+      : input(input), output(output), taps(taps), stride(stride), low(low), input_dilation(input_dilation),
+        kernel_dilation(kernel_dilation) {
+    phases = input_dilation / std::gcd(input_dilation, stride);
+    step = phases * stride / input_dilation;
+    before = ceil_div(std::max<int64_t>(low, 0), input_dilation);
+    int64_t last = ((output - 1) * stride + (taps - 1) * kernel_dilation - low) / input_dilation;
+    extended = before + std::max(input, last + 1);
+  }
+  // Where tap k meets the padded input for the first result of a phase; -1 where it meets none.
+  int64_t start(int64_t phase, int64_t k) const {
+    int64_t position = phase * stride + k * kernel_dilation - low + before * input_dilation;
+    return position % input_dilation ? -1 : position / input_dilation;
+  }
+  int64_t results(int64_t phase) const { return ceil_div(output - phase, phases); }
+};
+
+// A run of products: `length` floats of the padded image from `x` on, times as many rows of the kernel from `w` on.
+struct Run {
+  int64_t x, w, length;
+};
+
+struct Convolution {
+  Axis height, width;
+  int64_t batch, channels, groups, c_in, c_out;  // c_in, c_out: in one group
+
+  bool padded() const { return height.extended != height.input || width.extended != width.input; }
+  int64_t image() const { return height.input * width.input * channels; }
+  int64_t padded_image() const { return height.extended * width.extended * channels; }
+  int64_t result() const { return height.output * width.output * groups * c_out; }
+  int64_t rows() const { return height.taps * width.taps * c_in; }
+  int64_t blocks() const { return ceil_div(c_out, BLOCK); }
+  int64_t images_at_a_time(int64_t threads) const {
+    return std::clamp<int64_t>(SCRATCH / padded_image(), 1, std::max<int64_t>(1, batch / threads));
+  }
+
+  // Images first ... first + count - 1 with their borders of zeros, in `scratch` unless they need none.
+  const float* pad(const float* images, int64_t first, int64_t count, std::vector<float>& scratch) const {
+    if (!padded()) return images + first * image();
+    scratch.assign(count * padded_image(), 0);
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t y = 0; y < height.input; ++y)
+        std::memcpy(&scratch[((i * height.extended + height.before + y) * width.extended + width.before) * channels],
+                    images + (first + i) * image() + y * width.input * channels,
+                    width.input * channels * sizeof(float));
+    return scratch.data();
+  }
+
+  std::vector<Run> runs(int64_t group, int64_t phase_y, int64_t phase_x) const {
+    std::vector<Run> runs;
+    bool whole_rows = groups == 1 && width.kernel_dilation == 1 && width.input_dilation == 1;
+    for (int64_t ky = 0; ky < height.taps; ++ky) {
+      int64_t y = height.start(phase_y, ky);
+      for (int64_t kx = 0; kx < (whole_rows ? 1 : width.taps); ++kx) {
+        int64_t x = width.start(phase_x, kx);
+        if (y < 0 || x < 0) continue;
+        runs.push_back({(y * width.extended + x) * channels + group * c_in, (ky * width.taps + kx) * c_in,
+                        whole_rows ? width.taps * c_in : c_in});
+      }
+    }
+    return runs;
+  }
+};
+
+// `pixels` results of `vectors` * LANES channels: from the padded image at x[p], and from a kernel's block.
+template <int pixels, int vectors>
+void convolve_tile(const float* const* x, const std::vector<Run>& runs, const float* kernel, float* const* results,
+                   int64_t channels) {
+  Vector sums[pixels][vectors] = {};
+  for (const Run& run : runs) {
+    const float* w = kernel + run.w * BLOCK;
+    for (int64_t i = run.x; i < run.x + run.length; ++i, w += BLOCK) {
+      Vector weights[vectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) weights[v] = load(w + v * LANES);
+#pragma GCC unroll 8
+      for (int p = 0; p < pixels; ++p)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) sums[p][v] += x[p][i] * weights[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < pixels; ++p) {
+    if (channels == vectors * LANES) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) store(results[p] + v * LANES, sums[p][v]);
+    } else {
+      float values[vectors * LANES];
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) store(values + v * LANES, sums[p][v]);
+      std::memcpy(results[p], values, channels * sizeof(float));
+    }
+  }
+}
+
+template <int vectors>
+void convolve_tile(int64_t pixels, const float* const* x, const std::vector<Run>& runs, const float* kernel,
+                   float* const* results, int64_t channels) {
+  switch (pixels) {
+    case 1: return convolve_tile<1, vectors>(x, runs, kernel, results, channels);
+    case 2: return convolve_tile<2, vectors>(x, runs, kernel, results, channels);
+    case 3: return convolve_tile<3, vectors>(x, runs, kernel, results, channels);
+    case 4: return convolve_tile<4, vectors>(x, runs, kernel, results, channels);
+    case 5: return convolve_tile<5, vectors>(x, runs, kernel, results, channels);
+    default: return convolve_tile<PIXELS, vectors>(x, runs, kernel, results, channels);
+  }
+}
+
+// All results of one image in one block of channels.
+void convolve_image(const Convolution& c, const float* x, int64_t group, int64_t block, const float* kernel,
+                    float* results) {
+  int64_t first = block * BLOCK, channels = std::min<int64_t>(BLOCK, c.c_out - first);
+  int64_t all_channels = c.groups * c.c_out;
+  results += group * c.c_out + first;
+  for (int64_t phase_y = 0; phase_y < c.height.phases; ++phase_y)
+    for (int64_t phase_x = 0; phase_x < c.width.phases; ++phase_x) {
+      std::vector<Run> runs = c.runs(group, phase_y, phase_x);
+      int64_t across = c.width.results(phase_x), count = c.height.results(phase_y) * across;
+      for (int64_t done = 0; done < count; done += PIXELS) {
+        const float* from[PIXELS];
+        float* to[PIXELS];
+        int64_t pixels = std::min<int64_t>(PIXELS, count - done);
+        for (int64_t p = 0; p < pixels; ++p) {
+          int64_t y = (done + p) / across, column = (done + p) % across;
+          from[p] = x + (y * c.height.step * c.width.extended + column * c.width.step) * c.channels;
+          to[p] = results + ((phase_y + y * c.height.phases) * c.width.output + phase_x + column * c.width.phases) *
+                                all_channels;
+        }
+        if (channels > LANES) convolve_tile<2>(pixels, from, runs, kernel, to, channels);
+        else convolve_tile<1>(pixels, from, runs, kernel, to, channels);
+      }
+    }
+}
+
+void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* kernel, float* results) {
+  // Each block of output channels of the kernel in one piece, with zeros for the channels that the last one lacks.
+  int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks();
+  std::vector<float> panels(blocks * panel);
+  parallel(pool, blocks, [&](int64_t i) {
+    int64_t group = i / c.blocks(), first = i % c.blocks() * BLOCK;
+    int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first);
+    for (int64_t row = 0; row < c.rows(); ++row)
+      std::memcpy(&panels[i * panel + row * BLOCK], kernel + (row * c.groups + group) * c.c_out + first,
+                  channels * sizeof(float));
+  });
+  int64_t at_a_time = c.images_at_a_time(pool.num_threads());
+  parallel(pool, ceil_div(c.batch, at_a_time), [&](int64_t part) {
+    static thread_local std::vector<float> scratch;
+    int64_t first = part * at_a_time, count = std::min(at_a_time, c.batch - first);
+    const float* x = c.pad(images, first, count, scratch);
+    for (int64_t i = 0; i < blocks; ++i)
+      for (int64_t image = 0; image < count; ++image)
+        convolve_image(c, x + image * c.padded_image(), i / c.blocks(), i % c.blocks(), &panels[i * panel],
+                       results + (first + image) * c.result());
+  });
+}
+
+// A row of results: its gradients [pixel, BLOCK], and where the kernel's first tap meets the padded image.
+struct Row {
+  const float* upstream;
+  const float* x;
+};
+
+// Adds to `rows` rows of a kernel's block what `lines` rows of results give.
+template <int rows, int vectors>
+void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset, float* gradient) {
+  Vector sums[rows][vectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) sums[r][v] = load(gradient + r * BLOCK + v * LANES);
+  for (const Row* line = lines; line < lines + count; ++line) {
+    const float *x = line->x + offset, *upstream = line->upstream;
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += BLOCK) {
+      Vector values[vectors];
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) values[v] = load(upstream + v * LANES);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) sums[r][v] += x[r] * values[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) store(gradient + r * BLOCK + v * LANES, sums[r][v]);
+}
+
+template <int vectors>
+void gradient_tile(int64_t rows, const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset,
+                   float* gradient) {
+  switch (rows) {
+    case 1: return gradient_tile<1, vectors>(lines, count, pixels, step, offset, gradient);
+    case 2: return gradient_tile<2, vectors>(lines, count, pixels, step, offset, gradient);
+    case 3: return gradient_tile<3, vectors>(lines, count, pixels, step, offset, gradient);
+    case 4: return gradient_tile<4, vectors>(lines, count, pixels, step, offset, gradient);
+    case 5: return gradient_tile<5, vectors>(lines, count, pixels, step, offset, gradient);
+    default: return gradient_tile<PIXELS, vectors>(lines, count, pixels, step, offset, gradient);
+  }
+}
+
+void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* upstream,
+                     float* gradient) {
+  int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks(), all_channels = c.groups * c.c_out;
+  int64_t across = c.width.output, lines_at_a_time = std::max<int64_t>(1, GRADIENT_PIXELS / across);
+  int64_t at_a_time = c.images_at_a_time(pool.num_threads());
+  int64_t parts = std::min(ceil_div(c.batch, at_a_time), std::max<int64_t>(1, pool.num_threads()));
+  // Each part adds into panels of its own, and the parts are summed in order: the same bits every time.
+  std::vector<float> sums(parts * blocks * panel);
+  parallel(pool, parts, [&](int64_t part) {
+    static thread_local std::vector<float> scratch, packed;
+    float* panels = &sums[part * blocks * panel];
+    std::vector<Row> lines;
+    int64_t end = c.batch * (part + 1) / parts;
+    for (int64_t first = c.batch * part / parts; first < end; first += at_a_time) {
+      int64_t count = std::min(at_a_time, end - first);
+      const float* x = c.pad(images, first, count, scratch);
+      int64_t pixels = count * c.height.output * across;
+      packed.resize(pixels * BLOCK);
+      for (int64_t i = 0; i < blocks; ++i) {
+        int64_t group = i / c.blocks(), first_channel = i % c.blocks() * BLOCK;
+        int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first_channel);
+        const float* from = upstream + first * c.result() + group * c.c_out + first_channel;
+        for (int64_t pixel = 0; pixel < pixels; ++pixel, from += all_channels)
+          std::memcpy(&packed[pixel * BLOCK], from, channels * sizeof(float));
+        lines.clear();
+        for (int64_t line = 0; line < count * c.height.output; ++line) {
+          int64_t image = line / c.height.output, y = line % c.height.output;
+          lines.push_back({&packed[line * across * BLOCK],
+                           x + image * c.padded_image() + y * c.height.stride * c.width.extended * c.channels});
+        }
+        std::vector<Run> runs = c.runs(group, 0, 0);
+        for (size_t line = 0; line < lines.size(); line += lines_at_a_time) {
+          int64_t some = std::min<int64_t>(lines_at_a_time, lines.size() - line);
+          for (const Run& run : runs)
+            for (int64_t row = 0; row < run.length; row += PIXELS) {
+              auto tile = channels > LANES ? gradient_tile<2> : gradient_tile<1>;
+              tile(std::min<int64_t>(PIXELS, run.length - row), &lines[line], some, across,
+                   c.width.stride * c.channels, run.x + row, panels + i * panel + (run.w + row) * BLOCK);
+            }
+        }
+      }
+    }
+  });
+  parallel(pool, blocks, [&](int64_t i) {
+    int64_t group = i / c.blocks(), first = i % c.blocks() * BLOCK;
+    int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first);
+    for (int64_t row = 0; row < c.rows(); ++row)
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        float sum = 0;
+        for (int64_t part = 0; part < parts; ++part) sum += sums[(part * blocks + i) * panel + row * BLOCK + channel];
+        gradient[(row * c.groups + group) * c.c_out + first + channel] = sum;
+      }
+  });
+}
+
+using Images = ffi::Buffer<ffi::F32, 4>;
+using Result = ffi::Result<ffi::Buffer<ffi::F32, 4>>;
+using Pair = ffi::Span<const int64_t>;
+
+Convolution describe(ffi::Span<const int64_t> images, ffi::Span<const int64_t> kernel, ffi::Span<const int64_t> results,
+                     Pair strides, Pair low, Pair input_dilation, Pair kernel_dilation, int64_t groups) {
+  auto axis = [&](int i) {
+    return Axis(images[i + 1], results[i + 1], kernel[i], strides[i], low[i], input_dilation[i], kernel_dilation[i]);
+  };
+  return {axis(0), axis(1), images[0], images[3], groups, kernel[2], kernel[3] / groups};
+}
+
+ffi::Error convolve_handler(ffi::ThreadPool pool, Images images, Images kernel, Result results, Pair strides, Pair low,
+                            Pair input_dilation, Pair kernel_dilation, int64_t groups) {
+  Convolution c = describe(images.dimensions(), kernel.dimensions(), results->dimensions(), strides, low,
+                           input_dilation, kernel_dilation, groups);
+  convolve(pool, c, images.typed_data(), kernel.typed_data(), results->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error kernel_gradient_handler(ffi::ThreadPool pool, Images images, Images upstream, Result gradient, Pair strides,
+                                   Pair low, Pair input_dilation, Pair kernel_dilation, int64_t groups) {
+  Convolution c = describe(images.dimensions(), gradient->dimensions(), upstream.dimensions(), strides, low,
+                           input_dilation, kernel_dilation, groups);
+  kernel_gradient(pool, c, images.typed_data(), upstream.typed_data(), gradient->typed_data());
+  return ffi::Error::Success();
+}
+
+auto binding() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Images>()
+      .Arg<Images>()
+      .Ret<Images>()
+      .Attr<Pair>("strides")
+      .Attr<Pair>("low")
+      .Attr<Pair>("input_dilation")
+      .Attr<Pair>("kernel_dilation")
+      .Attr<int64_t>("groups");
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_convolve, convolve_handler, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_kernel_gradient, kernel_gradient_handler, binding());
