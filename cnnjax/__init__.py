@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnjax import probes as probes
     from cnnjax.config import Config as Config
     from cnnjax.counting import summary as summary
     from cnnjax.mesh import make_mesh as make_mesh
@@ -17,17 +18,20 @@ _HOME = {
     "build": "cnnjax.models",
     "list_models": "cnnjax.models",
     "make_mesh": "cnnjax.mesh",
+    "probes": "cnnjax",
     "summary": "cnnjax.counting",
     "evaluate": "cnnjax.training",
     "train": "cnnjax.training",
 }
 
-__all__ = ["Config", "build", "evaluate", "list_models", "make_mesh", "summary", "train"]
+__all__ = ["Config", "build", "evaluate", "list_models", "make_mesh", "probes", "summary", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'cnnjax' has no attribute {name!r}")
+    if _HOME[name] == "cnnjax":  # a room of its own
+        return importlib.import_module(f"cnnjax.{name}")
     return getattr(importlib.import_module(_HOME[name]), name)
 
 

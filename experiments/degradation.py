@@ -220,10 +220,13 @@ def main(args: Args) -> None:
     header, rows = table(results, published=args.preset == "paper")
     title, text = str(__doc__).split("\n\n", 1)
     page = args.out / "report.html"
-    write_page(page, title, text, figures["svg"], header, rows, args.out / "config.json")
+    note = (
+        "Errors in percent, losses in nats; training values are means over the last tenth of the steps, "
+        "test values are those of the last step."
+    )
+    write_page(page, title, text, {"": figures["svg"]}, {note: (header, rows)}, args.out / "config.json")
 
-    print(f"\n{text_table(header, rows)}\n")
-    print("Errors in %. Training values are means over the last tenth of the steps, test values are final.")
+    print(f"\n{text_table(header, rows)}\n{note}")
     for path in (*figures.values(), args.out / "summary.json", page):
         print(path)
 

@@ -1,16 +1,17 @@
-"""What every experiment does: runs configs one after the other, and sums up over seeds."""
+"""What every experiment does: runs configs one after the other, keeps arrays, and sums up over seeds."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from cnnjax.config import Config, differences
 from cnnjax.data import Dataset
 from cnnjax.errors import UserError
-from cnnjax.files import read_json, write_json
+from cnnjax.files import read_json, replacing, write_json
 from cnnjax.training import train
 from cnnjax.training.record import environment
 
@@ -48,6 +49,16 @@ def run_all(
             tqdm.write(f"run {number} of {len(runs)}: {name}")
             metrics[name] = train(config, out / name, data=data, tensorboard=tensorboard).metrics
     return metrics
+
+
+def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once."""
+    if not path.exists():
+        arrays = {name: np.asarray(array) for name, array in compute().items()}
+        with replacing(path, "wb") as file:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType] - its keywords are arrays' names
+    with np.load(path) as file:
+        return dict(file)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
-from cnnjax.files import read_jsonl, replacing
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # after the backend is chosen
+from cnnjax.files import read_jsonl
+from cnnjax.report import figure
 
 TITLES = {"plain": "plain", "resnet": "residual"}
 POINTS = 40  # along a training curve; each is the mean of the steps since the point before
@@ -29,45 +26,31 @@ def error_curves(
     Returns:
         Their paths, by "png" and "svg".
     """
-    depths = sorted({depth for family in panels.values() for depth in family})
-    colours = dict(zip(depths, plt.get_cmap("viridis")(np.linspace(0.85, 0.1, len(depths))), strict=True))
-    with plt.rc_context({"svg.hashsalt": "cnnjax", "svg.fonttype": "path", "font.size": 11}):
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(5.2 * len(panels), 4.4), sharex=True, sharey=True, squeeze=False
-        )
-        top = 0.0
-        for axis, (family, nets) in zip(axes[0], panels.items(), strict=True):
-            for depth, files in sorted(nets.items()):
-                runs = [read_jsonl(file) for file in files]
-                train_steps, train = _means([_series(run, "train_error") for run in runs])
-                test_steps, test = _means([_series(run, "test_error") for run in runs], points=None)
-                _draw(axis, train_steps, train, colours[depth], 1.0, None)
-                _draw(axis, test_steps, test, colours[depth], 2.6, f"{depth} layers")
-                # The first tenth is every net's fall from chance: it would flatten what the figure is about.
-                settled = [
-                    values[:, steps > train_steps[-1] / 10]
-                    for steps, values in ((train_steps, train), (test_steps, test))
-                ]
-                top = max(top, *(values.max() for values in settled if values.size))
-            axis.set_title(TITLES.get(family, family))
-            axis.set_xlabel("step")
-            axis.grid(alpha=0.25, linewidth=0.6)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.legend(frameon=False, loc="best")
-        axes[0][0].set_ylim(0, min(100, 110 * top))
-        axes[0][0].set_xlim(left=0)
-        axes[0][0].set_ylabel("error (%)")
-        seeds = max(len(files) for nets in panels.values() for files in nets.values())
-        band = f", band: {seeds} seeds" if seeds > 1 else ""
-        figure.suptitle(f"{title}   (thin: training, bold: test{band})", fontsize=11)
-        figure.tight_layout()
-        paths = {kind: stem.with_suffix(f".{kind}") for kind in ("png", "svg")}
-        for kind, path in paths.items():
-            with replacing(path, "wb") as file:
-                metadata = {"Date": None} if kind == "svg" else None
-                figure.savefig(file, format=kind, dpi=160, metadata=metadata)
-        plt.close(figure)
-    return paths
+    colours = figure.depth_colours(sorted({depth for family in panels.values() for depth in family}))
+    drawing, axes = figure.panels(1, len(panels), 5.2, 4.4, sharex=True, sharey=True)
+    top = 0.0
+    for axis, (family, nets) in zip(axes[0], panels.items(), strict=True):
+        for depth, files in sorted(nets.items()):
+            runs = [read_jsonl(file) for file in files]
+            train_steps, train = _means([_series(run, "train_error") for run in runs])
+            test_steps, test = _means([_series(run, "test_error") for run in runs], points=None)
+            _draw(axis, train_steps, train, colours[depth], 1.0, None)
+            _draw(axis, test_steps, test, colours[depth], 2.6, f"{depth} layers")
+            # The first tenth is every net's fall from chance: it would flatten what the figure is about.
+            settled = [
+                values[:, steps > train_steps[-1] / 10]
+                for steps, values in ((train_steps, train), (test_steps, test))
+            ]
+            top = max(top, *(values.max() for values in settled if values.size))
+        axis.set_title(TITLES.get(family, family))
+        axis.set_xlabel("step")
+        axis.legend(frameon=False, loc="best")
+    axes[0][0].set_ylim(0, min(100, 110 * top))
+    axes[0][0].set_xlim(left=0)
+    axes[0][0].set_ylabel("error (%)")
+    seeds = max(len(files) for nets in panels.values() for files in nets.values())
+    band = f", band: {seeds} seeds" if seeds > 1 else ""
+    return figure.save(drawing, stem, f"{title}   (thin: training, bold: test{band})")
 
 
 def _series(lines: Sequence[Mapping[str, float]], name: str) -> np.ndarray:

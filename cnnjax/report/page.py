@@ -1,8 +1,8 @@
-"""One self-contained HTML page: a figure, a table, and what was run."""
+"""One self-contained HTML page: figures, tables, and what was run."""
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnjax.files import replacing
@@ -25,40 +25,45 @@ pre {{ background: #f6f6f6; padding: 1rem; overflow: auto; font-size: .85rem }}
 </style>
 <h1>{title}</h1>
 {text}
-<figure>{figure}</figure>
-<table>
-<tr>{header}</tr>
-{rows}
-</table>
-<p>Errors in percent, losses in nats; training values are means over the last tenth of the steps, test values
-are those of the last step.</p>
+{figures}
+{tables}
 <h2>What was run</h2>
 <pre>{config}</pre>
 </html>
 """
 
 
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""Header and rows."""
+
+
 def write_page(
     path: Path,
     title: str,
     text: str,
-    svg: Path,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    figures: Mapping[str, Path],
+    tables: Mapping[str, Table],
     config: Path,
 ) -> None:
-    """Write the page to `path` from an SVG figure, a table and a JSON file of settings."""
-    figure = svg.read_text()
+    """Write the page to `path` from SVG figures and tables, by what is said below them, and a JSON file."""
     page = _PAGE.format(
         title=html.escape(title),
         text="\n".join(f"<p>{_prose(paragraph)}</p>" for paragraph in text.strip().split("\n\n")),
-        figure=figure[figure.index("<svg") :],
-        header=_cells("th", header),
-        rows="\n".join(f"<tr>{_cells('td', row)}</tr>" for row in rows),
+        figures="\n".join(_figure(caption, svg.read_text()) for caption, svg in figures.items()),
+        tables="\n".join(_table(caption, *table) for caption, table in tables.items()),
         config=html.escape(config.read_text()),
     )
     with replacing(path) as file:
         file.write(page)
+
+
+def _figure(caption: str, svg: str) -> str:
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_prose(caption)}</figcaption></figure>"
+
+
+def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = "\n".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
+    return f"<table>\n<tr>{_cells('th', header)}</tr>\n{lines}\n</table>\n<p>{_prose(caption)}</p>"
 
 
 def _prose(text: str) -> str:

@@ -1,0 +1,275 @@
+"""Statistics of every layer, as arrays over depth: what goes forward, what comes back, and the weights.
+
+The network is not changed. While it is traced, Flax shows every module's call (`nn.intercept_methods`): the
+output of each is summed up where it is computed, and what comes back is summed up by a tap, an identity with
+a second argument whose gradient is not that of the identity but the square of the gradient passing through.
+So no activation is kept for the probe's sake, and it costs a few sums, in a loop over depth as well.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from cnnjax.ops.depth import unstack
+
+TAPS, STATISTICS = "taps", "statistics"
+Path = tuple[str, ...]
+
+
+@struct.dataclass
+class LayerStatistics:
+    """Arrays over a network's convolutions and dense layers, in the order of their calls.
+
+    `layers` names them. z is a layer's output; its response is z after the BatchNorm that takes it, if one
+    does. Norms are Euclidean, of all elements; the loss is the mean over the batch.
+    """
+
+    weight_norm: jax.Array
+    weight_gradient_norm: jax.Array
+    activation_gradient_norm: jax.Array
+    """Of the gradient by z, for the whole batch."""
+    rms: jax.Array
+    """Root mean square of z."""
+    response_std: jax.Array
+    """Standard deviation of the response over everything (He et al. 2015, figure 7)."""
+    activation: jax.Array
+    """Fraction of the response that is positive."""
+    co_activation: jax.Array
+    """Fraction that is positive for both of two different inputs, mean over pairs: 1/4 for typical ones."""
+    dead_fraction: jax.Array
+    """Fraction of channels whose response is nowhere positive in the batch."""
+    scale: jax.Array
+    """Root mean square of the BatchNorm's gamma; NaN where none takes z."""
+    update_norm: jax.Array
+    """Of the optimiser's change of the weight; NaN where nothing was updated."""
+    branch_rms: jax.Array
+    """[block]: root mean square of a residual branch, where `blocks` join it to the stream."""
+    stream_rms: jax.Array
+    """[block]: of what the branch is added to; 0 in a plain net."""
+    layers: tuple[str, ...] = struct.field(pytree_node=False)
+    blocks: tuple[str, ...] = struct.field(pytree_node=False)
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays and names by field, for an npz file."""
+        return dict(vars(self))
+
+
+def layer_statistics(
+    model: nn.Module, variables: Any, batch: tuple[jax.Array, jax.Array], key: jax.Array | None = None
+) -> LayerStatistics:
+    """Statistics of every layer in one training step's forward and backward pass; nothing is updated.
+
+    Args:
+        model: any network; BatchNorm is in training mode, so its statistics are the batch's.
+        variables: its parameters and running averages, by block or stacked.
+        batch: images [batch, height, width, channel] and labels [batch]; the loss is the cross-entropy.
+        key: for dropout.
+    """
+    images, labels = batch
+    params, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+    probe = LayerProbe()
+
+    def loss(params, taps):
+        with probe.watching():
+            logits, new = model.apply(
+                {**state, "params": params, **taps},
+                images,
+                train=True,
+                mutable=[*state, *probe.collections],
+                rngs={"dropout": jax.random.key(0) if key is None else key},
+            )
+        log_likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)
+        return -log_likelihoods.mean(), new
+
+    (gradients, tapped), new = jax.grad(loss, (0, 1), has_aux=True)(params, probe.taps(params))
+    return probe.collect(model, images, params, gradients, tapped, new)
+
+
+class LayerProbe:
+    """`layer_statistics` as part of a training step: it rides on the forward and backward pass made anyway.
+
+    The loss gets the collections of `taps(params)` beside the parameters and is differentiated by both, with
+    `collections` mutable, `watching` around `apply`; then `collect` puts the results in order.
+    """
+
+    collections = (STATISTICS,)
+
+    def taps(self, params: Any) -> dict[str, Any]:
+        """Zeros, one for each kernel (with the axis over depth, where kernels are stacked)."""
+
+        def tap(node: Any) -> Any:
+            if "kernel" in node:
+                kernel = node["kernel"]
+                stacked = kernel.shape[:1] if kernel.ndim in (3, 5) else ()
+                return {"gradient": jnp.zeros(stacked)}
+            return {name: tap(child) for name, child in node.items() if isinstance(child, dict)}
+
+        return {TAPS: tap(params)}
+
+    def watching(self) -> contextlib.AbstractContextManager[Any]:
+        """The context for `apply`."""
+        return nn.intercept_methods(_watch)
+
+    def collect(
+        self,
+        model: nn.Module,
+        images: jax.Array,
+        params: Any,
+        gradients: Any,
+        tapped: Any,
+        new: Any,
+        updates: Any = None,
+    ) -> LayerStatistics:
+        """The statistics, from the loss's gradients by parameters and taps and what the forward pass left.
+
+        Args:
+            model: the network.
+            images: as it took them; only their shape matters.
+            params: its parameters.
+            gradients: of the loss, like `params`.
+            tapped: of the loss, like `taps(params)`.
+            new: the mutable collections that `apply` gave.
+            updates: the optimiser's, like `params`, if there are any.
+        """
+        layout = call_order(model, images)
+        params, gradients, updates = unstack(params), unstack(gradients), unstack(updates)
+        seen, squares = unstack(new[STATISTICS]), unstack(tapped[TAPS])
+
+        def gather(tree: Any, paths: tuple[Path, ...], name: str, of: Callable = jnp.asarray) -> jax.Array:
+            values = [_at(tree, (*path, name)) for path in paths]
+            return (
+                jnp.stack([jnp.float32(jnp.nan) if v is None else of(v) for v in values])
+                if values
+                else jnp.zeros(0)
+            )
+
+        layers, responses, joins = layout
+        return LayerStatistics(
+            weight_norm=gather(params, layers, "kernel", _norm),
+            weight_gradient_norm=gather(gradients, layers, "kernel", _norm),
+            activation_gradient_norm=gather(squares, layers, "gradient", jnp.sqrt),
+            rms=gather(seen, layers, "rms"),
+            response_std=gather(seen, responses, "std"),
+            activation=gather(seen, responses, "activation"),
+            co_activation=gather(seen, responses, "co_activation"),
+            dead_fraction=gather(seen, responses, "dead_fraction"),
+            scale=gather(params, responses, "scale", _rms),
+            update_norm=gather(updates, layers, "kernel", _norm),
+            branch_rms=gather(seen, joins, "branch_rms"),
+            stream_rms=gather(seen, joins, "stream_rms"),
+            layers=tuple("/".join(path) for path in layers),
+            blocks=tuple("/".join(path[:-1]) for path in joins),
+        )
+
+
+class Layout(NamedTuple):
+    """Paths of modules in the order of their calls."""
+
+    layers: tuple[Path, ...]
+    responses: tuple[Path, ...]
+    """For each layer, the BatchNorm that takes its output, or the layer itself."""
+    joins: tuple[Path, ...]
+    """Where a branch joins the stream."""
+
+
+def call_order(model: nn.Module, images: jax.Array) -> Layout:
+    """Convolutions, dense layers and shortcuts in the order of their calls, from a trace of `init`."""
+    layers: list[Path] = []
+    responses: dict[Path, Path] = {}
+    joins: list[Path] = []
+    outputs: list[tuple[Any, Path]] = []
+
+    def note(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        result = call(*args, **kwargs)
+        module = context.module
+        if context.method_name == "__call__":
+            if _is_layer(module) and module.path not in responses:
+                layers.append(module.path)
+                responses[module.path] = module.path
+                outputs.append((result, module.path))
+            elif _is_norm(module):
+                responses.update({path: module.path for output, path in outputs if output is args[0]})
+            elif _is_join(module, args):
+                joins.append(module.path)
+        return result
+
+    def trace(images: jax.Array) -> Any:
+        with nn.intercept_methods(note):
+            return model.init(jax.random.key(0), images, train=False)
+
+    jax.eval_shape(trace, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+    return Layout(tuple(layers), tuple(responses[path] for path in layers), tuple(joins))
+
+
+def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+    """Sum up what a module gives, and tap what comes back to it."""
+    result = call(*args, **kwargs)
+    module = context.module
+    if context.method_name != "__call__":
+        return result
+    if _is_layer(module):
+        for name, value in {"rms": _rms(result), **_response(result)}.items():
+            module.put_variable(STATISTICS, name, value)
+        return _tap(result, module.get_variable(TAPS, "gradient"))
+    if _is_norm(module):
+        for name, value in _response(result).items():
+            module.put_variable(STATISTICS, name, value)
+    elif _is_join(module, args):
+        _, branch = args
+        module.put_variable(STATISTICS, "branch_rms", _rms(branch))
+        module.put_variable(STATISTICS, "stream_rms", _rms(result - branch))
+    return result
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return module.has_variable("params", "kernel")
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return module.has_variable("params", "scale") and not module.has_variable("params", "kernel")
+
+
+def _is_join(module: nn.Module, args: tuple) -> bool:
+    return module.name == "shortcut" and len(args) == 2
+
+
+def _response(y: jax.Array) -> dict[str, jax.Array]:
+    y = y.astype(jnp.float32)
+    active = (y > 0).astype(jnp.float32)
+    batch, times = len(y), active.sum(0)
+    return {
+        "std": jnp.std(y),
+        "activation": active.mean(),
+        "co_activation": jnp.mean(times * (times - 1)) / max(1, batch * (batch - 1)),
+        "dead_fraction": jnp.mean(times.sum(tuple(range(times.ndim - 1))) == 0),
+    }
+
+
+@jax.custom_vjp
+def _tap(x: jax.Array, tap: jax.Array) -> jax.Array:
+    return x
+
+
+_tap.defvjp(lambda x, tap: (x, None), lambda _, g: (g, jnp.sum(jnp.square(g.astype(jnp.float32)))))
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32))))
+
+
+def _rms(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
+
+
+def _at(tree: Any, path: Path) -> Any:
+    """What lies at `path`, or None."""
+    for name in path:
+        if not isinstance(tree, dict) or name not in tree:
+            return None
+        tree = tree[name]
+    return tree

@@ -1,0 +1,82 @@
+"""How alike the gradients at different inputs are: from brown noise, smooth, to white noise, shattered.
+
+Balduzzi et al. 2017 (arXiv 1702.08591). Gradients come as arrays with an axis over inputs; where they come
+from does not matter here.
+"""
+
+import jax
+import jax.numpy as jnp
+
+LAGS = 15
+
+
+def autocorrelation(gradients: jax.Array, lags: int = LAGS) -> jax.Array:
+    """[..., point] to [..., lag 0 ... lags], each series by itself: its mean removed, lag 0 is 1.
+
+    The estimator is the biased one (every lag is divided by the number of points), so for white noise of n
+    points it is -1 / n on average.
+    """
+    x = gradients - gradients.mean(-1, keepdims=True)
+    points = x.shape[-1]
+    lagged = [jnp.sum(x[..., : points - lag] * x[..., lag:], -1) for lag in range(lags + 1)]
+    return jnp.stack(lagged, -1) / lagged[0][..., None]
+
+
+def covariance(gradients: jax.Array) -> jax.Array:
+    """C(i, j) = E[g_i g_j], [input, input], of gradients [..., input, coordinate] with mean 0.
+
+    The expectation is over weights: over the coordinates (neurons) and all leading axes (nets).
+    """
+    flat = gradients.reshape(-1, *gradients.shape[-2:])
+    return jnp.einsum("nic,njc->ij", flat, flat) / (flat.shape[0] * flat.shape[2])
+
+
+def correlation(gradients: jax.Array) -> jax.Array:
+    """R(i, j) = C(i, j) / sqrt(C(i, i) C(j, j)), [input, input], of gradients as in `covariance`."""
+    c = covariance(gradients)
+    std = jnp.sqrt(jnp.diagonal(c))
+    return c / (std[:, None] * std[None, :])
+
+
+def mean_over_pairs(matrix: jax.Array) -> jax.Array:
+    """Mean of a square matrix off its diagonal."""
+    n = len(matrix)
+    return (matrix.sum() - jnp.trace(matrix)) / (n * (n - 1))
+
+
+def mean_cosine(gradients: jax.Array) -> jax.Array:
+    """Mean cosine between the gradients [input, coordinate] of different inputs."""
+    return mean_over_pairs(correlation(gradients))
+
+
+def effective_rank(matrix: jax.Array) -> jax.Array:
+    """|A|_F^2 / |A|_2^2 of [row, column]: from 1, all rows parallel, to the rank, all orthogonal."""
+    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    return jnp.trace(gram) / jnp.linalg.eigvalsh(gram)[-1]
+
+
+def relative_effective_rank(gradients: jax.Array, normalised: bool = False) -> jax.Array:
+    """Effective rank of gradients [input, coordinate] relative to that of normal noise of the same shape.
+
+    `normalised` gives every input's gradient the length 1 first. It should: in deep feedforward nets with
+    BatchNorm the lengths are so uneven that a few inputs decide the raw rank, which then falls with depth.
+    """
+    if normalised:
+        gradients = gradients / jnp.linalg.norm(gradients, axis=1, keepdims=True)
+    return effective_rank(gradients) / effective_rank(white_noise(jax.random.key(0), gradients.shape))
+
+
+def alignment(gradients: jax.Array) -> jax.Array:
+    """n |mean g|^2 / mean |g|^2 of n gradients [input, coordinate]: 1 for white noise, n if all are equal."""
+    mean = gradients.mean(0)
+    return len(gradients) * jnp.sum(mean**2) / jnp.mean(jnp.sum(gradients**2, 1))
+
+
+def white_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent normal numbers."""
+    return jax.random.normal(key, shape)
+
+
+def brown_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Brownian motion along the last axis: sums of normal steps of variance 1 / points."""
+    return jnp.cumsum(white_noise(key, shape), -1) / jnp.sqrt(shape[-1])

@@ -1,0 +1,95 @@
+"""The figures of shattered gradients: Balduzzi et al. 2017, figures 1 and 2, and theory against depth."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax.report import figure
+
+
+def signals(series: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
+    """Figure 1: gradients over the grid above, their covariance matrices below.
+
+    Args:
+        series: title to gradients [net, point]. The first net is drawn; the matrix is the mean over nets,
+            each scaled to mean square 1.
+        stem: the figure's path without an ending.
+    """
+    drawing, axes = figure.panels(2, len(series), 2.6, 2.4)
+    for column, (title, gradients) in enumerate(series.items()):
+        scaled = gradients / np.sqrt(np.mean(gradients**2, 1, keepdims=True))
+        top, bottom = axes[:, column]
+        top.plot(np.linspace(-2, 2, scaled.shape[1]), scaled[0], linewidth=0.8, color="tab:blue")
+        top.set_title(title, fontsize=10)
+        top.set_yticks([])
+        bottom.imshow(scaled.T @ scaled / len(scaled), cmap="gray", vmin=-1, vmax=1, extent=(-2, 2, 2, -2))
+        bottom.grid(False)
+        bottom.set_yticks([])
+    axes[0][0].set_ylabel("gradient (scaled)")
+    axes[1][0].set_ylabel("covariance")
+    return figure.save(drawing, stem)
+
+
+def autocorrelations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
+    """Figure 2: a panel a family, a curve [net, lag] a depth: mean over nets, band of two standard errors."""
+    columns = -(-len(families) // 2)
+    drawing, axes = figure.panels(2, columns, 3.6, 3.0, sharex=True, sharey=True)
+    for axis, (title, curves) in zip(axes.flat, families.items(), strict=False):
+        colours = figure.depth_colours(range(len(curves)))
+        for index, (label, values) in enumerate(curves.items()):
+            _band(axis, np.arange(values.shape[1]), values, colours[index], label)
+        axis.axhline(0, color="black", linewidth=0.6)
+        axis.set_title(title, fontsize=10)
+        axis.legend(frameon=False, fontsize=8, title_fontsize=8)
+    for axis in axes.flat[len(families) :]:
+        axis.axis("off")
+    for axis in axes[-1]:
+        axis.set_xlabel("lag")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("autocorrelation")
+    return figure.save(drawing, stem)
+
+
+def against_depth(
+    families: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]], stem: Path
+) -> dict[str, Path]:
+    """Correlation above and variance below, against depth, with theory over the measurement.
+
+    Args:
+        families: title to (depths, correlations, variances); those are name to values, [net, depth] for
+            "measured" and [depth] for a theory.
+        stem: the figure's path without an ending.
+    """
+    styles = {"paper": "--", "corrected": "-", "plug_in": ":"}
+    drawing, axes = figure.panels(2, len(families), 2.9, 2.7, sharex=True)
+    for column, (title, (depths, *quantities)) in enumerate(families.items()):
+        for axis, curves in zip(axes[:, column], quantities, strict=True):
+            for name, values in curves.items():
+                if name == "measured":
+                    axis.errorbar(
+                        depths, values.mean(0), 2 * _error(values), fmt="o", markersize=4, label=name
+                    )
+                else:
+                    label = name.replace("_", "-")
+                    axis.plot(depths, values, styles[name], color="black", linewidth=1, label=label)
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+        axes[0][column].set_ylim(1e-3, 1.3)
+        axes[0][column].set_title(title, fontsize=10)
+        axes[1][column].set_xlabel("layers to the output")
+    axes[0][0].set_ylabel("correlation")
+    axes[1][0].set_ylabel("variance")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    return figure.save(drawing, stem)
+
+
+def _band(axis, x: np.ndarray, values: np.ndarray, colour, label: str) -> None:
+    mean, error = values.mean(0), 2 * _error(values)
+    axis.plot(x, mean, color=colour, label=label, linewidth=1.6)
+    axis.fill_between(x, mean - error, mean + error, color=colour, alpha=0.18, linewidth=0)
+
+
+def _error(values: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the first axis; 0 for a single net."""
+    return values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros(values.shape[1])

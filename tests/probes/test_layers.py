@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from cnnjax.models import build, stack
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.probes import layer_statistics
+
+
+class Net(nn.Module):
+    """Called in an order that is not that of the names: 'b' before 'a'."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Conv(4, (3, 3), padding=1, use_bias=False, name="b")(x)
+        x = nn.relu(BatchNorm(use_running_average=not train, name="bn")(x))
+        x = nn.Dense(5, name="a")(x.mean((1, 2)))
+        return x
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return jax.random.normal(jax.random.key(1), (6, 8, 8, 3)), jnp.array([0, 1, 2, 3, 4, 0])
+
+
+def test_by_brute_force(key, batch):
+    images, labels = batch
+    variables = jax.jit(lambda: Net().init(key, images, train=False))()
+    scale = jnp.array([1.0, 2.0, 0.5, -1.0])
+    variables["params"]["bn"]["scale"] = scale
+    found = jax.jit(lambda v: layer_statistics(Net(), v, batch))(variables)
+    assert found.layers == ("b", "a")
+
+    kernel = variables["params"]["b"]["kernel"]
+
+    def forward(z_noise, params):
+        z = jax.lax.conv_general_dilated(images, params["b"]["kernel"], (1, 1), [(1, 1)] * 2,
+                                         dimension_numbers=("NHWC", "HWIO", "NHWC")) + z_noise  # fmt: skip
+        y = (z - z.mean((0, 1, 2))) / jnp.sqrt(z.var((0, 1, 2)) + 1e-5) * scale
+        logits = jax.nn.relu(y).mean((1, 2)) @ params["a"]["kernel"] + params["a"]["bias"]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), (z, y, logits)
+
+    no_noise = jnp.zeros((*images.shape[:3], 4))
+    gradient = jax.jit(jax.grad(forward, (0, 1), has_aux=True))
+    (dz, dw), (z, y, logits) = gradient(no_noise, variables["params"])
+
+    z, y, logits, scale = map(np.asarray, (z, y, logits, scale))
+
+    def norm(x):
+        return np.linalg.norm(np.ravel(x))
+
+    close = {"rtol": 1e-5, "atol": 1e-7}
+    np.testing.assert_allclose(
+        found.weight_norm, [norm(kernel), norm(variables["params"]["a"]["kernel"])], **close
+    )
+    np.testing.assert_allclose(
+        found.weight_gradient_norm, [norm(dw["b"]["kernel"]), norm(dw["a"]["kernel"])], **close
+    )
+    odds = np.exp(logits)
+    d_logits = (odds / odds.sum(1, keepdims=True) - np.eye(5)[np.asarray(labels)]) / 6
+    np.testing.assert_allclose(found.activation_gradient_norm, [norm(dz), norm(d_logits)], rtol=1e-4)
+    np.testing.assert_allclose(found.rms, np.sqrt([np.mean(z**2), np.mean(logits**2)]), **close)
+    np.testing.assert_allclose(found.response_std, [np.std(y), np.std(logits)], **close)
+    np.testing.assert_allclose(found.scale, [np.sqrt(np.mean(scale**2)), np.nan], **close)
+    active = np.asarray(y > 0).reshape(6, -1)
+    both = [np.mean(active[i] & active[j]) for i in range(6) for j in range(6) if i != j]
+    assert found.activation[0] == pytest.approx(active.mean())
+    assert found.co_activation[0] == pytest.approx(np.mean(both))
+    assert found.dead_fraction[1] == np.mean((np.asarray(logits) <= 0).all(0))
+    assert np.isnan(found.update_norm).all()
+
+
+def test_dead_channels_are_counted(key, batch):
+    variables = jax.jit(lambda: Net().init(key, batch[0], train=False))()
+    variables["params"]["bn"]["bias"] = jnp.array([-100.0, 0, 0, -100.0])
+    assert jax.jit(lambda v: layer_statistics(Net(), v, batch))(variables).dead_fraction[0] == 0.5
+
+
+@pytest.fixture(scope="module")
+def residual(batch):
+    model = build("resnet8", width=2, stage_sizes=(1, 3), loop="unrolled")
+    variables = jax.jit(lambda: model.init(jax.random.key(0), batch[0], train=False))()
+    return model, variables, jax.jit(lambda v: layer_statistics(model, v, batch))(variables)
+
+
+def test_call_order_and_shortcuts(residual):
+    *_, found = residual
+    assert found.layers == (
+        "conv1", "stage1_block01/conv1", "stage1_block01/conv2", "stage2_block01/conv1",
+        "stage2_block01/conv2", "stage2_block02/conv1", "stage2_block02/conv2", "stage2_block03/conv1",
+        "stage2_block03/conv2", "classifier",
+    )  # fmt: skip
+    assert found.blocks == ("stage1_block01", "stage2_block01", "stage2_block02", "stage2_block03")
+    np.testing.assert_allclose(found.response_std[:-1], 1, rtol=0.02)  # gamma is 1, so BatchNorm's output is
+    np.testing.assert_allclose(found.branch_rms, 1, rtol=1e-3)
+    assert (np.diff(found.stream_rms[1:]) > 0).all()
+
+
+@pytest.mark.parametrize("layout", ["by block", "stacked"])
+def test_scanned_nets_give_the_same(residual, batch, layout):
+    model, variables, expected = residual
+    variables = stack(variables) if layout == "stacked" else variables
+    found = jax.jit(lambda v: layer_statistics(model.clone(loop="scan", remat=True), v, batch))(variables)
+    assert found.layers == expected.layers
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+
+
+def test_a_plain_nets_stream_is_nothing(batch):
+    model = build("plain8", width=2)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), batch[0], train=False))
+    found = jax.eval_shape(lambda v: layer_statistics(model, v, batch), variables)
+    assert found.blocks == ("stage1_block01", "stage2_block01", "stage3_block01")
+    assert found.weight_norm.shape == (8,)

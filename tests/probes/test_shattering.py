@@ -1,0 +1,94 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.models.shattered import Layers, ScalarNet
+from cnnjax.probes import shattering, theory
+
+
+def test_autocorrelation_of_noise(key):
+    brown = shattering.autocorrelation(shattering.brown_noise(key, (200, 256))).mean(0)
+    white = shattering.autocorrelation(shattering.white_noise(key, (200, 256))).mean(0)
+    assert brown[0] == white[0] == 1
+    assert 0.65 < brown[8] < 0.82
+    assert (jnp.diff(brown) < 0).all()
+    np.testing.assert_allclose(white[1:], -1 / 256, atol=0.015)
+
+
+def test_autocorrelation_by_hand():
+    # Mean 0; lag 1: (-1 * 2 + 2 * -2 + -2 * 1) / (1 + 4 + 4 + 1)
+    found = shattering.autocorrelation(jnp.array([-1.0, 2.0, -2.0, 1.0]) + 5, lags=2)
+    np.testing.assert_allclose(found, [1, -0.8, 0.4], rtol=1e-6)
+
+
+def test_correlation_of_parallel_and_orthogonal_gradients(key):
+    one = jax.random.normal(key, (7,))
+    parallel = jnp.outer(jnp.array([1.0, 2.0, 3.0]), one)
+    np.testing.assert_allclose(shattering.correlation(parallel), 1, rtol=1e-6)
+    assert shattering.mean_cosine(jnp.eye(5)) == 0
+    np.testing.assert_allclose(shattering.covariance(jnp.stack([parallel, -parallel])),
+                               jnp.outer(jnp.array([1, 2, 3]), jnp.array([1, 2, 3])) * jnp.mean(one**2),
+                               rtol=1e-5)  # fmt: skip
+
+
+def test_effective_rank(key):
+    assert shattering.effective_rank(jnp.eye(6)) == pytest.approx(6)
+    assert shattering.effective_rank(jnp.ones((6, 9))) == pytest.approx(1, rel=1e-5)
+    noise = jax.random.normal(key, (256, 768))
+    assert shattering.effective_rank(noise) == pytest.approx(
+        theory.gaussian_effective_rank(768, 256), rel=0.05
+    )
+    assert shattering.relative_effective_rank(noise) == pytest.approx(1, abs=0.05)
+    lengths = jnp.ones((256, 1)).at[0].set(1e3)  # one long gradient hides the others
+    assert shattering.relative_effective_rank(noise * lengths) == pytest.approx(1 / 104, rel=0.1)
+    assert shattering.relative_effective_rank(noise * lengths, normalised=True) == pytest.approx(1, abs=0.05)
+
+
+def test_alignment(key):
+    assert shattering.alignment(jnp.ones((8, 3))) == pytest.approx(8)
+    assert shattering.alignment(jax.random.normal(key, (400, 500))) == pytest.approx(1, abs=0.3)
+
+
+def gradients(model, key, inputs):
+    """Gradient of the summed output by each input, [input, ...], with new weights."""
+    variables = model.init(key, inputs)
+    return jax.grad(lambda x: model.apply(variables, x).sum())(inputs)
+
+
+@pytest.mark.parametrize(
+    ("net", "norm", "beta", "low", "high"),
+    [("feedforward", "batch", 1.0, -0.1, 0.1), ("residual", "batch", 1.0, 0.5, 0.85),
+     ("residual", "batch", 0.1, 0.85, 1.0), ("feedforward", "none", 1.0, 0.6, 1.0)],
+)  # fmt: skip
+def test_gradients_shatter_with_normalisation_and_shortcuts_mend_them(key, net, norm, beta, low, high):
+    depth = 24 if (net, norm) == ("feedforward", "batch") else 50
+    model = ScalarNet(net, depth, norm=norm, beta=beta)
+    grid = jnp.linspace(-2, 2, 256)
+    found = jax.lax.map(lambda key: gradients(model, key, grid), jax.random.split(key, 4))
+    assert low < shattering.autocorrelation(found)[:, 1].mean() < high
+
+
+def test_frozen_statistics_make_each_inputs_gradient_its_own(key):
+    model = ScalarNet("residual", 3, width=16, beta=0.5)
+    grid = jnp.linspace(-2, 2, 9)
+    variables = model.init(key, grid)
+    jacobian = jax.jacobian(lambda t: model.apply(variables, t))(grid)
+    np.testing.assert_allclose(jacobian, jnp.diag(gradients(model, key, grid)), rtol=1e-5)
+
+
+def test_a_looks_linear_net_is_linear_and_its_gradients_are_one(key):
+    model = Layers("feedforward", 50, width=32, norm="none", weights="looks_linear")
+    inputs = jax.random.normal(key, (8, 32))
+    variables = model.init(key, inputs)
+    found = gradients(model, key, inputs)
+    np.testing.assert_allclose(found, jnp.tile(found[:1], (8, 1)), rtol=1e-5, atol=1e-6)
+    assert shattering.mean_cosine(found) == pytest.approx(1, abs=1e-5)
+    jacobian = jax.jacobian(lambda x: model.apply(variables, x[None])[0])(inputs[0])
+    np.testing.assert_allclose(jnp.linalg.svd(jacobian, compute_uv=False), 1, rtol=1e-4)
+
+
+def test_bad_nets():
+    with pytest.raises(UserError, match="none, center, batch"):
+        Layers("feedforward", 2, norm="layer")
