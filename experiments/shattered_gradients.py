@@ -53,7 +53,7 @@ class Preset:
 PRESETS = {
     "quick": Preset(),
     "paper": Preset(nets=100, covariance_nets=1000, depth_nets=100),
-    "smoke": Preset(16, 32, 3, 3, 2, (2,), (1, 2), (4,)),
+    "smoke": Preset(16, 32, 3, 3, 2, (2,), (1,), (4,)),
 }
 SHOWN_LAGS = (1, 4, 8, 15)
 
