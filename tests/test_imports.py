@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "comparison": LEAVES | {"counting", "models"},
     "interop": LEAVES | {"models"},
     "probes": {"errors", "ops"},
-    "training": LEAVES | {"config", "data", "mesh", "models"},
+    "training": LEAVES | {"config", "data", "mesh", "models", "ops"},
     "report": LEAVES,
     "doctor": LEAVES | {"data", "ops"},
     "__main__": LEAVES | {"comparison", "counting", "data", "doctor", "interop", "models"},

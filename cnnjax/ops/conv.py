@@ -72,7 +72,8 @@ def conv_general_dilated(
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lhs.ndim == 4 and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
-    if not images or options or jax.default_backend() != "cpu":
+    form = form or best_form(lhs.dtype)
+    if not images or options or form == "native":
         return lax.conv_general_dilated(
             lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
             feature_group_count, precision=precision, **options,
@@ -89,9 +90,16 @@ def conv_general_dilated(
         input_dilation=_pair(lhs_dilation or (1, 1)),
         kernel_dilation=dilation,
         groups=feature_group_count,
-        form=form or ("direct" if direct.usable(lhs.dtype) else "canonical"),
+        form=form,
     )
     return convolve(lhs, rhs, window)
+
+
+def best_form(dtype: Any = jnp.float32) -> str:
+    """The form, a name in CONVOLUTIONS, that is fastest of those that can be had here."""
+    if jax.default_backend() != "cpu":
+        return "native"
+    return "direct" if direct.usable(dtype) else "canonical"
 
 
 CONVOLUTIONS = {

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def kernel_gradient(
 def _call(
     target: str, lhs: jax.Array, rhs: jax.Array, shape: tuple[int, ...], window: dict[str, Any]
 ) -> jax.Array:
-    attributes = {name: np.asarray(value, np.int64) for name, value in window.items()}
+    attributes: dict[str, Any] = {name: np.asarray(value, np.int64) for name, value in window.items()}
     attributes["groups"] = np.int64(window["groups"])
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.ffi.ffi_call(target, result, vmap_method="sequential")(lhs, rhs, **attributes)
@@ -69,8 +70,8 @@ def load() -> str | None:
 
 
 def _compiled(compiler: str) -> Path:
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    made_from = (SOURCE.read_bytes(), version, FLAGS, jax.lib.__version__, _processor())
+    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    made_from = (SOURCE.read_bytes(), said, FLAGS, version("jaxlib"), _processor())
     folder = cache_root() / "compiled"
     path = folder / f"direct_conv-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
     if not path.exists():

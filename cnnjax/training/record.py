@@ -15,6 +15,7 @@ import jax
 
 from cnnjax.errors import Diverged
 from cnnjax.files import read_jsonl
+from cnnjax.ops.conv import best_form
 
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -91,6 +92,7 @@ def environment() -> dict[str, Any]:
     kind = f"{devices[0].device_kind} ({devices[0].platform})"
     return {
         "versions": {"python": sys.version.split()[0], **versions},
+        "convolution": best_form(),
         "device": f"{len(devices)} x {kind}, {os.cpu_count()} cores",
         "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "git_commit": _git_commit(),
