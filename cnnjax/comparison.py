@@ -2,12 +2,14 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 from flax import linen as nn
 
 from cnnjax.counting import Summary, shape_text, summary, table
-from cnnjax.models.resnet import BasicBlock, Bottleneck, NoShortcut
+from cnnjax.models.orders import Original
+from cnnjax.models.residual import Identity
+from cnnjax.models.resnet import BasicBlock, Bottleneck
+from cnnjax.models.shortcuts import NoShortcut
 
 
 def compare(*summaries: Summary) -> str:
@@ -30,8 +32,12 @@ def compare(*summaries: Summary) -> str:
 def story() -> str:
     """The arithmetic behind the architectures: reductions, small kernels, bottlenecks and whole networks."""
     conv = partial(nn.Conv, use_bias=False)
-    parts: Any = {"conv": conv, "norm": lambda name: lambda x: x}  # convolutions alone
-    block = {"strides": 1, **parts, "shortcut": partial(NoShortcut, **parts)}
+    block = {
+        "strides": 1,
+        "conv": conv,
+        "order": partial(Original, Identity, Identity),  # convolutions alone
+        "shortcut": partial(NoShortcut, conv, Identity, train=False),
+    }
     sections = {
         "A 5x5 convolution without and with a 1x1 reduction (Szegedy et al. 2014, module 3a)": {
             "5x5": (conv(32, (5, 5)), (28, 28, 192)),

@@ -18,6 +18,14 @@ def parameters(model, image=(32, 32, 3)):
     return sum(leaf.size for leaf in jax.tree.leaves(trace(model, image)["params"]))
 
 
+def parameters_of_deep(model, image=(32, 32, 3)):
+    """`parameters` of a net with equal stages, from its first two depths: each block more adds the same."""
+    blocks, *others = model.stage_sizes
+    assert all(other == blocks for other in others)
+    two, three = (parameters(model.clone(stage_sizes=(n,) * (1 + len(others))), image) for n in (2, 3))
+    return two + (blocks - 2) * (three - two)
+
+
 def multiply_adds(model, image):
     """Multiply-adds of convolutions and dense layers for one image."""
     variables = trace(model, image)

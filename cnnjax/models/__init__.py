@@ -3,6 +3,7 @@
 from cnnjax.models import densenet as _densenet  # noqa: F401  (registers its names)
 from cnnjax.models import highway as _highway  # noqa: F401  (registers its names)
 from cnnjax.models import lenet5 as _lenet5  # noqa: F401  (registers its names)
+from cnnjax.models import preresnet as _preresnet  # noqa: F401  (registers its names)
 from cnnjax.models import resnet as _resnet  # noqa: F401  (registers its names)
 from cnnjax.models.registry import build, list_models
 from cnnjax.ops.depth import lay_out, stack, unstack

@@ -34,7 +34,7 @@ from flax import linen as nn
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
 from cnnjax.models.registry import register
-from cnnjax.models.resnet import imagenet_stem
+from cnnjax.models.residual import imagenet_stem
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm

@@ -25,7 +25,12 @@ _STACK = re.compile(r"(.+_block)(\d+)-(\d+)")
 
 
 def repeat(
-    parent: nn.Module, block: Callable[..., nn.Module], names: Sequence[str], x: jax.Array, loop: str
+    parent: nn.Module,
+    block: Callable[..., nn.Module],
+    names: Sequence[str],
+    x: jax.Array,
+    loop: str,
+    **each: Sequence[float],
 ) -> jax.Array:
     """Apply the blocks called `names`, equal but for their variables, one after the other.
 
@@ -35,14 +40,15 @@ def repeat(
         names: of the blocks in order, numbered like `stage1_block02`.
         x: what the first block takes.
         loop: "unrolled", "scan", or "auto", which scans long stages.
+        each: numbers that `block` takes by keyword, one for each block; in a scan they arrive as arrays.
     """
     stacked = _stack_name(names)
     variables = parent.variables
     is_stacked = any(stacked in collection for collection in variables.values())
     scan = loop == "scan" or (loop == "auto" and len(names) >= SCANNED_FROM)
     if not names or parent.is_initializing() or not (scan or is_stacked):
-        for name in names:
-            x = block(name=name)(x)
+        for index, name in enumerate(names):
+            x = block(name=name, **{field: values[index] for field, values in each.items()})(x)
         return x
 
     if is_stacked:
@@ -57,13 +63,14 @@ def repeat(
     mutable = parent.scope.mutable
     keys = {name: parent.make_rng(name) for name in parent.scope.rngs if name != "params"}
 
-    def body(x: jax.Array, step: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-        index, variables = step
+    def body(x: jax.Array, step: tuple[jax.Array, Any, dict[str, jax.Array]]) -> tuple[jax.Array, Any]:
+        index, variables, own = step
         rngs = {name: jax.random.fold_in(key, index) for name, key in keys.items()}
-        result: Any = block(parent=None).apply(variables, x, mutable=mutable, rngs=rngs)
+        result: Any = block(parent=None, **own).apply(variables, x, mutable=mutable, rngs=rngs)
         return result if mutable else (result, {})
 
-    x, new = lax.scan(body, x, (jnp.arange(len(names)), blocks), unroll=1 if scan else len(names))
+    own = {field: jnp.asarray(values) for field, values in each.items()}
+    x, new = lax.scan(body, x, (jnp.arange(len(names)), blocks, own), unroll=1 if scan else len(names))
     for kind, tree in new.items():
         for name, value in ({stacked: tree} if is_stacked else _split(names, tree)).items():
             parent.put_variable(kind, name, value)

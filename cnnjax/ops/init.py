@@ -1,11 +1,14 @@
 """Initial weights of the papers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
 
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -51,6 +54,53 @@ def uniform(bound: Any) -> Callable[..., jax.Array]:
     return init
 
 
+def glorot_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """U(-a, a), a = sqrt(6 / (k * k * (c_in + c_out))) (Glorot & Bengio 2010, eq. 16)."""
+    fans = math.prod(shape[:-2]) * (shape[-2] + shape[-1])
+    return uniform(math.sqrt(6 / fans))(key, shape, dtype)
+
+
+def delta_orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Zero but for the centre, a random [c_in, c_out] with orthonormal rows (Xiao et al. 2018, section 3.3).
+
+    Such a convolution keeps the norm of its input where it has stride 1.
+
+    Raises:
+        UserError: there are fewer outputs than inputs, or a kernel without a centre.
+    """
+    *extent, c_in, c_out = shape
+    if c_in > c_out:
+        raise UserError(
+            f"delta-orthogonal kernels need as many outputs as inputs, not {c_in} to {c_out} channels: "
+            "choose another init, or blocks without a bottleneck"
+        )
+    return _at_centre(extent, nn.initializers.orthogonal()(key, (c_in, c_out), dtype))
+
+
+def dirac(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Zero but for the centre, which passes channel i on as channel i (Zagoruyko & Komodakis 2017)."""
+    *extent, c_in, c_out = shape
+    return _at_centre(extent, jnp.eye(c_in, c_out, dtype=dtype))
+
+
+def _at_centre(extent: Sequence[int], matrix: jax.Array) -> jax.Array:
+    """The kernel [*extent, c_in, c_out] that is `matrix` at its centre pixel and zero elsewhere."""
+    if any(size % 2 == 0 for size in extent):
+        raise UserError(f"a kernel of {' by '.join(map(str, extent))} has no centre: its sizes must be odd")
+    centre = tuple(size // 2 for size in extent)
+    return jnp.zeros((*extent, *matrix.shape), matrix.dtype).at[centre].set(matrix)
+
+
 def _normal(key: jax.Array, shape: tuple[int, ...], std: float, dtype: Any) -> jax.Array:
     # Drawn flat: the numbers are those of a draw in `shape`, and XLA:CPU compiles it seven times faster.
     return std * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+
+
+INITS = {
+    "he": he_normal,
+    "he_fan_in": he_normal_fan_in,
+    "glorot": glorot_uniform,
+    "delta_orthogonal": delta_orthogonal,
+    "dirac": dirac,
+}
+"""Name to function, for the networks' field `kernel_init`."""

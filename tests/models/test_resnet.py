@@ -21,7 +21,7 @@ CIFAR = {
 IMAGENET = {
     (18, "A"): 11_515_688, (18, "B"): 11_689_512, (18, "C"): 12_043_816, (34, "A"): 21_623_848,
     (34, "B"): 21_797_672, (34, "C"): 22_716_840, (50, "B"): 25_557_032, (101, "B"): 44_549_160,
-    (152, "B"): 60_192_808,
+    (152, "B"): 60_192_808, (200, "B"): 64_673_832,
 }  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def test_parameters_of_imagenet_plain_nets():
 
 
 def test_defaults_are_the_papers():
+    assert build("resnet29").block == "bottleneck"  # 9n + 2 and not 6n + 2
     assert build("resnet20").shortcut == build("resnet18").shortcut == "A"
     assert build("resnet50").shortcut == build("resnet164").shortcut == "B"
     assert build("resnet50").strides_at == "1x1"
@@ -83,7 +84,12 @@ def test_multiply_adds_of_the_options():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in list_models() if not re.search("1202|1001|164|152|110|101", name)]
+    "name",
+    [
+        *(name for name in list_models("plain*") if len(name) < 8),
+        *("resnet18", "resnet34_torchvision", "resnet50", "resnet44", "resnet11"),
+        *("preresnet34", "preresnet50", "preresnet44", "preresnet11"),
+    ],
 )
 def test_weighted_layers_are_the_depth_in_the_name(name):
     kernels = [
@@ -190,8 +196,14 @@ def test_names_sort_with_numbers_as_numbers():
         (lambda: build("resnte56"), "did you mean resnet56"),
         (lambda: build("plain21"), "plain20 and plain26"),
         (lambda: build("resnet2"), "nearest: resnet8"),
+        (lambda: build("preresnet21"), "preresnet20 and preresnet26"),
         (lambda: build("resnet26_torchvision"), "18, 34, 50, 101, 152"),
-        (lambda: build("resnet20", shortcut="D"), "none, A, B, C"),
+        (lambda: build("resnet20", shortcut="D"), "none, A, B, "),
+        (lambda: build("resnet20", order="last"), "full_preactivation"),
+        (lambda: build("resnet20", kernel_init="xavier"), "he, he_fan_in, glorot"),
+        (lambda: build("resnet20", survival=0.0), "above 0"),
+        (lambda: build("plain20", survival=0.5), "needs a shortcut"),
+        (lambda: build("resnet50", base_width=0), "at least 1"),
         (lambda: build("resnet20", depth=3), "has no field 'depth'"),
         (lambda: build("resnet20", width=0), "at least 1"),
     ],

@@ -86,14 +86,21 @@ def test_every_loop_and_layout_gives_the_same(variables, images, reference, loop
     assert_close(found, reference)
 
 
-def test_a_plain_net_and_bottlenecks_scan_too(images):
-    for name, fields in {"plain8": {}, "resnet50": {"shortcut": "C", "num_classes": 10}}.items():
-        model = build(name, width=4, stage_sizes=(3, 2), **fields)
-        variables = model.init(jax.random.key(0), images, train=False)
-        assert_close(
-            losses(model.clone(loop="scan"), stack(variables), images, unstack),
-            losses(model.clone(loop="unrolled"), variables, images, lambda tree: tree),
-        )
+OTHERS = {
+    "plain8": {},
+    "resnet50": {"shortcut": "C", "num_classes": 10},
+    "preresnet11": {"remat": True, "activation": "prelu", "norm": "none", "shortcut": "exclusive_gating"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_blocks_scan_too(images, name):
+    model = build(name, width=4, stage_sizes=(3, 2), **OTHERS[name])
+    variables = model.init(jax.random.key(0), images, train=False)
+    assert_close(
+        losses(model.clone(loop="scan"), stack(variables), images, unstack),
+        losses(model.clone(loop="unrolled"), variables, images, lambda tree: tree),
+    )
 
 
 def loops(model, variables, images):

@@ -1,0 +1,174 @@
+"""How a residual block joins its input and its branch.
+
+He, Zhang, Ren and Sun 2015 (arXiv 1512.03385), section 4.1, have the options: with A a shortcut never has
+weights, subsampling in space and padding the channels with zeros; with B it is a 1x1 convolution where the
+shape changes; with C it always is. A plain net has none.
+
+He, Zhang, Ren and Sun 2016 (arXiv 1603.05027), section 3 and table 1, try others in all blocks of ResNet-110:
+scaling, gating, dropout, and a 1x1 convolution, which is C. Where the shape changes these act on option A's
+shortcut. The gates are g = sigmoid(W x + b), W a 1x1 convolution with as many outputs as the branch has.
+
+Stochastic depth (Huang et al. 2016, arXiv 1603.09382) multiplies a branch, whatever the shortcut is, in
+training by 0 or 1, drawn for the block once a batch, and at test time by the probability of 1.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Template = Callable[..., Any]
+
+
+class Shortcut(nn.Module):
+    """What all have in common. A shortcut declares those of the network's fields that it needs.
+
+    Attributes:
+        conv: template of a convolution.
+        norm: template of a normalisation.
+        train: whether this is training.
+        survives: probability that the branch is there in training; None: always (no stochastic depth).
+    """
+
+    conv: Template
+    norm: Template
+    train: bool
+    survives: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """Join the block's input `x` and its `branch`, both [batch, height, width, channel]."""
+        if self.survives is not None:
+            factor = self.survives
+            if self.train:
+                factor = jax.random.bernoulli(self.make_rng("dropout"), factor)
+            branch = branch * jnp.asarray(factor, branch.dtype)
+        return self.join(x, branch)
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """`branch` plus what becomes of `x` on its way."""
+        raise NotImplementedError
+
+
+class NoShortcut(Shortcut):
+    """A plain net: the branch alone."""
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """The branch."""
+        return branch
+
+
+class ZeroPad(Shortcut):
+    """Option A: the identity; where the shape changes, every other pixel and zeros as the new channels."""
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """branch + x."""
+        return branch + self.fit(x, branch)
+
+    def fit(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """`x` in the shape of `branch`."""
+        strides = _strides(x, branch)
+        x = x[:, ::strides, ::strides]
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, branch.shape[-1] - x.shape[-1])))
+
+
+class Projection(Shortcut):
+    """Option C: always a 1x1 convolution and its BatchNorm."""
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """branch + W x."""
+        return branch + self.project(x, branch)
+
+    def project(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """`x` in the shape of `branch`."""
+        x = self.conv(branch.shape[-1], (1, 1), _strides(x, branch), padding=0, name="conv")(x)
+        return self.norm(name="bn")(x)
+
+
+class ProjectionWhereNeeded(Projection):
+    """Option B: the identity; where the shape changes, a 1x1 convolution and its BatchNorm."""
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """branch + x, or branch + W x."""
+        return branch + x if x.shape == branch.shape else super().join(x, branch)
+
+
+class BareProjectionWhereNeeded(ProjectionWhereNeeded):
+    """Option B without BatchNorm, as pre-activation nets have it."""
+
+    def project(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """`x` in the shape of `branch`."""
+        return self.conv(branch.shape[-1], (1, 1), _strides(x, branch), padding=0, name="conv")(x)
+
+
+class ConstantScaling(ZeroPad):
+    """Both paths scaled: in table 1 by 0 and 1 (a plain net), 0.5 and 1, 0.5 and 0.5."""
+
+    shortcut_scale: float = 0.5
+    branch_scale: float = 1.0
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """branch_scale * branch + shortcut_scale * x."""
+        return self.branch_scale * branch + self.shortcut_scale * self.fit(x, branch)
+
+
+class ShortcutOnlyGating(ZeroPad):
+    """The shortcut is gated, the branch is not."""
+
+    gate_bias: float = -6.0
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """branch + (1 - g(x)) x."""
+        return branch + (1 - self.gate(x, branch)) * self.fit(x, branch)
+
+    def gate(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """g(x), one number for each of the branch's."""
+        gate = self.conv(
+            branch.shape[-1],
+            (1, 1),
+            _strides(x, branch),
+            padding=0,
+            use_bias=True,
+            bias_init=nn.initializers.constant(self.gate_bias),
+            name="gate",
+        )
+        return nn.sigmoid(gate(x))
+
+
+class ExclusiveGating(ShortcutOnlyGating):
+    """What the gate gives to one path it takes from the other, as in highway networks."""
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """g(x) branch + (1 - g(x)) x."""
+        gate = self.gate(x, branch)
+        return gate * branch + (1 - gate) * self.fit(x, branch)
+
+
+class DropoutShortcut(ZeroPad):
+    """Dropout on the shortcut."""
+
+    shortcut_dropout: float = 0.5
+
+    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """branch + dropout(x)."""
+        dropout = nn.Dropout(self.shortcut_dropout, deterministic=not self.train, name="dropout")
+        return branch + dropout(self.fit(x, branch))
+
+
+def _strides(x: jax.Array, branch: jax.Array) -> int:
+    return -(-x.shape[1] // branch.shape[1])
+
+
+SHORTCUTS = {
+    "none": NoShortcut,
+    "A": ZeroPad,
+    "B": ProjectionWhereNeeded,
+    "B_without_bn": BareProjectionWhereNeeded,
+    "C": Projection,
+    "constant_scaling": ConstantScaling,
+    "exclusive_gating": ExclusiveGating,
+    "shortcut_only_gating": ShortcutOnlyGating,
+    "dropout": DropoutShortcut,
+}
