@@ -11,9 +11,9 @@ from tqdm import tqdm
 from cnnjax.config import Config, differences
 from cnnjax.data import Dataset
 from cnnjax.errors import UserError
-from cnnjax.files import read_json, replacing, write_json
-from cnnjax.training import train
-from cnnjax.training.record import environment
+from cnnjax.files import read_json, write_json
+from cnnjax.training import Probe, train
+from cnnjax.training.record import environment, write_arrays
 
 
 def claim(out: Path, experiment: Mapping[str, Any], growing: Sequence[str]) -> None:
@@ -36,7 +36,11 @@ def claim(out: Path, experiment: Mapping[str, Any], growing: Sequence[str]) -> N
 
 
 def run_all(
-    runs: Mapping[str, Config], out: Path, data: Dataset, tensorboard: bool = False
+    runs: Mapping[str, Config],
+    out: Path,
+    data: Dataset,
+    tensorboard: bool = False,
+    probes: Probe | None = None,
 ) -> dict[str, dict]:
     """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated."""
     metrics = {}
@@ -47,16 +51,16 @@ def run_all(
             metrics[name] = result["metrics"]
         else:
             tqdm.write(f"run {number} of {len(runs)}: {name}")
-            metrics[name] = train(config, out / name, data=data, tensorboard=tensorboard).metrics
+            metrics[name] = train(
+                config, out / name, data=data, tensorboard=tensorboard, probes=probes
+            ).metrics
     return metrics
 
 
 def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once."""
     if not path.exists():
-        arrays = {name: np.asarray(array) for name, array in compute().items()}
-        with replacing(path, "wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType] - its keywords are arrays' names
+        write_arrays(path, compute())
     with np.load(path) as file:
         return dict(file)
 

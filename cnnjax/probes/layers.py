@@ -90,14 +90,24 @@ def layer_statistics(
     return probe.collect(model, images, params, gradients, tapped, new)
 
 
+def one_two_five(step: int) -> bool:
+    """0, 1, 2, 5, 10, 20, 50, 100, ...: much happens in the first steps, so a constant interval misses it."""
+    return step == 0 or str(step).rstrip("0") in ("1", "2", "5")
+
+
 class LayerProbe:
     """`layer_statistics` as part of a training step: it rides on the forward and backward pass made anyway.
 
     The loss gets the collections of `taps(params)` beside the parameters and is differentiated by both, with
     `collections` mutable, `watching` around `apply`; then `collect` puts the results in order.
+
+    `at` says which steps are measured, given how many were taken before.
     """
 
-    collections = (STATISTICS,)
+    collections: tuple[str, ...] = (STATISTICS,)
+
+    def __init__(self, at: Callable[[int], bool] = one_two_five) -> None:
+        self.due = at
 
     def taps(self, params: Any) -> dict[str, Any]:
         """Zeros, one for each kernel (with the axis over depth, where kernels are stacked)."""

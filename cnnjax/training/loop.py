@@ -24,8 +24,8 @@ from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.losses import make_loss
 from cnnjax.training.optim import learning_rate, make_optimizer
 from cnnjax.training.progress import Progress
-from cnnjax.training.record import Record, environment
-from cnnjax.training.step import State, init_state, make_eval_step, make_train_step
+from cnnjax.training.record import Record, environment, write_arrays
+from cnnjax.training.step import NoProbe, Probe, State, init_state, make_eval_step, make_train_step
 from cnnjax.training.stop import Stop, locked, stop_on_signals
 
 LOG_EVERY = 10  # steps whose metrics are fetched from the device at once
@@ -57,6 +57,7 @@ def train(
     data: Dataset | None = None,
     mesh: Mesh | None = None,
     tensorboard: bool = False,
+    probes: Probe | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> Result:
     """Train as `config` says and leave everything in the folder `out`; go on where an earlier call stopped.
@@ -70,6 +71,8 @@ def train(
         data: the data set, loaded by `config.data` when not given.
         mesh: the devices, all of them on the data axis when not given.
         tensorboard: also write TensorBoard files, to `out`/tensorboard.
+        probes: measure the steps that are due, such as `cnnjax.probes.LayerProbe()`; the arrays of the step
+            after s steps go to `out`/probes/step_s.npz.
         say: gets lines about resuming and damaged checkpoints.
 
     Raises:
@@ -84,7 +87,7 @@ def train(
     with locked(out), stop_on_signals() as stop:
         _claim(out, config)
         data = _prepare(data or load(config.data), config)
-        return _run(config, out, data, mesh, tensorboard, say, stop)
+        return _run(config, out, data, mesh, tensorboard, probes or NoProbe(), say, stop)
 
 
 def evaluate(
@@ -129,24 +132,29 @@ def _run(
     data: Dataset,
     mesh: Mesh,
     tensorboard: bool,
+    probe: Probe,
     say: Callable[[str], None],
     stop: Stop,
 ) -> Result:
     model = _build(config, data)
     optimizer = make_optimizer(config)
     normalize = normalizer(data.train_images, config.normalize)
-    train_step = jax.jit(
-        make_train_step(
-            model,
-            optimizer,
-            learning_rate(config),
-            AUGMENTATIONS[config.augment],
-            normalize,
-            make_loss(config),
-        ),
-        donate_argnums=0,
-        in_shardings=(replicated(mesh), replicated(mesh), replicated(mesh), over_data(mesh), None),
-        out_shardings=replicated(mesh),
+    plain_step, watched_step = (
+        jax.jit(
+            make_train_step(
+                model,
+                optimizer,
+                learning_rate(config),
+                AUGMENTATIONS[config.augment],
+                normalize,
+                make_loss(config),
+                rider,
+            ),
+            donate_argnums=0,
+            in_shardings=(replicated(mesh), replicated(mesh), replicated(mesh), over_data(mesh), None),
+            out_shardings=replicated(mesh),
+        )
+        for rider in (NoProbe(), probe)
     )
     evaluate_now = _evaluator(config, model, normalize, data, mesh)
     images, labels = jax.device_put((np.asarray(data.train_images), data.train_labels), replicated(mesh))
@@ -170,12 +178,16 @@ def _run(
     progress = Progress(config, step)
     saved = step
     pending: list[dict[str, jax.Array]] = []
+    measured: dict[int, Any] = {}
 
     def flush():
         first = step - len(pending)
         for index, metrics in enumerate(jax.device_get(pending), start=1):
             record.write(first + index, **{name: float(value) for name, value in metrics.items()})
         pending.clear()
+        for at, statistics in jax.device_get(measured).items():
+            write_arrays(out / "probes" / f"step_{at}.npz", statistics.arrays())
+        measured.clear()
         progress.show(step, record.lines)
 
     def save():
@@ -195,7 +207,10 @@ def _run(
             if stop or step == config.steps:
                 break
             indices = batch_indices(config.seed, step, config.batch_size, len(labels))
-            state, metrics = train_step(state, images, labels, indices, key)
+            train_step = watched_step if probe.due(step) else plain_step
+            state, metrics, statistics = train_step(state, images, labels, indices, key)
+            if probe.due(step):
+                measured[step] = statistics
             pending.append(metrics)
             step += 1
             if len(pending) > IN_FLIGHT:

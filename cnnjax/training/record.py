@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from cnnjax.errors import Diverged
-from cnnjax.files import read_jsonl
+from cnnjax.files import read_jsonl, replacing
 from cnnjax.ops.conv import best_form
 
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -83,6 +85,12 @@ class Record:
             self.flush()
         if self._board:
             self._board.close()
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays, by name, as an npz file, whole or not at all."""
+    with replacing(path, "wb") as file:
+        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # pyright: ignore
 
 
 def environment() -> dict[str, Any]:

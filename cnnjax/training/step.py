@@ -1,7 +1,8 @@
 """One step of training and one of evaluation, as pure functions for `jit`."""
 
+import contextlib
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,59 @@ def init_state(
     return State(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
 
 
+class Probe(Protocol):
+    """What rides on a step's forward and backward pass to measure it, such as `cnnjax.probes.LayerProbe`."""
+
+    collections: tuple[str, ...]
+    """Mutable collections that it fills in the forward pass."""
+
+    def due(self, step: int) -> bool:
+        """Whether the step that follows `step` steps is measured."""
+        ...
+
+    def taps(self, params: Any) -> dict[str, Any]:
+        """Collections for the forward pass beside the parameters; the loss is differentiated by them too."""
+        ...
+
+    def watching(self) -> contextlib.AbstractContextManager[Any]:
+        """Entered around the forward pass."""
+        ...
+
+    def collect(
+        self,
+        model: nn.Module,
+        images: jax.Array,
+        params: Any,
+        gradients: Any,
+        tapped: Any,
+        new: Any,
+        updates: Any,
+    ) -> Any:
+        """The measurement, a tree of arrays whose method `arrays` names them."""
+        ...
+
+
+class NoProbe:
+    """Measures nothing and costs nothing."""
+
+    collections: tuple[str, ...] = ()
+
+    def due(self, step: int) -> bool:
+        """Never."""
+        return False
+
+    def taps(self, params: Any) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def watching(self) -> contextlib.AbstractContextManager[Any]:
+        """Changes nothing."""
+        return contextlib.nullcontext()
+
+    def collect(self, *_: Any, **__: Any) -> None:
+        """Nothing."""
+
+
 def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -48,8 +102,9 @@ def make_train_step(
     augment: Callable[[jax.Array, jax.Array], jax.Array],
     normalize: Callable[[jax.Array], jax.Array],
     loss_function: Loss = cross_entropy,
-) -> Callable[..., tuple[State, Metrics]]:
-    """A function of (state, images, labels, indices, key) to (state, metrics).
+    probe: Probe = NoProbe(),  # noqa: B008 - it has no state
+) -> Callable[..., tuple[State, Metrics, Any]]:
+    """A function of (state, images, labels, indices, key) to (state, metrics, what the probe measured).
 
     `images` uint8 [image, height, width, channel] and `labels` [image] are the whole training set; `indices`
     [batch] picks this step's. `key` belongs to the run; the step's own is folded from it. Metrics are scalars
@@ -61,22 +116,26 @@ def make_train_step(
         x = augment(augment_key, normalize(images[indices]))
         y = labels[indices]
 
-        def loss_of(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            logits, new = model.apply(
-                variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": dropout_key}
-            )
-            return loss_function(cast(jax.Array, logits), y).mean(), (logits, new.get("batch_stats", {}))
+        def loss_of(params, taps):
+            variables = {"params": params, "batch_stats": state.batch_stats, **taps}
+            mutable = ["batch_stats", *probe.collections]
+            with probe.watching():
+                logits, new = model.apply(
+                    variables, x, train=True, mutable=mutable, rngs={"dropout": dropout_key}
+                )
+            return loss_function(cast(jax.Array, logits), y).mean(), (logits, new)
 
-        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        gradient = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
+        (loss, (logits, new)), (grads, tapped) = gradient(state.params, probe.taps(state.params))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {
             "train_loss": loss,
             "train_error": jnp.mean(logits.argmax(-1) != y),
             "learning_rate": schedule(state.step),
         }
+        measured = probe.collect(model, x, state.params, grads, tapped, new, updates)
         params = optax.apply_updates(state.params, updates)
-        return State(state.step + 1, params, batch_stats, opt_state), metrics
+        return State(state.step + 1, params, new.get("batch_stats", {}), opt_state), metrics, measured
 
     return train_step
 

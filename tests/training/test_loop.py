@@ -16,6 +16,7 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, Interrupted, UserError
 from cnnjax.files import read_jsonl
+from cnnjax.probes import LayerProbe
 from cnnjax.training import loop
 
 CONFIG = cnnjax.Config(
@@ -271,3 +272,27 @@ def test_scanned_over_depth_a_run_leaves_the_same(data, uninterrupted, tmp_path)
     assert jax.tree.structure(scanned.variables) == jax.tree.structure(unrolled.variables)
     for ours, theirs in zip(lines(scanned.out), lines(unrolled.out), strict=True):
         np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-4)
+
+
+def test_probes_write_arrays_at_their_steps_and_resume_to_the_same_bits(monkeypatch, data, tmp_path):
+    def arrays(folder):
+        paths = sorted((folder / "probes").iterdir())
+        return {path.name: dict(np.load(path)) for path in paths}
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    straight = cnnjax.train(CONFIG, whole, data=data, probes=LayerProbe())
+    with monkeypatch.context() as patch:
+        at_step(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            cnnjax.train(CONFIG, broken, data=data, probes=LayerProbe())
+    assert_same(cnnjax.train(CONFIG, broken, data=data, probes=LayerProbe()), straight)
+    found = arrays(whole)
+    assert list(found) == [f"step_{step}.npz" for step in (0, 1, 10, 2, 5)]
+    for name, theirs in arrays(broken).items():
+        for field, values in theirs.items():
+            np.testing.assert_array_equal(values, found[name][field])
+    first = found["step_0.npz"]
+    assert list(first["layers"][:2]) == ["conv1", "stage1_block01/conv1"]
+    # Momentum has nothing to add yet, and the rate is a quarter of its peak (warm-up).
+    rate = lines(whole)[0]["learning_rate"]
+    np.testing.assert_allclose(first["update_norm"][-1], rate * first["weight_gradient_norm"][-1], rtol=1e-5)

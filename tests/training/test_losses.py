@@ -29,7 +29,7 @@ def test_the_configs_loss_is_what_training_and_evaluation_use():
     ):
         loss = make_loss(config)
         train_step = make_train_step(model, optimizer, lambda _: 0.1, lambda _, x: x, lambda x: x, loss)
-        new, metrics = train_step(state, images, labels, indices, jax.random.key(0))
+        new, metrics, _ = train_step(state, images, labels, indices, jax.random.key(0))
         np.testing.assert_allclose(metrics["train_loss"], expected.mean(), rtol=1e-6)
         ahead, behind = (loss((1 + step) * logits, labels).mean() for step in (1e-2, -1e-2))
         np.testing.assert_allclose(new.params["weight"], 1 - 0.1 * (ahead - behind) / 0.02, rtol=1e-4)
