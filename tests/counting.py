@@ -62,7 +62,9 @@ def _multiply_adds(jaxpr):
             kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
             total += math.prod(out) * math.prod(kernel[:-1])
         elif equation.primitive.name == "dot_general":
-            total += math.prod(equation.outvars[0].aval.shape) * equation.invars[1].aval.shape[0]
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += math.prod(equation.outvars[0].aval.shape) * terms
         times = equation.params["length"] if equation.primitive.name == "scan" else 1
         for inner in jaxprs_in_params(equation.params):
             total += times * _multiply_adds(inner)

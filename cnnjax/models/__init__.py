@@ -1,10 +1,15 @@
 """The networks: one paper, one file. They are reached by name, through `build`."""
 
+from cnnjax.models import alexnet as _alexnet  # noqa: F401  (registers its names)
+from cnnjax.models import cuda_convnet as _cuda_convnet  # noqa: F401  (registers its names)
 from cnnjax.models import densenet as _densenet  # noqa: F401  (registers its names)
 from cnnjax.models import highway as _highway  # noqa: F401  (registers its names)
 from cnnjax.models import lenet5 as _lenet5  # noqa: F401  (registers its names)
+from cnnjax.models import nin as _nin  # noqa: F401  (registers its names)
 from cnnjax.models import preresnet as _preresnet  # noqa: F401  (registers its names)
 from cnnjax.models import resnet as _resnet  # noqa: F401  (registers its names)
+from cnnjax.models import vgg as _vgg  # noqa: F401  (registers its names)
+from cnnjax.models import zfnet as _zfnet  # noqa: F401  (registers its names)
 from cnnjax.models.registry import build, list_models
 from cnnjax.ops.depth import lay_out, stack, unstack
 

@@ -104,6 +104,16 @@ class PartialConv(nn.Module):
         return jnp.stack(maps, -1) + bias.astype(self.dtype)
 
 
+class RadialBasis(nn.Module):
+    """The output units, whose weights are the codes and fixed."""
+
+    num_classes: int
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, 84] to minus the squared distances to the codes [batch, num_classes] (equation 7)."""
+        return -jnp.square(x[:, None] - CODES[: self.num_classes]).sum(-1)
+
+
 class LeNet5(nn.Module):
     """Figure 2: C1, S2, C3, S4, C5, F6 and ten radial basis functions. 60,000 trainable parameters.
 
@@ -122,6 +132,11 @@ class LeNet5(nn.Module):
     activation: str = "scaled_tanh"
     dtype: Any = jnp.float32
     convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that it is for."""
+        return 32 - 2 * self.padding, 32 - 2 * self.padding, 1
 
     def __post_init__(self) -> None:
         check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
@@ -164,7 +179,7 @@ class LeNet5(nn.Module):
         x = act(name="act5")(x)
         x = nn.Dense(84, kernel_init=lecun_1998, dtype=self.dtype, name="f6")(x[:, 0, 0])
         x = act(name="act6")(x).astype(jnp.float32)
-        return -jnp.square(x[:, None] - CODES[: self.num_classes]).sum(-1)
+        return RadialBasis(self.num_classes, name="output")(x)
 
 
 class LeNet5Modern(nn.Module):
@@ -190,6 +205,11 @@ class LeNet5Modern(nn.Module):
     activation: str = "relu"
     dtype: Any = jnp.float32
     convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that it is for."""
+        return 32 - 2 * self.padding, 32 - 2 * self.padding, 1
 
     def __post_init__(self) -> None:
         check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
@@ -251,6 +271,11 @@ class CaffeLeNet(nn.Module):
     activation: str = "relu"
     dtype: Any = jnp.float32
     convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that it is for."""
+        return 28, 28, 1
 
     def __post_init__(self) -> None:
         check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)

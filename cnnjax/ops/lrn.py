@@ -1,4 +1,4 @@
-"""Local response normalisation across channels.
+"""Local response normalisation, across channels and within them.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
 section 3.3. The paper multiplies alpha by the sum of squares; Caffe, cuda-convnet and PyTorch by their mean,
@@ -7,6 +7,8 @@ which makes the same alpha weaker by the window's size. `alpha_per` says which i
 
 import jax
 import jax.numpy as jnp
+
+from cnnjax.ops.pooling import average_pool
 
 ALPHA_PER = ("sum", "mean")
 
@@ -31,3 +33,20 @@ def local_response_norm(
     squares = jnp.pad(jnp.square(wide), pads)
     s = sum(squares[..., i : i + x.shape[-1]] for i in range(size))
     return (wide * (k + alpha * s) ** -beta).astype(x.dtype)
+
+
+def response_norm_within_maps(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:
+    """x / (k + alpha * m) ** beta, with m the mean of squares of `size` by `size` pixels of a channel.
+
+    It is cuda-convnet's "rnorm" and Caffe's LRN "within channel"; pixels beyond the border count as zeros.
+
+    Args:
+        x: [batch, height, width, channel].
+        size: side of the window, odd.
+        alpha: weight of the mean.
+        beta: exponent.
+        k: what is added to the weighted mean.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    means = average_pool(jnp.square(wide), size, 1, padding=size // 2)
+    return (wide * (k + alpha * means) ** -beta).astype(x.dtype)

@@ -69,6 +69,21 @@ def average_pool(
     return (sums / np.outer(*counts).astype(np.float32)[..., None]).astype(x.dtype)
 
 
+@partial(jax.jit, static_argnames="size")
+def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
+    """Means of `size` by `size` windows that cover the image evenly, as PyTorch's adaptive pooling has them.
+
+    Window i of an axis of n pixels goes from floor(i n / size) to ceil((i + 1) n / size), so that windows may
+    share pixels, and a smaller image is repeated. An image of `size` pixels a side stays as it is.
+    """
+    for axis in (1, 2):
+        length = x.shape[axis]
+        windows = [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+        means = [lax.slice_in_dim(x, *window, axis=axis).mean(axis) for window in windows]
+        x = jnp.stack(means, axis)
+    return x
+
+
 def _windows(length: int, size: int, strides: int, padding: int, ceil: bool) -> tuple[int, int]:
     """Windows along one axis, and the pixels that they reach beyond its end."""
     steps, rest = divmod(length + 2 * padding - size, strides)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.ops.lrn import local_response_norm
+from cnnjax.ops.lrn import local_response_norm, response_norm_within_maps
 
 
 def by_hand(x, size, alpha, beta, k):
@@ -43,3 +43,11 @@ def test_bfloat16_is_computed_in_float32():
     assert half.dtype == jnp.bfloat16
     exact = local_response_norm(x.astype(jnp.float32), 5, 1e-4, 0.75, 2.0)
     np.testing.assert_array_equal(half, exact.astype(jnp.bfloat16))
+
+
+def test_within_maps_the_window_is_square():
+    x = np.random.default_rng(0).normal(size=(1, 4, 5, 2))
+    squares = np.pad(x**2, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    means = sum(squares[:, i : i + 4, j : j + 5] for i in range(3) for j in range(3)) / 9
+    ours = response_norm_within_maps(jnp.asarray(x, jnp.float32), 3, 0.5, 0.75, 1.0)
+    np.testing.assert_allclose(ours, x / (1 + 0.5 * means) ** 0.75, rtol=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.pooling import adaptive_average_pool, average_pool, max_pool
 
 CASES = [
     (size, strides, padding, ceil)
@@ -154,3 +154,14 @@ def test_bfloat16_sums_are_exact():
 def test_an_image_too_small_is_said_so():
     with pytest.raises(UserError, match="2 pixels is too small for pooling 3 by 3"):
         max_pool(jnp.zeros((1, 2, 2, 1)), 3, 2)
+
+
+def test_adaptive_windows_are_pytorchs(key):
+    x = jax.random.normal(key, (2, 14, 3, 2))
+    pooled = jax.jit(adaptive_average_pool, static_argnums=1)(x, 4)
+    rows, columns = [(0, 4), (3, 7), (7, 11), (10, 14)], [(0, 1), (0, 2), (1, 3), (2, 3)]
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            expected = x[:, top:bottom, left:right].mean((1, 2))
+            np.testing.assert_allclose(pooled[:, i, j], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(adaptive_average_pool(x[:, :3], 3), x[:, :3])

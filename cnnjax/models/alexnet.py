@@ -1,0 +1,215 @@
+"""AlexNet, and the net of the same name in torchvision.
+
+Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", NIPS
+2012, figure 2. The two towers, one on each GPU, are groups of channels: in the second, fourth and fifth
+convolution each sees its own tower only. With one group the net is dense, as most ports have it.
+
+- Normalisation comes after ReLU and before pooling (section 3.5); its alpha multiplies the sum of squares, as
+  the paper's formula has it, or with `lrn_alpha_per="mean"` their mean, as the authors' code and Caffe do.
+- The paper crops images to 224x224, but its first layer has 55x55 outputs only from 227x227 without padding.
+  Both sizes are taken: 224x224 with two pixels of zeros around it, of which one row and column stay unused.
+- The paper halves all outputs at test time to make up for dropout; here they are doubled in training instead,
+  which is the same function of weights half as large.
+- Where the paper's weights are N(0, 0.01 * 0.01) and its biases 1 or 0, so are these (section 5).
+
+`alexnet_torchvision` is the one of Krizhevsky, "One weird trick for parallelizing convolutional neural
+networks", 2014 (arXiv 1404.5997), as torchvision has it: 64-192-384-256-256 filters, no towers, no
+normalisation, adaptive average pooling, dropout before the first two fully connected layers, and weights and
+biases from U(-a, a) with a = 1 / sqrt(fan-in), PyTorch's default.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import normal, uniform
+from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
+from cnnjax.ops.pooling import adaptive_average_pool, max_pool
+
+PADDINGS = {227: 0, 224: 2}
+"""Side of the image to the first convolution's padding; both give 55x55."""
+
+
+class AlexNet(nn.Module):
+    """Figure 2: five convolutions and three fully connected layers. 60,965,224 parameters.
+
+    Attributes:
+        width: filters of the first convolution, of both towers together; the other layers keep their ratio.
+        groups: 2 towers; 1 connects everything.
+        num_classes: outputs of the classifier.
+        activation: a name in `ACTIVATIONS`.
+        lrn: whether there is local response normalisation (section 3.3).
+        lrn_alpha_per: whether its alpha multiplies the "sum" or the "mean" of the squares.
+        pool_size: of pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
+        dropout: rate, after both hidden fully connected layers.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    width: int = 96
+    groups: int = 2
+    num_classes: int = 1000
+    activation: str = "relu"
+    lrn: bool = True
+    lrn_alpha_per: str = "sum"
+    pool_size: int = 3
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return 227, 227, 3
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, lrn_alpha_per=ALPHA_PER, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "groups", "num_classes")
+        check_rates(self, "dropout")
+        if self.width % self.groups:
+            raise UserError(f"width={self.width}: must be a multiple of groups={self.groups}")
+        if self.pool_size not in (2, 3):
+            raise UserError(f"pool_size={self.pool_size}: must be 3 or 2")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, 227 or 224, same, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images have another size.
+        """
+        height, width = x.shape[1:3]
+        if height != width or height not in PADDINGS:
+            raise UserError(f"alexnet takes images of 227x227 or 224x224: not {height}x{width}")
+        act = ACTIVATIONS[self.activation]
+        conv = partial(
+            nn.Conv,
+            kernel_init=normal(0.01),
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        dense = partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
+        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
+        one = nn.initializers.ones
+
+        def filters(paper: int) -> int:
+            return self.groups * max(1, round(paper * self.width / (96 * self.groups)))
+
+        def respond(x: jax.Array) -> jax.Array:
+            if self.lrn:
+                x = local_response_norm(x, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
+            return max_pool(x, self.pool_size, 2)
+
+        x = conv(self.width, (11, 11), 4, padding=PADDINGS[height], name="conv1")(x)
+        x = respond(act(name="act1")(x))
+        towers = {"feature_group_count": self.groups, "bias_init": one}
+        x = conv(filters(256), (5, 5), padding=2, **towers, name="conv2")(x)
+        x = respond(act(name="act2")(x))
+        x = conv(filters(384), (3, 3), padding=1, name="conv3")(x)
+        x = act(name="act3")(x)
+        x = conv(filters(384), (3, 3), padding=1, **towers, name="conv4")(x)
+        x = act(name="act4")(x)
+        x = conv(filters(256), (3, 3), padding=1, **towers, name="conv5")(x)
+        x = max_pool(act(name="act5")(x), self.pool_size, 2)
+        x = x.reshape(len(x), -1)
+        for index in (6, 7):
+            x = dense(filters(4096), bias_init=one, name=f"fc{index}")(x)
+            x = dropout()(act(name=f"act{index}")(x))
+        return dense(self.num_classes, name="fc8")(x).astype(jnp.float32)
+
+
+class AlexNetTorchvision(nn.Module):
+    """One tower, no normalisation, half as wide at first. 61,100,840 parameters.
+
+    Attributes:
+        width: filters of the first convolution; the other layers keep their ratio.
+        num_classes: outputs of the classifier.
+        activation: a name in `ACTIVATIONS`.
+        dropout: rate, before both hidden fully connected layers.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    width: int = 64
+    num_classes: int = 1000
+    activation: str = "relu"
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that torchvision has for it."""
+        return 224, 224, 3
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: a side of the images is less than 63.
+        """
+        check_image_size(x, 63)
+        act = ACTIVATIONS[self.activation]
+        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
+
+        def filters(paper: int) -> int:
+            return max(1, round(paper * self.width / 64))
+
+        def conv(index: int, x: jax.Array, features: int, size: int, strides: int, padding: int) -> jax.Array:
+            bound = (size * size * x.shape[-1]) ** -0.5
+            x = nn.Conv(
+                filters(features),
+                (size, size),
+                strides,
+                padding=padding,
+                kernel_init=uniform(bound),
+                bias_init=uniform(bound),
+                dtype=self.dtype,
+                conv_general_dilated=CONVOLUTIONS[self.convolution],
+                name=f"conv{index}",
+            )(x)
+            return act(name=f"act{index}")(x)
+
+        def dense(index: int, x: jax.Array, features: int) -> jax.Array:
+            init = uniform(x.shape[-1] ** -0.5)
+            name = f"fc{index}"
+            return nn.Dense(features, kernel_init=init, bias_init=init, dtype=self.dtype, name=name)(x)
+
+        x = max_pool(conv(1, x, 64, 11, 4, 2), 3, 2)
+        x = max_pool(conv(2, x, 192, 5, 1, 2), 3, 2)
+        x = conv(3, x, 384, 3, 1, 1)
+        x = conv(4, x, 256, 3, 1, 1)
+        x = max_pool(conv(5, x, 256, 3, 1, 1), 3, 2)
+        x = adaptive_average_pool(x, 6)
+        x = x.reshape(len(x), -1)
+        for index in (6, 7):
+            x = act(name=f"act{index}")(dense(index, dropout()(x), filters(4096)))
+        return dense(8, x, self.num_classes).astype(jnp.float32)
+
+
+@register("alexnet", AlexNet)
+def alexnet(**fields: Any) -> AlexNet:
+    """Krizhevsky et al. 2012, figure 2: two towers, local response normalisation, overlapping pooling."""
+    return AlexNet(**fields)
+
+
+@register("alexnet_torchvision", AlexNetTorchvision)
+def alexnet_torchvision(**fields: Any) -> AlexNetTorchvision:
+    """Krizhevsky 2014, "One weird trick", as torchvision has it: one tower, no normalisation."""
+    return AlexNetTorchvision(**fields)

@@ -1,0 +1,200 @@
+"""The CIFAR-10 nets around AlexNet.
+
+Krizhevsky, Sutskever and Hinton 2012 (see `cnnjax.models.alexnet`) compare ReLU with tanh on a net of four
+layers (figure 1), measure local response normalisation on another, 13 % of error without and 11 % with it
+(section 3.3), and refer to cuda-convnet. The nets here are those of its example files, which name them by
+their error: `cuda_convnet_80sec` (26 % after 80 seconds), `cuda_convnet_18pct`, `cuda_convnet_13pct` and
+`cuda_convnet_11pct`. As there:
+
+- poolings round their output size up; in the first three nets the first layer pools before it responds;
+- "18pct" normalises within each map, "11pct" across them; alpha weighs means, not sums;
+- the last layers of "13pct" and "11pct" before the classifier are locally connected;
+- each layer's initial weights have their own standard deviation, 0.0001 in the first; biases are 0.
+
+`alexnet_cifar` is for figure 1, whose net the paper does not print: three convolutions and a classifier are
+four layers, so it is "18pct" without the normalisation, and `activation` is "relu" or "tanh".
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import normal
+from cnnjax.ops.local import LocalConv
+from cnnjax.ops.lrn import local_response_norm, response_norm_within_maps
+from cnnjax.ops.pooling import average_pool, max_pool
+
+
+class CudaConvnet(nn.Module):
+    """Three 5x5 convolutions, each with 3x3 pooling, and one or two fully connected layers.
+
+    Attributes:
+        width: filters of the first convolution; all other layers keep their ratio to it.
+        hidden: units of the hidden fully connected layer at the paper's width; 0 for none.
+        lrn: whether there is response normalisation within maps after the first two poolings.
+        dense_std: standard deviation of the fully connected layers' initial weights.
+        num_classes: outputs of the classifier.
+        activation: a name in `ACTIVATIONS`.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    width: int = 32
+    hidden: int = 0
+    lrn: bool = False
+    dense_std: float = 0.01
+    num_classes: int = 10
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that it is for."""
+        return 32, 32, 3
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        if self.hidden < 0:
+            raise UserError(f"hidden={self.hidden}: must be 0, for no such layer, or more")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: a side of the images is less than 10.
+        """
+        check_image_size(x, 10)
+        act = ACTIVATIONS[self.activation]
+        conv = partial(
+            nn.Conv,
+            kernel_size=(5, 5),
+            padding=2,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        dense = partial(nn.Dense, kernel_init=normal(self.dense_std), dtype=self.dtype)
+
+        def normalize(x: jax.Array) -> jax.Array:
+            return response_norm_within_maps(x, 3, 5e-5, 0.75, 1.0) if self.lrn else x
+
+        def filters(paper: int) -> int:
+            return max(1, round(paper * self.width / 32))
+
+        x = conv(self.width, kernel_init=normal(0.0001), name="conv1")(x)
+        x = normalize(act(name="act1")(max_pool(x, 3, 2, ceil=True)))
+        x = conv(self.width, kernel_init=normal(0.01), name="conv2")(x)
+        x = normalize(average_pool(act(name="act2")(x), 3, 2, ceil=True))
+        x = conv(2 * self.width, kernel_init=normal(0.01), name="conv3")(x)
+        x = average_pool(act(name="act3")(x), 3, 2, ceil=True)
+        x = x.reshape(len(x), -1)
+        if self.hidden:
+            x = act(name="act4")(dense(filters(self.hidden), name="hidden")(x))
+        return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+
+
+class CudaConvnetLocal(nn.Module):
+    """Two 5x5 convolutions, each with 3x3 max pooling, two locally connected layers and the classifier.
+
+    Attributes:
+        local_filters: of the two locally connected layers at the paper's width.
+        lrn: whether there is response normalisation across maps, after the first pooling and before the
+            second.
+        width: filters of the first convolution; all other layers keep their ratio to it.
+        num_classes: outputs of the classifier.
+        activation: a name in `ACTIVATIONS`.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    local_filters: tuple[int, int] = (32, 32)
+    lrn: bool = False
+    width: int = 64
+    num_classes: int = 10
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that it is for."""
+        return 32, 32, 3
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: a side of the images is less than 6.
+        """
+        check_image_size(x, 6)
+        act = ACTIVATIONS[self.activation]
+        conv = partial(
+            nn.Conv,
+            features=self.width,
+            kernel_size=(5, 5),
+            padding=2,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+
+        def normalize(x: jax.Array) -> jax.Array:
+            return local_response_norm(x, 9, 0.001, 0.75, 1.0, alpha_per="mean") if self.lrn else x
+
+        x = conv(kernel_init=normal(0.0001), name="conv1")(x)
+        x = normalize(max_pool(act(name="act1")(x), 3, 2, ceil=True))
+        x = conv(kernel_init=normal(0.01), name="conv2")(x)
+        x = max_pool(normalize(act(name="act2")(x)), 3, 2, ceil=True)
+        for index, paper in enumerate(self.local_filters, start=3):
+            filters = max(1, round(paper * self.width / 64))
+            x = LocalConv(filters, 3, 1, normal(0.04), self.dtype, name=f"local{index}")(x)
+            x = act(name=f"act{index}")(x)
+        x = x.reshape(len(x), -1)
+        x = nn.Dense(self.num_classes, kernel_init=normal(0.01), dtype=self.dtype, name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+@register("alexnet_cifar", CudaConvnet)
+def alexnet_cifar(**fields: Any) -> CudaConvnet:
+    """Krizhevsky et al. 2012, for figure 1: four layers, `activation` "relu" or "tanh"."""
+    return CudaConvnet(**fields)
+
+
+@register("cuda_convnet_80sec", CudaConvnet)
+def cuda_convnet_80sec(**fields: Any) -> CudaConvnet:
+    """Krizhevsky 2011, cuda-convnet's layers-80sec: 26 % error on CIFAR-10."""
+    return CudaConvnet(**{"hidden": 64, "dense_std": 0.1, **fields})
+
+
+@register("cuda_convnet_18pct", CudaConvnet)
+def cuda_convnet_18pct(**fields: Any) -> CudaConvnet:
+    """Krizhevsky 2011, cuda-convnet's layers-18pct: with response normalisation within maps."""
+    return CudaConvnet(**{"lrn": True, **fields})
+
+
+@register("cuda_convnet_13pct", CudaConvnetLocal)
+def cuda_convnet_13pct(**fields: Any) -> CudaConvnetLocal:
+    """Krizhevsky et al. 2012, section 3.3: locally connected layers, without normalisation."""
+    return CudaConvnetLocal(**fields)
+
+
+@register("cuda_convnet_11pct", CudaConvnetLocal)
+def cuda_convnet_11pct(**fields: Any) -> CudaConvnetLocal:
+    """Krizhevsky et al. 2012, section 3.3: locally connected layers, with normalisation across maps."""
+    return CudaConvnetLocal(**{"local_filters": (64, 32), "lrn": True, **fields})

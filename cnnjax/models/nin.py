@@ -1,0 +1,134 @@
+"""Network in Network.
+
+Lin, Chen and Yan, "Network In Network", 2013 (arXiv 1312.4400): each convolution is followed by two 1x1
+convolutions, together a small perceptron that slides over the image; every one has ReLU, the last, a map for
+each class, too; and the maps' means are the logits, without any fully connected layer.
+
+The paper does not print the widths. Those of `nin_cifar10` and `nin_cifar100` are from the first author's
+configuration files, those of `nin_imagenet` from the net that he gave to Caffe's collection, together with
+the standard deviations of the initial weights. Poolings are all maxima and round up, as there.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import normal
+from cnnjax.ops.pooling import max_pool
+
+
+class NiN(nn.Module):
+    """Stages of a k x k and two 1x1 convolutions, 3x3 max pooling with stride 2 between them.
+
+    The 1x1 convolutions are named as the authors name them, cccp1, cccp2, ... (cascaded cross-channel
+    parametric pooling).
+
+    Attributes:
+        filters: in each stage, of the k x k convolution and of the two 1x1 ones; the last are the classes.
+        sizes: in each stage, of the first kernel; the padding is half of it, but none where it has a stride.
+        stds: in each stage, the standard deviations of the initial weights.
+        strides: of the first convolution.
+        dropout_after: the stages after whose pooling there is dropout, counted from 1.
+        width: filters of the first convolution; all other layers keep their ratio to it.
+        num_classes: maps of the last layer.
+        activation: a name in `ACTIVATIONS`.
+        dropout: rate.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    filters: tuple[tuple[int, ...], ...]
+    sizes: tuple[int, ...]
+    stds: tuple[tuple[float, float, float], ...]
+    dropout_after: tuple[int, ...]
+    width: int
+    num_classes: int
+    strides: int = 1
+    activation: str = "relu"
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the authors have for it."""
+        return (32, 32, 3) if self.strides == 1 else (224, 224, 3)
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes", "strides")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are too small for the poolings.
+        """
+        check_image_size(x, 6 if self.strides == 1 else 55)
+        act = ACTIVATIONS[self.activation]
+        conv = partial(nn.Conv, dtype=self.dtype, conv_general_dilated=CONVOLUTIONS[self.convolution])
+        ratio = self.width / self.filters[0][0]
+        widths = [[max(1, round(filters * ratio)) for filters in stage] for stage in self.filters]
+        widths[-1].append(self.num_classes)
+
+        for stage, (outer, *inner) in enumerate(widths, start=1):
+            size, stds = self.sizes[stage - 1], self.stds[stage - 1]
+            strides = self.strides if stage == 1 else 1
+            padding = size // 2 if strides == 1 else 0
+            init = normal(stds[0])
+            x = conv(outer, (size, size), strides, padding=padding, kernel_init=init, name=f"conv{stage}")(x)
+            x = act(name=f"act_conv{stage}")(x)
+            for index, (filters, std) in enumerate(zip(inner, stds[1:], strict=True), start=2 * stage - 1):
+                x = conv(filters, (1, 1), padding=0, kernel_init=normal(std), name=f"cccp{index}")(x)
+                x = act(name=f"act_cccp{index}")(x)
+            if stage < len(widths):
+                x = max_pool(x, 3, 2, ceil=True)
+            if stage in self.dropout_after:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x.astype(jnp.float32).mean((1, 2))
+
+
+CIFAR = {
+    "filters": ((192, 160, 96), (192, 192, 192), (192, 192)),
+    "sizes": (5, 5, 3),
+    "dropout_after": (1, 2),
+    "width": 192,
+}
+
+
+@register("nin_cifar10", NiN)
+def nin_cifar10(**fields: Any) -> NiN:
+    """Lin et al. 2013, for CIFAR-10."""
+    return NiN(**{**CIFAR, "stds": ((0.05, 0.05, 0.05),) * 3, "num_classes": 10, **fields})
+
+
+@register("nin_cifar100", NiN)
+def nin_cifar100(**fields: Any) -> NiN:
+    """Lin et al. 2013, for CIFAR-100: smaller initial weights in the first stage."""
+    stds = ((0.001, 0.01, 0.01), (0.05, 0.05, 0.05), (0.05, 0.05, 0.05))
+    return NiN(**{**CIFAR, "stds": stds, "num_classes": 100, **fields})
+
+
+@register("nin_imagenet", NiN)
+def nin_imagenet(**fields: Any) -> NiN:
+    """Lin et al. 2013, for ImageNet as in Caffe's collection."""
+    defaults = {
+        "filters": ((96, 96, 96), (256, 256, 256), (384, 384, 384), (1024, 1024)),
+        "sizes": (11, 5, 3, 3),
+        "stds": ((0.01, 0.05, 0.05), (0.05, 0.05, 0.05), (0.01, 0.05, 0.05), (0.05, 0.05, 0.01)),
+        "strides": 4,
+        "dropout_after": (3,),
+        "width": 96,
+        "num_classes": 1000,
+    }
+    return NiN(**{**defaults, **fields})

@@ -1,0 +1,196 @@
+"""VGG nets.
+
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014 (arXiv
+1409.1556), table 1: `vgg11`, `vgg13`, `vgg16` and `vgg19` are its columns A, B, D and E, `vgg11_lrn` is A-LRN
+and `vgg_c` is C, whose third convolutions are 1x1. Names that end in `_bn` have BatchNorm after every
+convolution, which keeps its bias, as torchvision has it; the paper does not.
+
+The paper draws its weights from N(0, 0.01), 0.01 being the *variance* (section 3.1), and its biases are zero;
+deeper nets than A then got their outer layers from a trained A, and a footnote says that Glorot and Bengio's
+distribution spares that. These are `kernel_init="paper"` and `"glorot"`; `"torchvision"` has kernels from
+N(0, 2 / (k * k * c_out)) and fully connected layers from N(0, 0.01 * 0.01). Torchvision's nets are these in
+all else, up to its adaptive pooling, which for images of 224x224 does nothing.
+
+`head="cifar"` is not in the paper: the five poolings make one pixel of 32x32, and a single linear layer
+classifies it, without dropout.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import he_normal, normal
+from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.pooling import max_pool
+
+GLOROT = nn.initializers.glorot_uniform()
+INITS = {
+    "paper": (normal(0.1), normal(0.1)),
+    "glorot": (GLOROT, GLOROT),
+    "torchvision": (he_normal, normal(0.01)),
+}
+"""Name to the initialisers of convolutions and of fully connected layers."""
+NORMS = ("none", "lrn", "batch")
+IMAGES = {"imagenet": 224, "cifar": 32}
+"""Head to the side of the images that it fits."""
+
+
+class VGG(nn.Module):
+    """Five stages of 3x3 convolutions, 2x2 max pooling after each, and the head.
+
+    Attributes:
+        stages: in each stage the sizes of the kernels.
+        norm: "none", "lrn" (after the first convolution only) or "batch" (after every one).
+        head: "imagenet", three fully connected layers, or "cifar", one.
+        kernel_init: "paper", "glorot" or "torchvision".
+        width: filters of the first stage; all other layers keep their ratio to it.
+        num_classes: outputs of the classifier.
+        activation: a name in `ACTIVATIONS`.
+        lrn_alpha_per: whether "lrn" multiplies its alpha by the "sum" or the "mean" of the squares.
+        dropout: rate, after both hidden fully connected layers.
+        bn_momentum: decay of BatchNorm's running averages.
+        bn_epsilon: what BatchNorm adds to the variance.
+        dtype: of the convolutions; parameters, statistics and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    stages: tuple[tuple[int, ...], ...]
+    norm: str = "none"
+    head: str = "imagenet"
+    kernel_init: str = "paper"
+    width: int = 64
+    num_classes: int = 1000
+    activation: str = "relu"
+    lrn_alpha_per: str = "sum"
+    dropout: float = 0.5
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that fit the head."""
+        return IMAGES[self.head], IMAGES[self.head], 3
+
+    def __post_init__(self) -> None:
+        check_choices(
+            self,
+            norm=NORMS,
+            head=IMAGES,
+            kernel_init=INITS,
+            activation=ACTIVATIONS,
+            lrn_alpha_per=ALPHA_PER,
+            convolution=CONVOLUTIONS,
+        )
+        check_at_least_one(self, "width", "num_classes")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, 224, 224, channel], or 32x32 with the CIFAR head, to logits [batch, num_classes].
+
+        Raises:
+            UserError: the images have another size.
+        """
+        side = IMAGES[self.head]
+        if x.shape[1:3] != (side, side):
+            raise UserError(
+                f"vgg takes images of 224x224, or of 32x32 with head='cifar': "
+                f"not {x.shape[1]}x{x.shape[2]} with head={self.head!r}"
+            )
+        conv_init, dense_init = INITS[self.kernel_init]
+        conv = partial(
+            nn.Conv,
+            kernel_init=conv_init,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+        )
+        dense = partial(nn.Dense, kernel_init=dense_init, dtype=self.dtype)
+        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
+        act = ACTIVATIONS[self.activation]
+
+        for stage, sizes in enumerate(self.stages, start=1):
+            filters = self.width * min(8, 2 ** (stage - 1))
+            for index, size in enumerate(sizes, start=1):
+                x = conv(filters, (size, size), padding=size // 2, name=f"stage{stage}_conv{index}")(x)
+                if self.norm == "batch":
+                    x = norm(name=f"stage{stage}_bn{index}")(x)
+                x = act(name=f"stage{stage}_act{index}")(x)
+                if self.norm == "lrn" and stage == index == 1:
+                    x = local_response_norm(x, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
+            x = max_pool(x, 2, 2)
+        x = x.reshape(len(x), -1)
+        if self.head == "cifar":
+            return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+        for index in (1, 2):
+            x = dense(64 * self.width, name=f"fc{index}")(x)
+            x = dropout()(act(name=f"act{index}")(x))
+        return dense(self.num_classes, name="fc3")(x).astype(jnp.float32)
+
+
+STAGES = {
+    11: ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    13: ((3, 3),) * 5,
+    16: ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    19: ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+}
+STAGES_C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
+
+
+@register("vgg{depth}", VGG, STAGES)
+def vgg(depth: int, **fields: Any) -> VGG:
+    """Simonyan and Zisserman 2014, table 1: A (11), B (13), D (16) and E (19)."""
+    return _vgg(_stages(f"vgg{depth}", depth), **fields)
+
+
+@register("vgg{depth}_bn", VGG, STAGES)
+def vgg_bn(depth: int, **fields: Any) -> VGG:
+    """Simonyan and Zisserman 2014, with BatchNorm after every convolution as in torchvision."""
+    return _vgg(_stages(f"vgg{depth}_bn", depth), **{"norm": "batch", **fields})
+
+
+@register("vgg11_lrn", VGG)
+def vgg11_lrn(**fields: Any) -> VGG:
+    """Simonyan and Zisserman 2014, table 1: A-LRN."""
+    return _vgg(STAGES[11], **{"norm": "lrn", **fields})
+
+
+@register("vgg_c", VGG)
+def vgg_c(**fields: Any) -> VGG:
+    """Simonyan and Zisserman 2014, table 1: C, 16 layers of which three are 1x1."""
+    return _vgg(STAGES_C, **fields)
+
+
+@register("vgg_c_bn", VGG)
+def vgg_c_bn(**fields: Any) -> VGG:
+    """Simonyan and Zisserman 2014, table 1: C, with BatchNorm after every convolution."""
+    return _vgg(STAGES_C, **{"norm": "batch", **fields})
+
+
+def _stages(name: str, depth: int) -> tuple[tuple[int, ...], ...]:
+    if depth not in STAGES:
+        raise UserError(f"{name}: depth must be one of {', '.join(map(str, STAGES))}, or try vgg_c")
+    return STAGES[depth]
+
+
+def _vgg(stages: tuple[tuple[int, ...], ...], **fields: Any) -> VGG:
+    num_classes = 10 if fields.get("head") == "cifar" else 1000
+    return VGG(**{"stages": stages, "num_classes": num_classes, **fields})

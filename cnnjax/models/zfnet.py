@@ -1,0 +1,134 @@
+"""ZFNet: AlexNet with a finer first layer.
+
+Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013 (arXiv 1311.2901), figure 3
+and table 2: `zfnet` is (a), one dense net; `zfnet_b` is (b), with 512, 1024 and 512 filters in the last three
+convolutions.
+
+Figure 3 prints the sizes 110, 55, 26, 13 and 6, not the paddings; one pixel around the image, none for the
+second convolution and pooling that rounds up give them. Its contrast normalisation across feature maps is
+taken as the local response normalisation of AlexNet, from which the paper starts, and comes after pooling.
+Section 3 initialises all weights to 0.01 and biases to 0: constant weights would all stay equal, so that is
+read as AlexNet's N(0, 0.01 * 0.01). Dropout doubles what it keeps in training instead of halving all at
+test time.
+
+The authors scale convolution filters back when their RMS exceeds 0.1 (section 3): `renormalize_filters`, to
+be applied to the parameters after each step.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import normal
+from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
+from cnnjax.ops.pooling import max_pool
+
+
+class ZFNet(nn.Module):
+    """Figure 3: five convolutions and three fully connected layers.
+
+    Attributes:
+        last_filters: of the third, fourth and fifth convolution at the paper's width.
+        width: filters of the first convolution; all other layers keep their ratio to it.
+        num_classes: outputs of the classifier.
+        activation: a name in `ACTIVATIONS`.
+        lrn_alpha_per: whether the normalisation's alpha multiplies the "sum" or the "mean" of the squares.
+        dropout: rate, after both hidden fully connected layers.
+        dtype: of the convolutions; parameters and logits stay float32.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    last_filters: tuple[int, int, int] = (384, 384, 256)
+    width: int = 96
+    num_classes: int = 1000
+    activation: str = "relu"
+    lrn_alpha_per: str = "sum"
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return 224, 224, 3
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, lrn_alpha_per=ALPHA_PER, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, 224, 224, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images have another size.
+        """
+        if x.shape[1:3] != (224, 224):
+            raise UserError(f"zfnet takes images of 224x224: not {x.shape[1]}x{x.shape[2]}")
+        act = ACTIVATIONS[self.activation]
+        conv = partial(
+            nn.Conv,
+            kernel_init=normal(0.01),
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        dense = partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
+        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
+        normalize = partial(
+            local_response_norm, size=5, alpha=1e-4, beta=0.75, k=2.0, alpha_per=self.lrn_alpha_per
+        )
+
+        def filters(paper: int) -> int:
+            return max(1, round(paper * self.width / 96))
+
+        x = conv(self.width, (7, 7), 2, padding=1, name="conv1")(x)
+        x = normalize(max_pool(act(name="act1")(x), 3, 2, ceil=True))
+        x = conv(filters(256), (5, 5), 2, padding=0, name="conv2")(x)
+        x = normalize(max_pool(act(name="act2")(x), 3, 2, ceil=True))
+        for index, paper in enumerate(self.last_filters, start=3):
+            x = conv(filters(paper), (3, 3), padding=1, name=f"conv{index}")(x)
+            x = act(name=f"act{index}")(x)
+        x = max_pool(x, 3, 2)
+        x = x.reshape(len(x), -1)
+        for index in (6, 7):
+            x = dense(filters(4096), name=f"fc{index}")(x)
+            x = dropout()(act(name=f"act{index}")(x))
+        return dense(self.num_classes, name="fc8")(x).astype(jnp.float32)
+
+
+def renormalize_filters(params: Any, radius: float = 0.1) -> Any:
+    """`params` with every convolution filter whose RMS exceeds `radius` scaled back to it (section 3).
+
+    A filter is all weights [k, k, c_in] that make one of the c_out feature maps. Biases and fully connected
+    layers stay as they are.
+    """
+
+    def scaled(kernel: jax.Array) -> jax.Array:
+        if kernel.ndim != 4:
+            return kernel
+        rms = jnp.sqrt(jnp.square(kernel).mean((0, 1, 2)))
+        return kernel * (radius / jnp.maximum(rms, radius))
+
+    return jax.tree.map(scaled, params)
+
+
+@register("zfnet", ZFNet)
+def zfnet(**fields: Any) -> ZFNet:
+    """Zeiler and Fergus 2013, figure 3 (table 2, "as per Fig. 3")."""
+    return ZFNet(**fields)
+
+
+@register("zfnet_b", ZFNet)
+def zfnet_b(**fields: Any) -> ZFNet:
+    """Zeiler and Fergus 2013, table 2 (b): layers 3, 4, 5 with 512, 1024, 512 filters."""
+    return ZFNet(**{"last_filters": (512, 1024, 512), **fields})
