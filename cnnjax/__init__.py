@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnjax import interop as interop
     from cnnjax import probes as probes
     from cnnjax.config import Config as Config
     from cnnjax.counting import summary as summary
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Config": "cnnjax.config",
     "build": "cnnjax.models",
+    "interop": "cnnjax",
     "list_models": "cnnjax.models",
     "make_mesh": "cnnjax.mesh",
     "probes": "cnnjax",
@@ -24,7 +26,7 @@ _HOME = {
     "train": "cnnjax.training",
 }
 
-__all__ = ["Config", "build", "evaluate", "list_models", "make_mesh", "probes", "summary", "train"]
+__all__ = ["Config", "build", "evaluate", "interop", "list_models", "make_mesh", "probes", "summary", "train"]
 
 
 def __getattr__(name: str) -> Any:

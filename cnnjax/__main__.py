@@ -56,6 +56,34 @@ class Summary:
 
 
 @dataclasses.dataclass(frozen=True)
+class Predict:
+    """Classify image files with torchvision's weights and preprocessing: the five most probable classes."""
+
+    name: tyro.conf.Positional[str]
+    """Torchvision's name of the network, such as resnet50."""
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """The image files."""
+    weights: Path
+    """File of its weights, .pth or .safetensors."""
+    labels: Path | None = None
+    """Text file with the name of a class a line."""
+    resize: int | None = None
+    """Pixels of an image's shorter side before cropping; 232 for torchvision's IMAGENET1K_V2 weights."""
+
+    def run(self) -> None:
+        """Print probability, index and label of each guess."""
+        from cnnjax.interop.predict import predict
+
+        labels = self.labels.read_text().splitlines() if self.labels else []
+        guesses = predict(self.name, self.weights, self.images, self.resize)
+        for path, best in zip(self.images, guesses, strict=True):
+            print(path)
+            for index, probability in best:
+                label = labels[index] if index < len(labels) else ""
+                print(f"  {100 * probability:5.1f} %  {index:4}  {label}".rstrip())
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Fetch, check and prepare a data set, and show where it lies; without a name, list them."""
 
@@ -93,6 +121,7 @@ class Doctor:
 Verb = (
     Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
+    | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

@@ -15,7 +15,7 @@ class BatchNorm(nn.Module):
     averages the biased one. `momentum` is the decay of the running averages (PyTorch's 0.1 is 0.9 here).
 
     Under `jit` with the batch sharded over devices the statistics are those of the global batch.
-    Statistics are computed in float32 whatever the `dtype` of the result.
+    Statistics are computed in float32, or float64 for such an input, whatever the `dtype` of the result.
     """
 
     use_running_average: bool
@@ -32,7 +32,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
 
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.use_running_average:
             mean, var = running_mean.value, running_var.value
         else:

@@ -1,0 +1,88 @@
+"""Best guesses for image files, with torchvision's weights and preprocessing.
+
+An image's shorter side is resized to 256 pixels (342 for Inception v3; 232 for torchvision's second
+generation of weights, IMAGENET1K_V2), bilinear with antialiasing; of it the central 224x224 (299x299) are
+normalised by ImageNet's mean and standard deviation. GoogLeNet's and Inception's weights come from TensorFlow
+and take pixels from -1 to 1; torchvision's networks convert to that (`transform_input`), here the
+preprocessing does.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cnnjax.errors import UserError
+from cnnjax.interop.torchvision import from_torchvision
+
+
+class Preprocessing(NamedTuple):
+    """How an image becomes a network's input: sides in pixels, then mean and deviation of each colour."""
+
+    resize: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+HALVES = (0.5, 0.5, 0.5)
+PREPROCESSING = {
+    "googlenet": Preprocessing(mean=HALVES, std=HALVES),
+    "inception_v3": Preprocessing(342, 299, HALVES, HALVES),
+}
+
+
+def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
+    """[crop, crop, 3] float32."""
+    width, height = image.size
+    short = min(width, height)
+    size = int(how.resize * width / short), int(how.resize * height / short)
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (round((side - how.crop) / 2) for side in size)
+    image = image.crop((left, top, left + how.crop, top + how.crop))
+    return ((np.asarray(image, np.float32) / 255 - how.mean) / how.std).astype(np.float32)
+
+
+def predict(
+    name: str, weights: str | Path, images: Iterable[str | Path], resize: int | None = None, best: int = 5
+) -> list[list[tuple[int, float]]]:
+    """The `best` classes of each image file and their probabilities, the most probable first.
+
+    Args:
+        name: torchvision's name of the network.
+        weights: a file that `from_torchvision` takes.
+        images: files of any kind that Pillow reads.
+        resize: pixels of the shorter side before cropping, if not what the network's first weights have.
+        best: how many.
+
+    Raises:
+        UserError: a file is no image, or the weights do not fit.
+    """
+    how = PREPROCESSING.get(name, Preprocessing())
+    if resize is not None:
+        how = how._replace(resize=resize)
+    if how.resize < how.crop:
+        raise UserError(f"resize={resize}: must be at least {how.crop}, the side of the crop")
+    inputs = [preprocess(_open(path), how) for path in images]
+    model, variables = from_torchvision(name, weights)
+    apply = jax.jit(
+        lambda variables, image: jax.nn.softmax(model.apply(variables, image[None], train=False)[0])
+    )
+    guesses = []
+    for image in inputs:
+        probabilities = np.asarray(apply(variables, jnp.asarray(image)))
+        order = np.argsort(-probabilities, kind="stable")[:best]
+        guesses.append([(int(index), float(probabilities[index])) for index in order])
+    return guesses
+
+
+def _open(path: str | Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except UnidentifiedImageError:
+        raise UserError(f"{path}: no image that can be read") from None

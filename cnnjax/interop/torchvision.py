@@ -1,0 +1,218 @@
+"""Torchvision's weights in and out of our networks.
+
+A network and torchvision's have the same layers under other names, so each family needs one function from
+our name of a layer to theirs. The arrays differ in layout: a kernel is [k, k, c_in, c_out] here and
+[c_out, c_in, k, k] there, a dense kernel is transposed, and one that follows a flattened image takes its
+inputs in the order height, width, channel here and channel, height, width there.
+
+`num_batches_tracked` counts training steps for a kind of running average that none of the networks has. It is
+ignored on the way in and written as 0 on the way out, as in a new torchvision network.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from cnnjax.errors import UserError
+from cnnjax.interop.files import read_weights
+from cnnjax.models import build, unstack
+
+LEAVES = {
+    "kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"
+}  # fmt: skip
+TRACKED = "num_batches_tracked"
+
+
+AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # of our arrays, in torchvision's order
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Networks of torchvision with one scheme of names.
+
+    Attributes:
+        names: what matches torchvision's names.
+        ours: our name, with theirs in place of `{}`.
+        rename: torchvision's name of a layer, given the network and the layer's path in it.
+        classifier: the last layer, ours and theirs.
+        flattened: the dense layer that follows a flattened image, and that image's height and width.
+        heads: our field for heads that serve training only; names of their layers begin with "aux".
+    """
+
+    names: str
+    ours: str
+    rename: Callable[[Any, str], str]
+    classifier: tuple[str, str] = ("classifier", "fc")
+    flattened: tuple[str, tuple[int, int]] = ("", (1, 1))
+    heads: str = ""
+
+
+def _resnet(model: Any, path: str) -> str:
+    path = re.sub(r"stage(\d+)_block(\d+)/", lambda m: f"layer{m[1]}.{int(m[2]) - 1}.", path)
+    path = path.replace("shortcut/conv", "downsample.0").replace("shortcut/bn", "downsample.1")
+    return "fc" if path == "classifier" else path
+
+
+def _densenet(model: Any, path: str) -> str:
+    ends = {"conv1": "conv0", "bn1": "norm0", "bn": f"norm{len(model.block_sizes) + 1}"}
+    if path == "classifier" or path in ends:
+        return f"features.{ends[path]}" if path in ends else path
+    path = re.sub(r"block(\d+)_layer(\d+)/", lambda m: f"denseblock{m[1]}.denselayer{int(m[2])}.", path)
+    return f"features.{path.replace('/', '.').replace('bn', 'norm')}"
+
+
+FAMILIES = (
+    Family(r"resnet\d+", "{}_torchvision", _resnet),
+    Family(r"(resnext|wide_resnet)\d+_\w+", "{}", _resnet),
+    Family(r"densenet\d+", "{}", _densenet, classifier=("classifier", "classifier")),
+)
+
+
+class _Array(NamedTuple):
+    """One of our arrays and its place in torchvision's network."""
+
+    path: tuple[str, ...]
+    layer: str
+    leaf: str
+    our_shape: tuple[int, ...]
+    image: tuple[int, int] | None
+
+    @property
+    def name(self) -> str:
+        """Torchvision's."""
+        return f"{self.layer}.{self.leaf}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Torchvision's."""
+        return tuple(self.our_shape[axis] for axis in AXES[len(self.our_shape)])
+
+    def ours(self, value: np.ndarray) -> np.ndarray:
+        """From torchvision's layout."""
+        if self.image:
+            value = value.reshape(len(value), -1, *self.image).transpose(2, 3, 1, 0)
+            return value.reshape(-1, value.shape[-1])
+        return value.transpose(np.argsort(AXES[value.ndim]))
+
+    def theirs(self, value: np.ndarray) -> np.ndarray:
+        """To torchvision's layout."""
+        if self.image:
+            value = value.reshape(*self.image, -1, value.shape[-1]).transpose(3, 2, 0, 1)
+            return value.reshape(len(value), -1)
+        return np.ascontiguousarray(value.transpose(AXES[value.ndim]))
+
+
+def from_torchvision(
+    name: str, state_dict: Mapping[str, Any] | str | Path
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that torchvision's weights fit, and these weights as its variables, float32.
+
+    Args:
+        name: torchvision's name, such as "resnet50".
+        state_dict: names to arrays or tensors, or a file of them (`.pth`, `.safetensors`). The number of
+            classes, and whether there are heads for training, are those of the weights.
+
+    Raises:
+        UserError: there is no such network, or a name is missing, unexpected, or has another shape.
+    """
+    family, name = _find(name)
+    weights = read_weights(state_dict) if isinstance(state_dict, str | Path) else state_dict
+    # Files from before PyTorch 0.4 have dots in the names of DenseNet's layers: `norm.1` for `norm1`.
+    weights = {re.sub(r"\.(norm|conv)\.(?=\d)", r".\1", key): value for key, value in weights.items()}
+    model = _model(family, name, weights, f"{family.classifier[1]}.bias")
+    arrays = _arrays(family, model)
+    tracked = {f"{array.layer}.{TRACKED}" for array in arrays if array.path[0] == "batch_stats"}
+    given = {key: tuple(value.shape) for key, value in weights.items() if key not in tracked}
+    _check(name, given, {array.name: array.shape for array in arrays})
+    values = {array.path: array.ours(_numpy(weights[array.name])) for array in arrays}
+    return model, unflatten_dict({path: jnp.asarray(value) for path, value in values.items()})
+
+
+def to_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Our variables as torchvision's `state_dict` of the network `name`, numpy arrays by name.
+
+    `torch_model.load_state_dict({key: torch.from_numpy(value) for key, value in result.items()})` takes it.
+
+    Raises:
+        UserError: there is no such network, or an array is missing, unexpected, or has another shape.
+    """
+    family, name = _find(name)
+    kinds = {kind: unstack(tree) for kind, tree in variables.items() if kind in ("params", "batch_stats")}
+    weights: dict[str, Any] = dict(flatten_dict(kinds, sep="/"))
+    model = _model(family, name, weights, f"params/{family.classifier[0]}/bias")
+    arrays = _arrays(family, model)
+    _check(
+        name,
+        {path: value.shape for path, value in weights.items()},
+        {"/".join(array.path): array.our_shape for array in arrays},
+    )
+    result: dict[str, np.ndarray] = {}
+    for array in arrays:
+        result[array.name] = array.theirs(_numpy(weights["/".join(array.path)]))
+        if array.path[0] == "batch_stats":
+            result[f"{array.layer}.{TRACKED}"] = np.zeros((), np.int64)
+    return result
+
+
+def _find(name: str) -> tuple[Family, str]:
+    """The family of a network, and torchvision's name for it."""
+    name = name.removesuffix("_torchvision")
+    for family in FAMILIES:
+        if re.fullmatch(family.names, name):
+            return family, name
+    known = ("alexnet", "vgg16", "vgg16_bn", "googlenet", "inception_v3", "resnet50", "wide_resnet50_2")
+    raise UserError(
+        f"torchvision has no {name!r}: it has {', '.join(known)}, resnext50_32x4d, densenet121 ..."
+    )
+
+
+def _model(family: Family, name: str, weights: Mapping[str, Any], bias: str) -> nn.Module:
+    """The network with the classes and heads of these weights; `bias` names the classifier's."""
+    fields: dict[str, Any] = {}
+    if bias in weights:
+        fields["num_classes"] = weights[bias].shape[0]
+    if family.heads:
+        fields[family.heads] = any("aux" in key.lower() for key in weights)
+    return build(family.ours.format(name), **fields)
+
+
+def _arrays(family: Family, model: Any) -> list[_Array]:
+    images = jnp.zeros((1, *model.input_shape))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+    leaves: dict[Any, Any] = dict(flatten_dict(variables))
+    arrays = []
+    for path, leaf in leaves.items():
+        if path[0] in ("params", "batch_stats"):
+            layer = "/".join(path[1:-1])
+            image = family.flattened[1] if layer == family.flattened[0] else None
+            theirs = family.rename(model, layer).replace("/", ".")
+            arrays.append(_Array(path, theirs, LEAVES[path[-1]], leaf.shape, image))
+    return arrays
+
+
+def _check(name: str, given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [key for key in expected if key not in given]
+    unexpected = [key for key in given if key not in expected]
+    shapes = [
+        f"{key} {given[key]} for {shape}"
+        for key, shape in expected.items()
+        if key in given and given[key] != shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "wrong shapes": shapes}
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
+        raise UserError(f"these are no weights of {name}: {text}")
+
+
+def _numpy(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a tensor of PyTorch's, perhaps on another device
+        value = value.detach().cpu().float().numpy()
+    return np.asarray(value, np.float32)

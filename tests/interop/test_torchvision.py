@@ -1,0 +1,124 @@
+"""Torchvision's weights in and out, against its stored names, shapes and logits.
+
+tests/reference/make_torchvision_reference.py made them, and says how.
+"""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.errors import UserError
+from cnnjax.interop import from_torchvision, to_torchvision
+from cnnjax.models import stack
+from tests.reference.make_torchvision_reference import FILE, LOGITS, draw_images, draw_weights
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with np.load(FILE) as file:
+        return dict(file)
+
+
+def weights_of(name, reference):
+    return draw_weights(
+        {key: tuple(shape) for key, shape in json.loads(str(reference[f"shapes/{name}"])).items()}
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet34", "resnet50", "wide_resnet50_2", "resnext50_32x4d"])
+def test_there_and_back_is_bit_equal(name, reference):
+    weights = weights_of(name, reference)
+    assert_equal(to_torchvision(name, from_torchvision(name, weights)[1]), weights)
+
+
+def assert_equal(back, weights):
+    assert set(back) == set(weights)
+    for key, value in weights.items():
+        assert back[key].dtype == value.dtype, key
+        assert back[key].flags.c_contiguous, key
+        np.testing.assert_array_equal(back[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize("name", LOGITS)
+def test_logits(name, reference):
+    weights = weights_of(name, reference)
+    model, variables = from_torchvision(name, weights)
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, draw_images(LOGITS[name]))
+    expected = reference[f"logits/{name}"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    assert_equal(to_torchvision(name, variables), weights)
+
+
+def test_classes_of_the_weights_stacked_variables_and_either_name(reference):
+    weights = weights_of("resnet34", reference)
+    weights["fc.weight"], weights["fc.bias"] = weights["fc.weight"][:3], weights["fc.bias"][:3]
+    model, variables = from_torchvision("resnet34_torchvision", weights)
+    assert model == cnnjax.build("resnet34_torchvision", num_classes=3)
+    assert_equal(to_torchvision("resnet34", stack(variables)), weights)
+
+
+@pytest.fixture
+def resnet18(reference):
+    return weights_of("resnet18", reference)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("layer1.0.bn1.running_var"), "missing: layer1.0.bn1.running_var"),
+        (lambda w: w.pop("fc.bias"), "missing: fc.bias"),
+        (lambda w: w.update(extra=np.zeros(3)), "unexpected: extra"),
+        (lambda w: w.update({"fc.num_batches_tracked": np.zeros(())}), "unexpected: fc.num_batches_tracked"),
+        (
+            lambda w: w.update({"conv1.weight": np.zeros((64, 1, 7, 7), np.float32)}),
+            "wrong shapes: conv1.weight (64, 1, 7, 7) for (64, 3, 7, 7)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_listed(resnet18, change, message):
+    change(resnet18)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        from_torchvision("resnet18", resnet18)
+    assert "\n" not in str(error.value)
+
+
+def test_all_that_does_not_fit_is_listed_at_once(resnet18):
+    del resnet18["layer4.1.conv2.weight"], resnet18["bn1.bias"]
+    resnet18["layer5.weight"] = np.zeros(1)
+    with pytest.raises(UserError) as error:
+        from_torchvision("resnet18", resnet18)
+    for word in ("bn1.bias", "layer4.1.conv2.weight", "layer5.weight"):
+        assert word in str(error.value)
+
+
+def test_what_does_not_fit_on_the_way_out_is_listed(resnet18):
+    _, variables = from_torchvision("resnet18", resnet18)
+    del variables["params"]["bn1"]
+    variables["params"]["conv1"]["kernel"] = jnp.zeros((3, 3, 3, 64))
+    variables["params"]["conv9"] = {"kernel": jnp.zeros(1)}
+    with pytest.raises(UserError) as error:
+        to_torchvision("resnet18", variables)
+    for text in (
+        "missing: params/bn1/bias, params/bn1/scale",
+        "unexpected: params/conv9/kernel",
+        "wrong shapes: params/conv1/kernel (3, 3, 3, 64) for (7, 7, 3, 64)",
+    ):
+        assert text in str(error.value)
+
+
+def test_steps_counted_by_batch_norm_need_not_be_there(resnet18):
+    counted = {key for key in resnet18 if key.endswith("num_batches_tracked")}
+    _, variables = from_torchvision("resnet18", {k: v for k, v in resnet18.items() if k not in counted})
+    assert counted < set(to_torchvision("resnet18", variables))
+
+
+def test_an_unknown_network():
+    with pytest.raises(UserError, match="no 'resnet19x'"):
+        from_torchvision("resnet19x", {})
+    with pytest.raises(UserError, match="18, 34, 50"):
+        from_torchvision("resnet19", {})

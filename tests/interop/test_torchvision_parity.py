@@ -1,0 +1,102 @@
+"""Every network of torchvision's against ours: logits, gradients, round trip. Needs the extra `parity`."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from cnnjax.interop import from_torchvision, to_torchvision
+from tests.reference.make_torchvision_reference import CLASSES, NAMES, draw_images, torch_model
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
+SIDES = {"alexnet": 224, "vgg": 224, "inception": 299}  # others take small images too
+AUXILIARY_WEIGHT = 0.3
+LABELS = (3, 7)
+
+
+def side(name):
+    return next((value for family, value in SIDES.items() if name.startswith(family)), 128)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def pair(request):
+    """Torchvision's network and ours, with the same weights."""
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torchvision's, on initial weights
+        theirs, weights = torch_model(request.param)
+    return request.param, theirs, weights, *from_torchvision(request.param, weights)
+
+
+def test_logits_and_round_trip(pair):
+    name, theirs, weights, model, variables = pair
+    images = draw_images(side(name))
+    with torch.no_grad():
+        expected = theirs.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
+    error = relative_error(logits, expected)
+    print(f"{name}: logits {error:.1e}")
+    assert error < 1e-4
+    back = to_torchvision(name, variables)
+    assert set(back) == set(weights)
+    for key, value in weights.items():
+        assert back[key].dtype == value.dtype
+        np.testing.assert_array_equal(back[key], value, err_msg=key)
+
+
+def test_gradients_in_training(pair):
+    """Of the cross-entropy, auxiliary heads included, without dropout; and the running averages after it."""
+    name, theirs, _, model, variables = pair
+    images = draw_images(side(name))
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    outputs = theirs.train()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    outputs = [outputs] if torch.is_tensor(outputs) else list(outputs)
+    losses = [torch.nn.functional.cross_entropy(output, torch.tensor(LABELS)) for output in outputs]
+    (losses[0] + AUXILIARY_WEIGHT * sum(losses[1:])).backward()
+
+    if "dropout" in model.__dataclass_fields__:
+        model = model.clone(dropout=0.0)
+
+    def loss(params):
+        logits, new = model.apply(
+            {**variables, "params": params},
+            images,
+            train=True,
+            mutable=["batch_stats", "auxiliary"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        heads = jax.tree.leaves(new.get("auxiliary", {}))
+        losses = [-jax.nn.log_softmax(x)[jnp.arange(2), jnp.array(LABELS)].mean() for x in (logits, *heads)]
+        return losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), (new.get("batch_stats", {}), len(heads))
+
+    gradients, (statistics, heads) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    assert heads == len(outputs) - 1
+    after = to_torchvision(name, {"params": gradients, "batch_stats": statistics})
+    expected = {key: value.grad.numpy() for key, value in theirs.named_parameters()}
+    expected |= {key: value.numpy() for key, value in theirs.named_buffers() if "running" in key}
+    scale = np.sqrt(np.mean([np.square(value).mean() for value in expected.values()]))
+    errors = {
+        # What should be zero, such as a bias before BatchNorm, is only noise: the network's own scale is.
+        key: np.abs(after[key] - value).max() / max(np.abs(value).max(), 1e-3 * scale)
+        for key, value in expected.items()
+    }
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{name}: gradients and statistics {errors[worst]:.1e} ({worst})")
+    assert errors[worst] < 1e-3
+
+
+def relative_error(value, expected):
+    return np.abs(np.asarray(value) - expected).max() / np.abs(expected).max()
+
+
+def test_fixture_has_the_classes(pair):
+    _, _, _, model, variables = pair
+    assert model.num_classes == CLASSES
+    assert all(value.dtype == jnp.float32 for value in flatten_dict(variables).values())
