@@ -1,9 +1,12 @@
 """The networks: one paper, one file. They are reached by name, through `build`."""
 
 from cnnjax.models import alexnet as _alexnet  # noqa: F401  (registers its names)
+from cnnjax.models import bn_inception as _bn_inception  # noqa: F401  (registers its names)
 from cnnjax.models import cuda_convnet as _cuda_convnet  # noqa: F401  (registers its names)
 from cnnjax.models import densenet as _densenet  # noqa: F401  (registers its names)
+from cnnjax.models import googlenet as _googlenet  # noqa: F401  (registers its names)
 from cnnjax.models import highway as _highway  # noqa: F401  (registers its names)
+from cnnjax.models import inception_v3 as _inception_v3  # noqa: F401  (registers its names)
 from cnnjax.models import lenet5 as _lenet5  # noqa: F401  (registers its names)
 from cnnjax.models import nin as _nin  # noqa: F401  (registers its names)
 from cnnjax.models import preresnet as _preresnet  # noqa: F401  (registers its names)

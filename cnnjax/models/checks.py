@@ -31,8 +31,11 @@ def check_rates(network: nn.Module, *fields: str) -> None:
             raise UserError(f"{field}={value}: must be in [0, 1), such as 0.2")
 
 
-def check_image_size(x: jax.Array, smallest: int) -> None:
-    """Images [batch, height, width, channel] must have `smallest` pixels a side; raises UserError."""
+def check_image_size(x: jax.Array, smallest: int, largest: int | None = None, note: str = "") -> None:
+    """Images [batch, height, width, channel] must have so many pixels a side; raises UserError."""
     height, width = x.shape[1:3]
-    if min(height, width) < smallest:
-        raise UserError(f"images of {height}x{width} are too small: must be at least {smallest}x{smallest}")
+    if min(height, width) < smallest or (largest and max(height, width) > largest):
+        fits = (
+            f"{smallest}x{smallest} to {largest}x{largest}" if largest else f"at least {smallest}x{smallest}"
+        )
+        raise UserError(f"images of {height}x{width} do not fit: must be {fits}{note and ' ' + note}")

@@ -194,11 +194,7 @@ class HighwayMNIST(HighwayConvNet):
         Raises:
             UserError: the images are of a size whose last maps are not 3x3.
         """
-        height, width = x.shape[1:3]
-        if not (24 <= height <= 31 and 24 <= width <= 31):
-            raise UserError(
-                f"images of {height}x{width} do not fit: must be 28x28 as in the paper, or 24x24 to 31x31"
-            )
+        check_image_size(x, 24, 31)
         x = x.astype(self.dtype)
         stages = zip(self.stage_sizes, self.dropout[:3], (3, 3, 2), strict=True)
         for stage, (layers, rate, pool) in enumerate(stages, start=1):

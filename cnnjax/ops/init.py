@@ -44,6 +44,15 @@ def normal(std: float) -> Callable[..., jax.Array]:
     return init
 
 
+def truncated_normal(std: float) -> Callable[..., jax.Array]:
+    """An initialiser: TensorFlow's truncated normal, N(0, std * std) without what is beyond 2 std."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return std * jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype).reshape(shape)
+
+    return init
+
+
 def uniform(bound: Any) -> Callable[..., jax.Array]:
     """An initialiser: U(-bound, bound), with `bound` a number or an array that broadcasts to the shape."""
 

@@ -109,6 +109,9 @@ def make_train_step(
     `images` uint8 [image, height, width, channel] and `labels` [image] are the whole training set; `indices`
     [batch] picks this step's. `key` belongs to the run; the step's own is folded from it. Metrics are scalars
     of the batch before the update: `train_loss` (mean, nats), `train_error` (fraction), `learning_rate`.
+
+    The logits that a network sows in its collection "auxiliary" have losses too, which its field
+    `auxiliary_weight` weighs; gradients are of the sum, `train_loss` is without them.
     """
 
     def train_step(state: State, images, labels, indices, key):
@@ -118,15 +121,18 @@ def make_train_step(
 
         def loss_of(params, taps):
             variables = {"params": params, "batch_stats": state.batch_stats, **taps}
-            mutable = ["batch_stats", *probe.collections]
+            mutable = ["batch_stats", "auxiliary", *probe.collections]
             with probe.watching():
                 logits, new = model.apply(
                     variables, x, train=True, mutable=mutable, rngs={"dropout": dropout_key}
                 )
-            return loss_function(cast(jax.Array, logits), y).mean(), (logits, new)
+            objective = loss = loss_function(cast(jax.Array, logits), y).mean()
+            for head in jax.tree.leaves(new.get("auxiliary", {})):
+                objective += model.auxiliary_weight * loss_function(head, y).mean()
+            return objective, (loss, logits, new)
 
         gradient = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
-        (loss, (logits, new)), (grads, tapped) = gradient(state.params, probe.taps(state.params))
+        (_, (loss, logits, new)), (grads, tapped) = gradient(state.params, probe.taps(state.params))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {
             "train_loss": loss,

@@ -1,0 +1,158 @@
+"""BN-Inception: GoogLeNet with batch normalisation and, for each 5x5 convolution, two of 3x3.
+
+Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+Shift", 2015 (arXiv 1502.03167), figure 5. Dropout and local response normalisation are removed, as in section
+4.2.1. The figure does not add up in modules 4c and 4d: their 576 outputs need a pool projection of 96, and it
+prints 128, with which they are 608. `projection` is 96, as in the authors' released code, or 128, as in the
+widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters).
+
+The paper does not print the initial weights, BatchNorm's epsilon nor its decay. Here kernels are drawn from
+N(0, 2 / fan-in) and epsilon is 1e-3, as in the authors' released code; the decay is 0.9. Pooling rounds sizes
+up, and average pooling counts the padding, as in Caffe. `activation="sigmoid"` is BN-x5-Sigmoid's net
+(section 4.2.2).
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.googlenet import Conv, Inception, Layers, Step, scaled
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import he_normal_fan_in
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.pooling import average_pool, max_pool
+
+average = partial(average_pool, size=3, strides=1, padding=1)
+maximum = partial(max_pool, size=3, strides=1, padding=1)
+downsample = partial(max_pool, size=3, strides=2, ceil=True)
+
+
+def equal(
+    one: int, reduce_three: int, three: int, reduce_double: int, double: int, pool: Step, projection: int
+) -> tuple[tuple[Step, ...], ...]:
+    """The branches of a module that keeps the resolution, from the figure's numbers of filters."""
+    return (
+        (Conv(one),),
+        (Conv(reduce_three), Conv(three, 3)),
+        (Conv(reduce_double), Conv(double, 3), Conv(double, 3)),
+        (pool, Conv(projection)),
+    )
+
+
+def halving(reduce_three: int, three: int, reduce_double: int, double: int) -> tuple[tuple[Step, ...], ...]:
+    """The branches of a module that halves the resolution; the input passes through the pooling."""
+    return (
+        (Conv(reduce_three), Conv(three, 3, strides=2)),
+        (Conv(reduce_double), Conv(double, 3), Conv(double, 3, strides=2)),
+        (downsample,),
+    )
+
+
+def modules(projection: int) -> dict[str, tuple[tuple[Step, ...], ...]]:
+    """The branches of each module; `projection` is that of 4c and 4d."""
+    return {
+        "3a": equal(64, 64, 64, 64, 96, average, 32),
+        "3b": equal(64, 64, 96, 64, 96, average, 64),
+        "3c": halving(128, 160, 64, 96),
+        "4a": equal(224, 64, 96, 96, 128, average, 128),
+        "4b": equal(192, 96, 128, 96, 128, average, 128),
+        "4c": equal(160, 128, 160, 128, 160, average, projection),
+        "4d": equal(96, 128, 192, 160, 192, average, projection),
+        "4e": halving(128, 192, 192, 256),
+        "5a": equal(352, 192, 320, 160, 224, average, 128),
+        "5b": equal(352, 192, 320, 192, 224, maximum, 128),
+    }
+
+
+class BNInception(nn.Module):
+    """Three convolutions and ten Inception modules, BatchNorm after every convolution.
+
+    Attributes:
+        projection: filters of the pool projection in modules 4c and 4d, 96 or 128.
+        use_bias: whether convolutions have biases besides BatchNorm's.
+        dropout: rate before the classifier; the paper removes it.
+        activation: a name in `cnnjax.ops.activations`.
+        width: filters of the first convolution.
+        num_classes: outputs of the classifier.
+        bn_momentum: decay of BatchNorm's running averages.
+        bn_epsilon: what BatchNorm adds to the variance.
+        dtype: of the computation; parameters, statistics and logits stay float32.
+        remat: whether the backward pass recomputes a module's activations, to save memory.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    projection: int = 96
+    use_bias: bool = False
+    dropout: float = 0.0
+    activation: str = "relu"
+    width: int = 64
+    num_classes: int = 1000
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+    remat: bool = False
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (224, 224, 3)
+
+    def __post_init__(self) -> None:
+        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "projection", "width", "num_classes")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are of a size whose halves convolutions and pooling round differently.
+        """
+        if any(side < 63 or (side + 1) % 32 > 7 for side in x.shape[1:3]):
+            raise UserError(
+                f"images of {x.shape[1]}x{x.shape[2]} do not fit: must be multiples of 32, from 64x64 on "
+                "(one pixel less and six more do too)"
+            )
+        conv = partial(
+            nn.Conv,
+            use_bias=self.use_bias,
+            kernel_init=he_normal_fan_in,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+        )
+        layers = Layers(partial(scaled, conv, self.width / 64), norm, ACTIVATIONS[self.activation])
+        inception = nn.remat(Inception) if self.remat else Inception
+
+        x = layers(x.astype(self.dtype), Conv(64, 7, strides=2), 1)
+        x = downsample(x)
+        x = layers(x, Conv(64), 2)
+        x = layers(x, Conv(192, 3), 3)
+        x = downsample(x)
+        for module, branches in modules(self.projection).items():
+            x = inception(branches, layers, name=f"inception{module}")(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+        x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+@register("bn_inception", BNInception)
+def bn_inception(**fields: Any) -> BNInception:
+    """Ioffe & Szegedy 2015, BN-Inception."""
+    return BNInception(**fields)

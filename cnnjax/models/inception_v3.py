@@ -1,0 +1,227 @@
+"""Inception-v3: factorised convolutions, and an auxiliary head with batch normalisation.
+
+Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the Inception Architecture for Computer Vision", 2015
+(arXiv 1512.00567), table 1 as the authors released it; the table leaves the modules' widths open. Modules
+have the released code's names: 5b to 5d are figure 5's, 6b to 6e figure 6's with n = 7, 7b and 7c figure 7's;
+6a and 7a halve the resolution. There are 23,834,568 parameters, 27,161,264 with the auxiliary head.
+
+As in that code kernels begin as a truncated normal of deviation 0.1 (in the auxiliary head 0.01 for the 5x5
+convolution and 0.001 for the classifier), BatchNorm has epsilon 1e-3, average pooling leaves the padding out
+of its means, dropout is 0.2, and the auxiliary loss, whose weight the paper does not print, counts 0.4.
+BatchNorm's decay is 0.9 here, 0.9997 there.
+
+`inception_v3_torchvision` has the same parameters; its average pooling counts the padding as zeros, dropout
+is 0.5, and its normals are not truncated. Preprocessing (`transform_input`) is no part of the network.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.googlenet import Conv, Fork, Inception, Layers, Step, Template, scaled, sow_logits
+from cnnjax.models.registry import register
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.init import normal, truncated_normal
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.pooling import average_pool, max_pool
+
+Branches = tuple[tuple[Step, ...], ...]
+downsample = partial(max_pool, size=3, strides=2)
+valid = partial(Conv, padded=False)
+
+
+def square(average: Step, projection: int) -> Branches:
+    """Figure 5: the 5x5 convolution of one branch is two 3x3 in another."""
+    return (
+        (Conv(64),),
+        (Conv(48), Conv(64, 5)),
+        (Conv(64), Conv(96, 3), Conv(96, 3)),
+        (average, Conv(projection)),
+    )
+
+
+def factorised(average: Step, c: int) -> Branches:
+    """Figure 6: 7x7 convolutions as 1x7 and 7x1, with `c` filters inside."""
+    row, column = (1, 7), (7, 1)
+    return (
+        (Conv(192),),
+        (Conv(c), Conv(c, row), Conv(192, column)),
+        (Conv(c), Conv(c, column), Conv(c, row), Conv(c, column), Conv(192, row)),
+        (average, Conv(192)),
+    )
+
+
+def expanded(average: Step) -> Branches:
+    """Figure 7: the last convolutions side by side, for the coarsest maps."""
+    fork = Fork(Conv(384, (1, 3)), Conv(384, (3, 1)))
+    return (
+        (Conv(320),),
+        (Conv(384), fork),
+        (Conv(448), Conv(384, 3), fork),
+        (average, Conv(192)),
+    )
+
+
+def modules(average: Step) -> dict[str, Branches]:
+    """The branches of each module."""
+    return {
+        "5b": square(average, 32),
+        "5c": square(average, 64),
+        "5d": square(average, 64),
+        "6a": (
+            (valid(384, 3, 2),),
+            (Conv(64), Conv(96, 3), valid(96, 3, 2)),
+            (downsample,),
+        ),
+        "6b": factorised(average, 128),
+        "6c": factorised(average, 160),
+        "6d": factorised(average, 160),
+        "6e": factorised(average, 192),
+        "7a": (
+            (Conv(192), valid(320, 3, 2)),
+            (Conv(192), Conv(192, (1, 7)), Conv(192, (7, 1)), valid(192, 3, 2)),
+            (downsample,),
+        ),
+        "7b": expanded(average),
+        "7c": expanded(average),
+    }
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier on top of the last 17x17 module, for training."""
+
+    num_classes: int
+    layers: Layers
+    layers_5x5: Layers
+    classifier: Template
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to logits [batch, num_classes], float32, which it also sows."""
+        x = self.layers(average_pool(x, 5, 3), Conv(128), 1)
+        x = self.layers_5x5(x, valid(768, 5), 2)
+        return sow_logits(self, self.classifier(self.num_classes, name="fc")(x.mean((1, 2))))
+
+
+KERNEL_INITS = {"truncated_normal": truncated_normal, "normal": normal}
+
+
+class InceptionV3(nn.Module):
+    """Five convolutions and eleven modules at three resolutions, and an auxiliary classifier.
+
+    Attributes:
+        aux_heads: whether there is an auxiliary classifier, on module 6e; in training it leaves its logits in
+            the collection "auxiliary".
+        auxiliary_weight: of its loss.
+        count_padding: whether average pooling counts its padding as zeros.
+        dropout: rate before the classifier.
+        kernel_init: "truncated_normal" or "normal".
+        activation: a name in `cnnjax.ops.activations`.
+        width: filters of the first convolution.
+        num_classes: outputs of the classifiers.
+        bn_momentum: decay of BatchNorm's running averages.
+        bn_epsilon: what BatchNorm adds to the variance.
+        dtype: of the computation; parameters, statistics and logits stay float32.
+        remat: whether the backward pass recomputes a module's activations, to save memory.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    aux_heads: bool = True
+    auxiliary_weight: float = 0.4
+    count_padding: bool = False
+    dropout: float = 0.2
+    kernel_init: str = "truncated_normal"
+    activation: str = "relu"
+    width: int = 32
+    num_classes: int = 1000
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+    remat: bool = False
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (299, 299, 3)
+
+    def __post_init__(self) -> None:
+        check_choices(self, kernel_init=KERNEL_INITS, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        check_rates(self, "dropout")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+
+        Raises:
+            UserError: the images are too small, or too small for the auxiliary head that training needs.
+        """
+        heads = self.aux_heads and (train or self.is_initializing())
+        check_image_size(x, 75)
+        if heads:
+            check_image_size(x, 299, note="for the auxiliary head; aux_heads=False takes others")
+
+        init = KERNEL_INITS[self.kernel_init]
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            dtype=self.dtype,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        norm = partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+        )
+
+        def layers_from(std: float) -> Layers:
+            template = partial(scaled, partial(conv, kernel_init=init(std)), self.width / 32)
+            return Layers(template, norm, ACTIVATIONS[self.activation])
+
+        layers = layers_from(0.1)
+        classifier = partial(nn.Dense, dtype=self.dtype)
+        inception = nn.remat(Inception) if self.remat else Inception
+        average = partial(average_pool, size=3, strides=1, padding=1, count_padding=self.count_padding)
+
+        x = layers(x.astype(self.dtype), valid(32, 3, 2), 1)
+        x = layers(x, valid(32, 3), 2)
+        x = layers(x, Conv(64, 3), 3)
+        x = downsample(x)
+        x = layers(x, valid(80), 4)
+        x = layers(x, valid(192, 3), 5)
+        x = downsample(x)
+        for module, branches in modules(average).items():
+            x = inception(branches, layers, name=f"inception{module}")(x)
+            if module == "6e" and heads:
+                AuxiliaryHead(
+                    self.num_classes,
+                    layers,
+                    layers_from(0.01),
+                    partial(classifier, kernel_init=init(0.001)),
+                    name="auxiliary",
+                )(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+        x = classifier(self.num_classes, kernel_init=init(0.1), name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+@register("inception_v3", InceptionV3)
+def inception_v3(**fields: Any) -> InceptionV3:
+    """Szegedy et al. 2015, Inception-v3."""
+    return InceptionV3(**fields)
+
+
+@register("inception_v3_torchvision", InceptionV3)
+def inception_v3_torchvision(**fields: Any) -> InceptionV3:
+    """Szegedy et al. 2015 as torchvision has it: average pooling counts the padding."""
+    defaults = {"count_padding": True, "dropout": 0.5, "kernel_init": "normal"}
+    return InceptionV3(**{**defaults, **fields})

@@ -1,0 +1,47 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from cnnjax.training.step import init_state, make_train_step
+
+
+class TwoHeads(nn.Module):
+    """A classifier and an auxiliary one, both linear in the pixels."""
+
+    auxiliary_weight: float = 0.3
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = x.reshape(len(x), -1)
+        auxiliary = nn.Dense(3, name="auxiliary_head")(x)
+        if train and not self.is_initializing():
+            self.sow("auxiliary", "logits", auxiliary)
+        return nn.Dense(3, name="classifier")(x)
+
+
+def test_auxiliary_losses_are_weighed_and_added():
+    """With SGD of rate 1 the update is minus the gradient, softmax minus one-hot times the pixels."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1), dtype=np.uint8)
+    labels = np.array([0, 1, 2, 1, 0])
+    optimizer = optax.sgd(1.0)
+    state = init_state(TwoHeads(), optimizer, 0, (2, 2, 1))
+    step = make_train_step(
+        TwoHeads(),
+        optimizer,
+        schedule=lambda step: jnp.float32(1),
+        augment=lambda key, x: x,
+        normalize=lambda x: x.astype(jnp.float32) / 255,
+    )
+    new, metrics, _ = jax.jit(step)(state, images, labels, jnp.arange(5), jax.random.key(0))
+
+    pixels = images.reshape(5, 4) / 255
+    for head, weight in (("classifier", 1.0), ("auxiliary_head", 0.3)):
+        before, after = state.params[head], new.params[head]
+        probabilities = jax.nn.softmax(pixels @ before["kernel"] + before["bias"])
+        gradient = weight * pixels.T @ (probabilities - np.eye(3)[labels]) / 5
+        np.testing.assert_allclose(before["kernel"] - after["kernel"], gradient, rtol=1e-4, atol=1e-6)
+        if head == "classifier":
+            loss = -np.log(probabilities[np.arange(5), labels]).mean()
+            np.testing.assert_allclose(metrics["train_loss"], loss, rtol=1e-5)
