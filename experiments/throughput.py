@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cnnjax.config import Config, Dtype
 from cnnjax.errors import UserError, one_line_errors
 
 Rival = Literal["flax", "torch"]
@@ -34,7 +35,7 @@ class Args:
     """Images in a step."""
     image: int | None = None
     """Side of the images; the network's own when not given."""
-    dtype: tuple[Literal["float32", "bfloat16"], ...] = ("float32",)
+    dtype: tuple[Dtype, ...] = ("float32",)
     """Of the computation."""
     loop: tuple[Literal["auto", "scan", "unrolled"], ...] = ("auto",)
     """Over depth; only for networks that have it."""
@@ -42,6 +43,8 @@ class Args:
     """Also time the same network in plain Flax ("flax") or in PyTorch ("torch")."""
     overheads: bool = False
     """Also time the step with its input (gather, augment, normalise) and inside the training loop."""
+    probes: bool = False
+    """Also time the step with the statistics of every layer, at every step."""
     turns: int = 5
     """How often each is timed."""
     steps: int = 3
@@ -59,7 +62,7 @@ class Setting:
     model: str
     batch: int
     image: int | None
-    dtype: str
+    dtype: Dtype
     loop: str
 
     def options(self, kind: str) -> dict[str, Any]:
@@ -130,11 +133,11 @@ def jax_step(setting: Setting, kind: str):
     import jax.numpy as jnp
     import numpy as np
 
-    from cnnjax.config import Config
     from cnnjax.data.augment import AUGMENTATIONS, normalizer
     from cnnjax.models import lay_out
+    from cnnjax.probes import LayerProbe
     from cnnjax.training.optim import learning_rate, make_optimizer
-    from cnnjax.training.step import init_state, make_train_step
+    from cnnjax.training.step import NoProbe, init_state, make_train_step
 
     model, image = network(setting, kind)
     config = Config(learning_rate=1e-3)  # random labels: nothing is learnt
@@ -145,24 +148,24 @@ def jax_step(setting: Setting, kind: str):
     if kind == "with_input":
         augment, normalize = AUGMENTATIONS[config.augment], normalizer(images, config.normalize)
     else:
-        images = normalizer(images, config.normalize)(images)[: setting.batch]
+        images = np.asarray(normalizer(images, config.normalize)(jnp.asarray(images)))[: setting.batch]
         augment, normalize = (lambda key, x: x), (lambda x: x)
     optimizer = make_optimizer(config)
     state = init_state(model, optimizer, 0, image)
     state = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")))
     images, labels = jax.device_put((images, labels))
     indices, key = np.arange(setting.batch), jax.random.key(0)
-    jitted = jax.jit(
-        make_train_step(model, optimizer, learning_rate(config), augment, normalize), donate_argnums=0
-    )
+    probe = LayerProbe(lambda step: True) if kind == "with_probes" else NoProbe()
+    train_step = make_train_step(model, optimizer, learning_rate(config), augment, normalize, probe=probe)
+    jitted = jax.jit(train_step, donate_argnums=0)
     start = time.perf_counter()
     step = jitted.lower(state, images, labels, indices, key).compile()
     seconds = time.perf_counter() - start
 
     def take():
         nonlocal state
-        state, metrics = step(state, images, labels, indices, key)
-        jax.block_until_ready(metrics)
+        state, metrics, measured = step(state, images, labels, indices, key)
+        jax.block_until_ready((metrics, measured))
 
     return timed(take), {
         "compile_seconds": seconds,
@@ -204,7 +207,7 @@ def in_loop(setting: Setting, kind: str):
     import jax
     import numpy as np
 
-    from cnnjax import Config, train
+    from cnnjax import train
     from cnnjax.data import Dataset
     from cnnjax.files import read_jsonl
     from cnnjax.training.loop import LOG_EVERY
@@ -239,6 +242,7 @@ def in_loop(setting: Setting, kind: str):
 CONTESTANTS = {
     "cnnjax": jax_step,
     "with_input": jax_step,
+    "with_probes": jax_step,
     "in_loop": in_loop,
     "flax": jax_step,
     "torch": torch_step,
@@ -330,7 +334,11 @@ def main(args: Args) -> None:
     for name in ("turns", "steps"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
-    kinds = ["cnnjax", *(["with_input", "in_loop"] if args.overheads else []), *args.against]
+    kinds = ["cnnjax", *args.against]
+    if args.overheads:
+        kinds += ["with_input", "in_loop"]
+    if args.probes:
+        kinds += ["with_probes"]
     settings = [
         Setting(model, batch, args.image, dtype, loop)
         for model in args.models

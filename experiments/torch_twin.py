@@ -86,7 +86,8 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
     if order != "original":
         layers += [nn.BatchNorm2d(channels), nn.ReLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, model.num_classes)]
-    network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    network = nn.Sequential(*layers)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9, weight_decay=1e-4)
     images = torch.randn(batch, image[2], *image[:2]).to(memory_format=torch.channels_last)
     labels = torch.randint(0, model.num_classes, (batch,))

@@ -1,6 +1,6 @@
 // The convolution of NHWC images by an HWIO kernel and its gradient by the kernel, float32, for CPUs.
 //
-// Direct, with register tiles: a tile of results is PIXELS pixels (or kernel rows) by BLOCK output channels and
+// Direct, with register tiles: a tile of results is some pixels (or kernel rows) by BLOCK output channels and
 // stays in vector registers while all products that belong to it are added. Images are copied into a zero-padded
 // scratch first, so that no inner loop knows about borders. With C channels, the k pixels under one row of a
 // kernel are k * C floats in a row: one run of products, long even where C is 3 (the first layer of a network).
@@ -27,7 +27,7 @@ namespace {
 
 constexpr int LANES = 8;           // floats in a vector register
 constexpr int BLOCK = 2 * LANES;   // output channels in a tile
-constexpr int PIXELS = 6;          // pixels, or kernel rows, in a tile: 12 accumulators of AVX2's 16 registers
+constexpr int ACCUMULATORS = 12;   // of a tile: AVX2 has 16 registers
 constexpr int64_t SCRATCH = 64 << 10;  // floats of padded images that are worked on at a time
 constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
 
@@ -36,6 +36,7 @@ typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
 Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t tile_size(int64_t channels) { return channels > LANES ? ACCUMULATORS / 2 : ACCUMULATORS; }
 
 // Runs task(0) ... task(count - 1) on XLA's threads. The caller takes part, and waits for tasks that have begun
 // only: threads that all wait for each other cannot happen.
@@ -141,63 +142,58 @@ void convolve_tile(const float* const* x, const std::vector<Run>& runs, const fl
     const float* w = kernel + run.w * BLOCK;
     for (int64_t i = run.x; i < run.x + run.length; ++i, w += BLOCK) {
       Vector weights[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int v = 0; v < vectors; ++v) weights[v] = load(w + v * LANES);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int p = 0; p < pixels; ++p)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int v = 0; v < vectors; ++v) sums[p][v] += x[p][i] * weights[v];
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int p = 0; p < pixels; ++p) {
     if (channels == vectors * LANES) {
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int v = 0; v < vectors; ++v) store(results[p] + v * LANES, sums[p][v]);
     } else {
       float values[vectors * LANES];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int v = 0; v < vectors; ++v) store(values + v * LANES, sums[p][v]);
       std::memcpy(results[p], values, channels * sizeof(float));
     }
   }
 }
 
-template <int vectors>
-void convolve_tile(int64_t pixels, const float* const* x, const std::vector<Run>& runs, const float* kernel,
-                   float* const* results, int64_t channels) {
-  switch (pixels) {
-    case 1: return convolve_tile<1, vectors>(x, runs, kernel, results, channels);
-    case 2: return convolve_tile<2, vectors>(x, runs, kernel, results, channels);
-    case 3: return convolve_tile<3, vectors>(x, runs, kernel, results, channels);
-    case 4: return convolve_tile<4, vectors>(x, runs, kernel, results, channels);
-    case 5: return convolve_tile<5, vectors>(x, runs, kernel, results, channels);
-    default: return convolve_tile<PIXELS, vectors>(x, runs, kernel, results, channels);
-  }
+// The same for as many pixels as there are, `tile` at most.
+template <int vectors, int tile = ACCUMULATORS / vectors>
+void convolve_pixels(int64_t pixels, const float* const* x, const std::vector<Run>& runs, const float* kernel,
+                     float* const* results, int64_t channels) {
+  if (pixels >= tile) return convolve_tile<tile, vectors>(x, runs, kernel, results, channels);
+  if constexpr (tile > 1) return convolve_pixels<vectors, tile - 1>(pixels, x, runs, kernel, results, channels);
 }
 
 // All results of one image in one block of channels.
 void convolve_image(const Convolution& c, const float* x, int64_t group, int64_t block, const float* kernel,
                     float* results) {
   int64_t first = block * BLOCK, channels = std::min<int64_t>(BLOCK, c.c_out - first);
-  int64_t all_channels = c.groups * c.c_out;
+  int64_t all_channels = c.groups * c.c_out, tile = tile_size(channels);
   results += group * c.c_out + first;
   for (int64_t phase_y = 0; phase_y < c.height.phases; ++phase_y)
     for (int64_t phase_x = 0; phase_x < c.width.phases; ++phase_x) {
       std::vector<Run> runs = c.runs(group, phase_y, phase_x);
       int64_t across = c.width.results(phase_x), count = c.height.results(phase_y) * across;
-      for (int64_t done = 0; done < count; done += PIXELS) {
-        const float* from[PIXELS];
-        float* to[PIXELS];
-        int64_t pixels = std::min<int64_t>(PIXELS, count - done);
+      for (int64_t done = 0; done < count; done += tile) {
+        const float* from[ACCUMULATORS];
+        float* to[ACCUMULATORS];
+        int64_t pixels = std::min(tile, count - done);
         for (int64_t p = 0; p < pixels; ++p) {
           int64_t y = (done + p) / across, column = (done + p) % across;
           from[p] = x + (y * c.height.step * c.width.extended + column * c.width.step) * c.channels;
           to[p] = results + ((phase_y + y * c.height.phases) * c.width.output + phase_x + column * c.width.phases) *
                                 all_channels;
         }
-        if (channels > LANES) convolve_tile<2>(pixels, from, runs, kernel, to, channels);
-        else convolve_tile<1>(pixels, from, runs, kernel, to, channels);
+        if (channels > LANES) convolve_pixels<2>(pixels, from, runs, kernel, to, channels);
+        else convolve_pixels<1>(pixels, from, runs, kernel, to, channels);
       }
     }
 }
@@ -235,39 +231,34 @@ struct Row {
 template <int rows, int vectors>
 void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset, float* gradient) {
   Vector sums[rows][vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int v = 0; v < vectors; ++v) sums[r][v] = load(gradient + r * BLOCK + v * LANES);
   for (const Row* line = lines; line < lines + count; ++line) {
     const float *x = line->x + offset, *upstream = line->upstream;
     for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += BLOCK) {
       Vector values[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int v = 0; v < vectors; ++v) values[v] = load(upstream + v * LANES);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
       for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int v = 0; v < vectors; ++v) sums[r][v] += x[r] * values[v];
     }
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int v = 0; v < vectors; ++v) store(gradient + r * BLOCK + v * LANES, sums[r][v]);
 }
 
-template <int vectors>
-void gradient_tile(int64_t rows, const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset,
+// The same for as many rows of the kernel as there are, `tile` at most.
+template <int vectors, int tile = ACCUMULATORS / vectors>
+void gradient_rows(int64_t rows, const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset,
                    float* gradient) {
-  switch (rows) {
-    case 1: return gradient_tile<1, vectors>(lines, count, pixels, step, offset, gradient);
-    case 2: return gradient_tile<2, vectors>(lines, count, pixels, step, offset, gradient);
-    case 3: return gradient_tile<3, vectors>(lines, count, pixels, step, offset, gradient);
-    case 4: return gradient_tile<4, vectors>(lines, count, pixels, step, offset, gradient);
-    case 5: return gradient_tile<5, vectors>(lines, count, pixels, step, offset, gradient);
-    default: return gradient_tile<PIXELS, vectors>(lines, count, pixels, step, offset, gradient);
-  }
+  if (rows >= tile) return gradient_tile<tile, vectors>(lines, count, pixels, step, offset, gradient);
+  if constexpr (tile > 1) return gradient_rows<vectors, tile - 1>(rows, lines, count, pixels, step, offset, gradient);
 }
 
 void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* upstream,
@@ -304,9 +295,9 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
         for (size_t line = 0; line < lines.size(); line += lines_at_a_time) {
           int64_t some = std::min<int64_t>(lines_at_a_time, lines.size() - line);
           for (const Run& run : runs)
-            for (int64_t row = 0; row < run.length; row += PIXELS) {
-              auto tile = channels > LANES ? gradient_tile<2> : gradient_tile<1>;
-              tile(std::min<int64_t>(PIXELS, run.length - row), &lines[line], some, across,
+            for (int64_t row = 0; row < run.length; row += tile_size(channels)) {
+              auto add = channels > LANES ? gradient_rows<2> : gradient_rows<1>;
+              add(run.length - row, &lines[line], some, across,
                    c.width.stride * c.channels, run.x + row, panels + i * panel + (run.w + row) * BLOCK);
             }
         }

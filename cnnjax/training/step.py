@@ -48,7 +48,7 @@ class Probe(Protocol):
     collections: tuple[str, ...]
     """Mutable collections that it fills in the forward pass."""
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, /) -> bool:
         """Whether the step that follows `step` steps is measured."""
         ...
 
