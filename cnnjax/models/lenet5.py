@@ -98,10 +98,11 @@ class PartialConv(nn.Module):
             dimension_numbers=LAYOUT,
         )
         parts = [convolve(x[..., i : i + 1], kernel[:, :, i : i + 1]) for i in range(x.shape[-1])]
-        maps = [
-            sum(parts[i][..., seen_by[i].index(out)] for i in seen) for out, seen in enumerate(self.inputs)
-        ]
-        return jnp.stack(maps, -1) + bias.astype(self.dtype)
+        maps = []
+        for out, seen in enumerate(self.inputs):
+            places = ((i, seen_by[i].index(out)) for i in seen)
+            maps.append(sum(parts[i][..., place : place + 1] for i, place in places))
+        return jnp.concatenate(maps, -1) + bias.astype(self.dtype)
 
 
 class RadialBasis(nn.Module):

@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
+from cnnjax.counting import summary
 from cnnjax.errors import UserError
 from cnnjax.models import build
 from cnnjax.models.lenet5 import C3_INPUTS, CODES, PartialConv, Subsampling, map_loss
@@ -34,6 +35,14 @@ def test_parameters_of_each_layer_are_the_papers():
     params = trace(build("lenet5"), (32, 32, 1))["params"]
     counts = {layer: sum(leaf.size for leaf in leaves.values()) for layer, leaves in params.items()}
     assert counts == {"c1": 156, "s2": 12, "c3": 1_516, "s4": 32, "c5": 48_120, "f6": 10_164}
+
+
+def test_connections_and_receptive_fields_are_the_papers():
+    layers = {layer.name: (layer.connections, layer.receptive_field) for layer in summary("lenet5").layers}
+    assert layers == {
+        "c1": (122_304, 5), "s2": (5_880, 6), "c3": (151_600, 14), "s4": (2_000, 16), "c5": (48_120, 32),
+        "f6": (10_164, 32), "output": (840, 32),
+    }  # fmt: skip
 
 
 def test_widths_and_classes():
