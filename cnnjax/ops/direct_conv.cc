@@ -29,6 +29,7 @@ constexpr int LANES = 8;           // floats in a vector register
 constexpr int BLOCK = 2 * LANES;   // output channels in a tile
 constexpr int ACCUMULATORS = 12;   // of a tile: AVX2 has 16 registers
 constexpr int64_t SCRATCH = 64 << 10;  // floats of padded images that are worked on at a time
+constexpr int64_t SMALL = 16 << 10;    // floats that are not worth a second thread
 constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
 
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -38,9 +39,14 @@ void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t tile_size(int64_t channels) { return channels > LANES ? ACCUMULATORS / 2 : ACCUMULATORS; }
 
-// Runs task(0) ... task(count - 1) on XLA's threads. The caller takes part, and waits for tasks that have begun
+// Runs task(0) ... task(count - 1) for something of `floats` floats in all on XLA's threads, or on this one where
+// that is done before another would wake up. The caller takes part, and waits for tasks that have begun
 // only: threads that all wait for each other cannot happen.
-void parallel(ffi::ThreadPool& pool, int64_t count, std::function<void(int64_t)> task) {
+void parallel(ffi::ThreadPool& pool, int64_t count, int64_t floats, std::function<void(int64_t)> task) {
+  if (floats < SMALL) {
+    for (int64_t i = 0; i < count; ++i) task(i);
+    return;
+  }
   struct Shared {
     std::atomic<int64_t> next{0};
     int64_t done = 0;
@@ -108,12 +114,19 @@ struct Convolution {
   // Images first ... first + count - 1 with their borders of zeros, in `scratch` unless they need none.
   const float* pad(const float* images, int64_t first, int64_t count, std::vector<float>& scratch) const {
     if (!padded()) return images + first * image();
-    scratch.assign(count * padded_image(), 0);
+    scratch.resize(count * padded_image());
+    int64_t line = width.extended * channels, left = width.before * channels, middle = width.input * channels;
+    float* to = scratch.data();
     for (int64_t i = 0; i < count; ++i)
-      for (int64_t y = 0; y < height.input; ++y)
-        std::memcpy(&scratch[((i * height.extended + height.before + y) * width.extended + width.before) * channels],
-                    images + (first + i) * image() + y * width.input * channels,
-                    width.input * channels * sizeof(float));
+      for (int64_t y = -height.before; y < height.extended - height.before; ++y, to += line) {
+        if (y < 0 || y >= height.input) {
+          std::fill_n(to, line, 0.f);
+          continue;
+        }
+        std::fill_n(to, left, 0.f);
+        std::memcpy(to + left, images + (first + i) * image() + y * middle, middle * sizeof(float));
+        std::fill_n(to + left + middle, line - left - middle, 0.f);
+      }
     return scratch.data();
   }
 
@@ -182,15 +195,16 @@ void convolve_image(const Convolution& c, const float* x, int64_t group, int64_t
     for (int64_t phase_x = 0; phase_x < c.width.phases; ++phase_x) {
       std::vector<Run> runs = c.runs(group, phase_y, phase_x);
       int64_t across = c.width.results(phase_x), count = c.height.results(phase_y) * across;
+      int64_t y = 0, column = 0;
       for (int64_t done = 0; done < count; done += tile) {
         const float* from[ACCUMULATORS];
         float* to[ACCUMULATORS];
         int64_t pixels = std::min(tile, count - done);
         for (int64_t p = 0; p < pixels; ++p) {
-          int64_t y = (done + p) / across, column = (done + p) % across;
           from[p] = x + (y * c.height.step * c.width.extended + column * c.width.step) * c.channels;
           to[p] = results + ((phase_y + y * c.height.phases) * c.width.output + phase_x + column * c.width.phases) *
                                 all_channels;
+          if (++column == across) column = 0, ++y;
         }
         if (channels > LANES) convolve_pixels<2>(pixels, from, runs, kernel, to, channels);
         else convolve_pixels<1>(pixels, from, runs, kernel, to, channels);
@@ -202,7 +216,7 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
   // Each block of output channels of the kernel in one piece, with zeros for the channels that the last one lacks.
   int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks();
   std::vector<float> panels(blocks * panel);
-  parallel(pool, blocks, [&](int64_t i) {
+  parallel(pool, blocks, panels.size(), [&](int64_t i) {
     int64_t group = i / c.blocks(), first = i % c.blocks() * BLOCK;
     int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first);
     for (int64_t row = 0; row < c.rows(); ++row)
@@ -210,7 +224,7 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
                   channels * sizeof(float));
   });
   int64_t at_a_time = c.images_at_a_time(pool.num_threads());
-  parallel(pool, ceil_div(c.batch, at_a_time), [&](int64_t part) {
+  parallel(pool, ceil_div(c.batch, at_a_time), c.batch * c.result(), [&](int64_t part) {
     static thread_local std::vector<float> scratch;
     int64_t first = part * at_a_time, count = std::min(at_a_time, c.batch - first);
     const float* x = c.pad(images, first, count, scratch);
@@ -221,7 +235,7 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
   });
 }
 
-// A row of results: its gradients [pixel, BLOCK], and where the kernel's first tap meets the padded image.
+// A row of results: its gradients, and where the kernel's first tap meets the padded image.
 struct Row {
   const float* upstream;
   const float* x;
@@ -229,7 +243,8 @@ struct Row {
 
 // Adds to `rows` rows of a kernel's block what `lines` rows of results give.
 template <int rows, int vectors>
-void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset, float* gradient) {
+void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t upstream_step, int64_t step, int64_t offset,
+                   float* gradient) {
   Vector sums[rows][vectors];
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r)
@@ -237,7 +252,7 @@ void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t step
     for (int v = 0; v < vectors; ++v) sums[r][v] = load(gradient + r * BLOCK + v * LANES);
   for (const Row* line = lines; line < lines + count; ++line) {
     const float *x = line->x + offset, *upstream = line->upstream;
-    for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += BLOCK) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += upstream_step) {
       Vector values[vectors];
 #pragma GCC unroll 12
       for (int v = 0; v < vectors; ++v) values[v] = load(upstream + v * LANES);
@@ -255,10 +270,12 @@ void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t step
 
 // The same for as many rows of the kernel as there are, `tile` at most.
 template <int vectors, int tile = ACCUMULATORS / vectors>
-void gradient_rows(int64_t rows, const Row* lines, int64_t count, int64_t pixels, int64_t step, int64_t offset,
-                   float* gradient) {
-  if (rows >= tile) return gradient_tile<tile, vectors>(lines, count, pixels, step, offset, gradient);
-  if constexpr (tile > 1) return gradient_rows<vectors, tile - 1>(rows, lines, count, pixels, step, offset, gradient);
+void gradient_rows(int64_t rows, const Row* lines, int64_t count, int64_t pixels, int64_t upstream_step, int64_t step,
+                   int64_t offset, float* gradient) {
+  if (rows >= tile)
+    return gradient_tile<tile, vectors>(lines, count, pixels, upstream_step, step, offset, gradient);
+  if constexpr (tile > 1)
+    return gradient_rows<vectors, tile - 1>(rows, lines, count, pixels, upstream_step, step, offset, gradient);
 }
 
 void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* upstream,
@@ -269,7 +286,7 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
   int64_t parts = std::min(ceil_div(c.batch, at_a_time), std::max<int64_t>(1, pool.num_threads()));
   // Each part adds into panels of its own, and the parts are summed in order: the same bits every time.
   std::vector<float> sums(parts * blocks * panel);
-  parallel(pool, parts, [&](int64_t part) {
+  parallel(pool, parts, c.batch * c.result(), [&](int64_t part) {
     static thread_local std::vector<float> scratch, packed;
     float* panels = &sums[part * blocks * panel];
     std::vector<Row> lines;
@@ -278,17 +295,22 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
       int64_t count = std::min(at_a_time, end - first);
       const float* x = c.pad(images, first, count, scratch);
       int64_t pixels = count * c.height.output * across;
-      packed.resize(pixels * BLOCK);
       for (int64_t i = 0; i < blocks; ++i) {
         int64_t group = i / c.blocks(), first_channel = i % c.blocks() * BLOCK;
         int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first_channel);
         const float* from = upstream + first * c.result() + group * c.c_out + first_channel;
-        for (int64_t pixel = 0; pixel < pixels; ++pixel, from += all_channels)
-          std::memcpy(&packed[pixel * BLOCK], from, channels * sizeof(float));
+        int64_t upstream_step = all_channels;
+        if (channels < all_channels || channels % LANES) {  // in one piece, and with whole vectors
+          packed.resize(pixels * BLOCK);
+          for (int64_t pixel = 0; pixel < pixels; ++pixel, from += all_channels)
+            std::memcpy(&packed[pixel * BLOCK], from, channels * sizeof(float));
+          from = packed.data();
+          upstream_step = BLOCK;
+        }
         lines.clear();
         for (int64_t line = 0; line < count * c.height.output; ++line) {
           int64_t image = line / c.height.output, y = line % c.height.output;
-          lines.push_back({&packed[line * across * BLOCK],
+          lines.push_back({from + line * across * upstream_step,
                            x + image * c.padded_image() + y * c.height.stride * c.width.extended * c.channels});
         }
         std::vector<Run> runs = c.runs(group, 0, 0);
@@ -297,14 +319,14 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
           for (const Run& run : runs)
             for (int64_t row = 0; row < run.length; row += tile_size(channels)) {
               auto add = channels > LANES ? gradient_rows<2> : gradient_rows<1>;
-              add(run.length - row, &lines[line], some, across,
+              add(run.length - row, &lines[line], some, across, upstream_step,
                    c.width.stride * c.channels, run.x + row, panels + i * panel + (run.w + row) * BLOCK);
             }
         }
       }
     }
   });
-  parallel(pool, blocks, [&](int64_t i) {
+  parallel(pool, blocks, sums.size(), [&](int64_t i) {
     int64_t group = i / c.blocks(), first = i % c.blocks() * BLOCK;
     int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first);
     for (int64_t row = 0; row < c.rows(); ++row)
