@@ -29,11 +29,16 @@ from cnnjax.models.resnet import CIFAR, CIFAR_BOTTLENECK, IMAGENET_STAGES, ResNe
 @register("preresnet{depth}", ResNet, (*IMAGENET_STAGES, *CIFAR, *CIFAR_BOTTLENECK))
 def preresnet(depth: int, **fields: Any) -> ResNet:
     """He et al. 2016, pre-activation net (CIFAR: any 6n + 2, 9n + 2; ImageNet: 18, 34, 50, 101, 152, 200)."""
-    shape = residual_shape("preresnet", depth)
+    return ResNet(**{**preresnet_fields("preresnet", depth), **fields})
+
+
+def preresnet_fields(family: str, depth: int) -> dict[str, Any]:
+    """The fields of the pre-activation net of this depth."""
+    shape = residual_shape(family, depth)
     imagenet = depth in IMAGENET_STAGES
-    defaults = {
+    return {
+        **shape,
         "order": "full_preactivation",
         "shortcut": "B_without_bn" if imagenet or shape["block"] == "bottleneck" else "A",
         "strides_at": "3x3" if imagenet else "1x1",
     }
-    return ResNet(**{**shape, **defaults, **fields})

@@ -204,7 +204,13 @@ class ResidualNet(nn.Module):
         )
         norm = batch_norm if self.norm == "batch" else Identity
         activation = ACTIVATIONS[self.activation]
-        return {"conv": conv, "norm": norm, "activation": activation, "train": train}
+        return {
+            "conv": conv,
+            "norm": norm,
+            "activation": activation,
+            "train": train,
+            "kernel_init": conv.keywords["kernel_init"],
+        }
 
     def configure(self, module: type[nn.Module], **templates: Any) -> Template:
         """`module` with those of its fields that are among `templates` or this network's own fields."""
@@ -218,9 +224,9 @@ class ResidualNet(nn.Module):
         templates = self.templates(train)
         order = partial(self.choices["order"][self.order], templates["norm"], templates["activation"])
         shortcut = self.configure(self.choices["shortcut"][self.shortcut], **templates)
-        block_class = self.choices["block"][self.block]
-        block_class = nn.remat(block_class) if self.remat else block_class
-        block = self.configure(block_class, **{**templates, "order": order, "shortcut": shortcut})
+        block_class = nn.remat(self.block_class()) if self.remat else self.block_class()
+        own = {"conv": self.block_conv(templates["conv"]), "order": order, "shortcut": shortcut}
+        block = self.configure(block_class, **{**templates, **own})
 
         stem_templates = (templates[name] for name in ("conv", "norm", "activation"))
         x = self.choices["stem"][self.stem](x.astype(self.dtype), self.width, *stem_templates)
@@ -237,6 +243,14 @@ class ResidualNet(nn.Module):
             x = repeat(self, partial(block, filters, 1), names[1:], x, self.loop, **rest)
             done += blocks
         return self.head(order().before(x, "_last"), train)
+
+    def block_class(self) -> type[Block]:
+        """The class of the blocks."""
+        return self.choices["block"][self.block]
+
+    def block_conv(self, conv: partial) -> Any:
+        """The blocks' template of a convolution, from that of the whole network."""
+        return conv
 
     def each(self, done: int, blocks: int) -> dict[str, list[float]]:
         """What differs between the next `blocks` blocks, `done` having gone before, by field."""

@@ -157,6 +157,14 @@ def imagenet_shape(depth: int) -> dict[str, Any]:
     }
 
 
+def bottleneck_shape(name: str, depth: int) -> dict[str, Any]:
+    """`imagenet_shape` of a net of bottlenecks called `name`; raises UserError for other depths."""
+    depths = [depth for depth in IMAGENET_STAGES if depth >= 50]
+    if depth not in depths:
+        raise UserError(f"{name}: depth must be one of {enumerate_values(depths)}")
+    return imagenet_shape(depth)
+
+
 def cifar_shape(family: str, depth: int, imagenet: Iterable[int] = ()) -> dict[str, Any]:
     """Stages and block of a CIFAR net of basic blocks, 6n + 2 layers deep; `imagenet`: what else there is."""
     blocks, rest = divmod(depth - 2, 6)

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.ops.pooling import average_pool
+
 Template = Callable[..., Any]
 
 
@@ -72,6 +74,15 @@ class ZeroPad(Shortcut):
         strides = _strides(x, branch)
         x = x[:, ::strides, ::strides]
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, branch.shape[-1] - x.shape[-1])))
+
+
+class ZeroPadPooled(ZeroPad):
+    """Option A with 2x2 average pooling in place of every other pixel (Huang et al.'s code)."""
+
+    def fit(self, x: jax.Array, branch: jax.Array) -> jax.Array:
+        """`x` in the shape of `branch`."""
+        strides = _strides(x, branch)
+        return super().fit(average_pool(x, strides, strides, ceil=True), branch)
 
 
 class Projection(Shortcut):
@@ -164,6 +175,7 @@ def _strides(x: jax.Array, branch: jax.Array) -> int:
 SHORTCUTS = {
     "none": NoShortcut,
     "A": ZeroPad,
+    "A_pooled": ZeroPadPooled,
     "B": ProjectionWhereNeeded,
     "B_without_bn": BareProjectionWhereNeeded,
     "C": Projection,

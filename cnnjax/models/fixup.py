@@ -1,0 +1,142 @@
+"""Residual networks that train without normalisation: Fixup and SkipInit.
+
+Zhang, Dauphin and Ma, "Fixup Initialization: Residual Learning Without Normalization", 2019 (arXiv
+1901.09321): `fixup_resnet{depth}`. The classifier and the last convolution of a branch are 0 at first; the
+other m - 1 of a branch are He et al.'s times L^(-1 / (2m - 2)), L the number of blocks; a scalar bias comes
+before each convolution, activation and the classifier, and a scalar factor at the end of a branch (section
+3). Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its
+3x3, as in the authors' code. That code leaves the CIFAR nets' first convolution to PyTorch's default; here it
+is He et al.'s, as in the paper. The code trains the scalars with a tenth of the learning rate.
+
+De and Smith, "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks",
+2020 (arXiv 2002.10444): `skipinit_resnet{depth}`, pre-activation nets whose BatchNorm gives way to biases and
+one scalar factor at the end of each branch, `alpha` at first. They recommend dropout of 0.6 before
+the classifier of wide nets (`dropout`, off by default).
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+from flax import linen as nn
+
+from cnnjax.models.checks import check_rates
+from cnnjax.models.orders import Original
+from cnnjax.models.preresnet import preresnet_fields
+from cnnjax.models.registry import register
+from cnnjax.models.resnet import IMAGENET_STAGES, ResNet, residual_shape
+
+
+class Scale(nn.Module):
+    """One trainable factor for all."""
+
+    initial: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Any shape to the same."""
+        return x * self.param("scale", nn.initializers.constant(self.initial), ()).astype(x.dtype)
+
+
+class Shift(nn.Module):
+    """One trainable bias for all, 0 at first."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Any shape to the same."""
+        return x + self.param("bias", nn.initializers.zeros, ()).astype(x.dtype)
+
+
+class FixupOrder(Original):
+    """Bias, convolution, bias, ReLU, bias, convolution, factor, bias, addition, ReLU (figure 1, right)."""
+
+    def before(self, x: jax.Array, index: int | str = 1) -> jax.Array:
+        """Bias."""
+        return Shift(name=f"bias{index}_in")(x)
+
+    def between(self, y: jax.Array, index: int) -> jax.Array:
+        """Bias, ReLU, bias."""
+        y = self.activation(name=f"act{index}")(Shift(name=f"bias{index}_out")(y))
+        return Shift(name=f"bias{index + 1}_in")(y)
+
+    def last(self, y: jax.Array, index: int) -> jax.Array:
+        """Factor and bias."""
+        return Shift(name=f"bias{index}_out")(Scale(name="scale")(y))
+
+
+class FixupResNet(ResNet):
+    """A residual net with Fixup in place of BatchNorm."""
+
+    order: str = "fixup"
+    norm: str = "fixup"
+
+    choices: ClassVar[Mapping[str, Any]] = {
+        **ResNet.choices,
+        "order": {"fixup": FixupOrder},
+        "norm": ("fixup",),
+        "shortcut": {name: ResNet.choices["shortcut"][name] for name in ("A", "A_pooled", "B_without_bn")},
+    }
+    stem_activates: ClassVar[bool] = False
+
+    def templates(self, train: bool) -> dict[str, Any]:
+        """What blocks and shortcuts are made with, by the names of their fields."""
+        return {**super().templates(train), "norm": lambda name: Shift(name=name.replace("bn", "bias"))}
+
+    def block_conv(self, conv: partial) -> Any:
+        """He et al.'s kernels scaled, those of a branch's last convolution 0."""
+        depth = self.block_class().depth
+        factor = sum(self.stage_sizes) ** (-1 / (2 * depth - 2))
+        init = partial(_scaled, conv.keywords["kernel_init"], factor)
+        inits: dict[str, Any] = {"conv1": init, "conv2": init}
+        inits[f"conv{depth}"] = nn.initializers.zeros
+        return lambda *arguments, name, **fields: conv(
+            *arguments, kernel_init=inits[name], name=name, **fields
+        )
+
+    def head(self, x: jax.Array, train: bool) -> jax.Array:
+        """Features [batch, height, width, channel] to logits."""
+        return self.classify(x.mean((1, 2)), nn.initializers.zeros)
+
+
+def _scaled(init: Any, factor: float, *arguments: Any) -> jax.Array:
+    return factor * init(*arguments)
+
+
+class SkipInitResNet(ResNet):
+    """A residual net with SkipInit in place of BatchNorm.
+
+    Attributes:
+        alpha: the branches' factor at first; 0, or 1 / sqrt(blocks), in the paper.
+        dropout: rate, before the classifier.
+    """
+
+    norm: str = "none"
+    alpha: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rates(self, "dropout")
+
+    def templates(self, train: bool) -> dict[str, Any]:
+        """What blocks and shortcuts are made with, by the names of their fields."""
+        return {**super().templates(train), "refine": partial(Scale, self.alpha, name="alpha")}
+
+    def head(self, x: jax.Array, train: bool) -> jax.Array:
+        """Features [batch, height, width, channel] to logits."""
+        return self.classify(nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2))))
+
+
+@register("fixup_resnet{depth}", FixupResNet, (20, 32, 44, 56, 110, 1202, 50, 101))
+def fixup_resnet(depth: int, **fields: Any) -> FixupResNet:
+    """Zhang et al. 2019, Fixup (CIFAR: any 6n + 2 or 9n + 2; ImageNet: 18, 34, 50, 101, 152, 200)."""
+    shape = residual_shape("fixup_resnet", depth)
+    shortcut = "A" if depth not in IMAGENET_STAGES and shape["block"] == "basic" else "B_without_bn"
+    return FixupResNet(**{**shape, "shortcut": shortcut, "strides_at": "3x3", **fields})
+
+
+@register("skipinit_resnet{depth}", SkipInitResNet, (50,))
+def skipinit_resnet(depth: int, **fields: Any) -> SkipInitResNet:
+    """De & Smith 2020, SkipInit (the depths of `preresnet{depth}`)."""
+    return SkipInitResNet(**{**preresnet_fields("skipinit_resnet", depth), **fields})

@@ -1,0 +1,148 @@
+"""Deep networks without shortcuts and without BatchNorm that are linear at first.
+
+Balduzzi, Frean, Leary, Lewis, Ma and McWilliams, "The Shattered Gradients Problem", 2017 (arXiv 1702.08591),
+section 5: the activation is CReLU(x) = [max(0, x), max(0, -x)], and a layer's kernel is mirrored, [W, -W], so
+that W max(0, x) - W max(0, -x) = W x. W is delta-orthogonal: zero but for the centre, an orthogonal matrix.
+
+The nets are those of the paper's CIFAR-10 experiment: a 3x3 convolution, four stages of n 3x3 convolutions
+with 8, 16, 32 and 64 filters, the first of a later stage with stride 2, and a classifier, 4n + 2 layers, 6 to
+198. CReLU doubles what a convolution takes, so its nets have 1 / sqrt(2) of the filters, rounded, and about
+as many parameters. The paper's controls are other values of two fields: `activation="relu"`,
+`kernel_init="he"`. Our choices: global pooling before the classifier, and biases that are 0 at first.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices
+from cnnjax.models.registry import register
+from cnnjax.models.shortcuts import Template
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.depth import LOOPS, repeat
+from cnnjax.ops.init import INITS, delta_orthogonal, he_normal_fan_in
+
+
+class CReLU(nn.Module):
+    """The positive and the negative part, as channels of their own (Shang et al. 2016)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., channel] to [..., 2 * channel]."""
+        return jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)
+
+
+def mirrored(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """A delta-orthogonal kernel and its negative, for what CReLU gives."""
+    *extent, c_in, c_out = shape
+    kernel = delta_orthogonal(key, (*extent, c_in // 2, c_out), dtype)
+    return jnp.concatenate([kernel, -kernel], axis=-2)
+
+
+def mirrored_dense(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """A semi-orthogonal matrix and its negative, for what CReLU gives."""
+    kernel = nn.initializers.orthogonal()(key, (shape[0] // 2, shape[1]), dtype)
+    return jnp.concatenate([kernel, -kernel])
+
+
+class Layer(nn.Module):
+    """Activation and 3x3 convolution."""
+
+    filters: int
+    strides: int
+    conv: Template
+    activation: Template
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height / strides, width / strides, filters]."""
+        return self.conv(self.filters, (3, 3), self.strides, padding=1, name="conv")(
+            self.activation(name="act")(x)
+        )
+
+
+KERNELS = {  # of the first convolution, the others and the classifier
+    "looks_linear": (delta_orthogonal, mirrored, mirrored_dense),
+    **{name: (init, init, he_normal_fan_in) for name, init in INITS.items()},
+}
+
+
+class LooksLinear(nn.Module):
+    """Four stages of convolutions; each halves the resolution and doubles the filters.
+
+    Attributes:
+        stage_sizes: layers in each stage.
+        width: filters of the first stage, for other activations than CReLU.
+        activation: "crelu" or a name in `cnnjax.ops.activations.ACTIVATIONS`.
+        kernel_init: "looks_linear" or a name in `cnnjax.ops.init.INITS`.
+        num_classes: outputs of the classifier.
+        dtype: of the convolutions; parameters and logits stay float32.
+        loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        remat: whether the backward pass recomputes a layer's activations, to save memory.
+        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+    """
+
+    stage_sizes: tuple[int, ...]
+    width: int = 8
+    activation: str = "crelu"
+    kernel_init: str = "looks_linear"
+    num_classes: int = 10
+    dtype: Any = jnp.float32
+    loop: str = "auto"
+    remat: bool = False
+    convolution: str = "auto"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """[height, width, channel] of the images that the paper has for it."""
+        return (32, 32, 3)
+
+    def __post_init__(self) -> None:
+        activations = ("crelu", *ACTIVATIONS)
+        check_choices(self, activation=activations, kernel_init=KERNELS, loop=LOOPS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "width", "num_classes")
+        if self.kernel_init == "looks_linear" and self.activation != "crelu":
+            raise UserError(f"kernel_init='looks_linear' needs activation='crelu', not {self.activation!r}")
+        super().__post_init__()
+
+    def filters(self, stage: int) -> int:
+        """Filters of the layers in the stage, counted from 1."""
+        filters = self.width * 2 ** (stage - 1)
+        return round(filters / math.sqrt(2)) if self.activation == "crelu" else filters
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32."""
+        first_init, init, classifier_init = KERNELS[self.kernel_init]
+        conv = partial(nn.Conv, dtype=self.dtype, conv_general_dilated=CONVOLUTIONS[self.convolution])
+        activation = CReLU if self.activation == "crelu" else ACTIVATIONS[self.activation]
+        layer_class = nn.remat(Layer) if self.remat else Layer
+        layer = partial(layer_class, conv=partial(conv, kernel_init=init), activation=activation)
+
+        first = conv(self.filters(1), (3, 3), 1, padding=1, kernel_init=first_init, name="conv1")
+        x = first(x.astype(self.dtype))
+        digits = max(2, len(str(max(self.stage_sizes))))
+        for stage, layers in enumerate(self.stage_sizes, start=1):
+            filters = self.filters(stage)
+            names = [f"stage{stage}_block{index:0{digits}d}" for index in range(1, layers + 1)]
+            x = layer(filters, 1 if stage == 1 else 2, name=names[0])(x)
+            x = repeat(self, partial(layer, filters, 1), names[1:], x, self.loop)
+        x = activation(name="act_last")(x).mean((1, 2))
+        x = nn.Dense(self.num_classes, kernel_init=classifier_init, dtype=self.dtype, name="classifier")(x)
+        return x.astype(jnp.float32)
+
+
+@register("looks_linear{depth}", LooksLinear, (6, 198))
+def looks_linear(depth: int, **fields: Any) -> LooksLinear:
+    """Balduzzi et al. 2017, looks-linear net of CReLUs for CIFAR (any depth 4n + 2)."""
+    layers, rest = divmod(depth - 2, 4)
+    if rest or layers < 1:
+        near = dict.fromkeys(f"looks_linear{4 * max(1, n) + 2}" for n in (layers, layers + 1))
+        raise UserError(f"looks_linear{depth}: depth {depth} is not 4n + 2 (nearest: {' and '.join(near)})")
+    return LooksLinear(**{"stage_sizes": (layers,) * 4, **fields})

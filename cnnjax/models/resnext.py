@@ -1,0 +1,213 @@
+"""ResNeXt: bottlenecks whose 3x3 convolution has groups.
+
+Xie, Girshick, Dollár, Tu and He, "Aggregated Residual Transformations for Deep Neural Networks", 2016 (arXiv
+1611.05431): the CIFAR nets of 29 layers and the ImageNet nets of tables 1 and 3. A name has the cardinality C
+and the width d of a group: `resnext50_32x4d`; d is the first stage's, and doubles with the filters. Blocks
+are as in the authors' code: BatchNorm after each convolution, ReLU after the addition, option B, the stride
+in the 3x3.
+
+Figure 3 draws the same block in three forms, which are values of `form`: "grouped" (c), one convolution with
+C groups; "concatenated" (b), C paths of two convolutions, joined before the last; "split" (a), C paths of
+three convolutions, summed. The last BatchNorm follows the sum. `convert` takes the variables from form to
+form; the function stays the same. At first the kernels of the paths have the variance of the grouped ones.
+
+The paper says that its CIFAR nets have pre-activation blocks; the released code has these, and reports better
+numbers with them. `order="full_preactivation"` is the other.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.orders import Original
+from cnnjax.models.registry import register
+from cnnjax.models.residual import Block
+from cnnjax.models.resnet import Bottleneck, ResNet, bottleneck_shape, group_width
+from cnnjax.models.shortcuts import Template
+
+
+class Path(nn.Module):
+    """One of a block's paths: 1x1 and 3x3 convolution, each with what follows it."""
+
+    filters: int
+    strides: Mapping[str, int]
+    cardinality: int
+    conv: Template
+    order: Original
+    kernel_init: Callable[..., jax.Array]
+
+    @nn.compact
+    def __call__(self, y: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height / strides, width / strides, filters]."""
+        init = self.init_as_a_group
+        y = self.conv(self.filters, (1, 1), self.strides["1x1"], padding=0, kernel_init=init, name="conv1")(y)
+        y = self.order.between(y, 1)
+        y = self.conv(self.filters, (3, 3), self.strides["3x3"], padding=1, kernel_init=init, name="conv2")(y)
+        return self.order.between(y, 2)
+
+    def init_as_a_group(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """A kernel as it would be drawn for a group of the grouped convolution."""
+        *inputs, outputs = shape
+        return self.kernel_init(key, (*inputs, self.cardinality * outputs), dtype)[..., :outputs]
+
+
+class SplitPath(Path):
+    """One of a block's paths with its own share of the last 1x1 convolution."""
+
+    outputs: int = 0
+
+    @nn.compact
+    def __call__(self, y: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height / strides, width / strides, outputs]."""
+        return self.conv(self.outputs, (1, 1), 1, padding=0, name="conv3")(super().__call__(y))
+
+
+class ConcatenatedBottleneck(Bottleneck):
+    """Form (b): the paths' feature maps are concatenated before the last convolution."""
+
+    kernel_init: Any = None
+
+    def branch(self, y: jax.Array, order: Original) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
+        y = jnp.concatenate([path(y) for path in self.paths(Path, order)], axis=-1)
+        return self.conv(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
+
+    def paths(self, path: type[Path], order: Original, **fields: Any) -> list[Path]:
+        """The paths, path01, path02, ..."""
+        digits = max(2, len(str(self.cardinality)))
+        return [
+            path(
+                group_width(self.filters, self.base_width),
+                {"1x1": 1, "3x3": 1, self.strides_at: self.strides},
+                self.cardinality,
+                self.conv,
+                order,
+                self.kernel_init,
+                **fields,
+                name=f"path{index:0{digits}d}",
+            )
+            for index in range(1, self.cardinality + 1)
+        ]
+
+
+class SplitBottleneck(ConcatenatedBottleneck):
+    """Form (a): the paths are whole, and summed."""
+
+    def branch(self, y: jax.Array, order: Original) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
+        first, *others = (path(y) for path in self.paths(SplitPath, order, outputs=4 * self.filters))
+        return sum(others, start=first)
+
+
+FORMS: dict[str, type[Block]] = {
+    "grouped": Bottleneck,
+    "concatenated": ConcatenatedBottleneck,
+    "split": SplitBottleneck,
+}
+
+
+class ResNeXt(ResNet):
+    """A residual net of bottlenecks with groups.
+
+    Attributes:
+        form: of a block, "grouped", "concatenated" or "split" (figure 3, c, b and a).
+    """
+
+    block: str = "bottleneck"
+    shortcut: str = "B"
+    width: int = 64
+    strides_at: str = "3x3"
+    form: str = "grouped"
+
+    choices: ClassVar[Mapping[str, Any]] = {
+        **ResNet.choices,
+        "block": {"bottleneck": Bottleneck},
+        "form": FORMS,
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form != "grouped" and (self.use_bias or self.norm == "none"):
+            raise UserError(f"form={self.form!r} needs norm='batch' and use_bias=False: paths share a bias")
+
+    def block_class(self) -> type[Block]:
+        """The form's."""
+        return FORMS[self.form]
+
+
+def convert(variables: Any, form: str, cardinality: int) -> Any:
+    """The variables of a ResNeXt, by block or stacked, in any form, as those of the same net in `form`."""
+    return {
+        kind: {
+            name: _FROM_GROUPED[form](_grouped(entry), cardinality) if "_block" in name else entry
+            for name, entry in tree.items()
+        }
+        for kind, tree in variables.items()
+    }
+
+
+def _grouped(block: dict[str, Any]) -> dict[str, Any]:
+    paths = [block[name] for name in sorted(block, key=_number) if _number(name)]
+    whole = {name: entry for name, entry in block.items() if not _number(name)}
+    layers = {
+        layer: jax.tree.map(
+            lambda *parts, layer=layer: jnp.concatenate(parts, _axis(layer)), *(path[layer] for path in paths)
+        )
+        for layer in (paths[0] if paths else ())
+    }
+    return {**layers, **whole}
+
+
+def _split(block: dict[str, Any], cardinality: int, layers: tuple[str, ...]) -> dict[str, Any]:
+    digits = max(2, len(str(cardinality)))
+
+    def part(layer: str, index: int) -> Any:
+        axis = _axis(layer)
+        return jax.tree.map(lambda leaf: jnp.split(leaf, cardinality, axis)[index], block[layer])
+
+    paths = {
+        f"path{index + 1:0{digits}d}": {layer: part(layer, index) for layer in layers if layer in block}
+        for index in range(cardinality)
+    }
+    return {**paths, **{layer: entry for layer, entry in block.items() if layer not in layers}}
+
+
+_IN_PATH = ("conv1", "bn1", "act1", "conv2", "bn2", "act2")
+_FROM_GROUPED = {
+    "grouped": lambda block, cardinality: block,
+    "concatenated": lambda block, cardinality: _split(block, cardinality, _IN_PATH),
+    "split": lambda block, cardinality: _split(block, cardinality, (*_IN_PATH, "conv3")),
+}
+
+
+def _axis(layer: str) -> int:
+    """The axis over groups: of the last convolution's inputs, of the other layers' outputs."""
+    return -2 if layer == "conv3" else -1
+
+
+def _number(name: str) -> int:
+    match = re.fullmatch(r"path(\d+)", name)
+    return int(match[1]) if match else 0
+
+
+@register("resnext29_{cardinality}x{base_width}d", ResNeXt, ((8, 64), (16, 64)))
+def resnext_cifar(cardinality: int, base_width: int, **fields: Any) -> ResNeXt:
+    """Xie et al. 2016, ResNeXt-29 for CIFAR (any cardinality and group width)."""
+    shape = {"stage_sizes": (3, 3, 3), "cardinality": cardinality, "base_width": base_width}
+    return ResNeXt(**{**shape, **fields})
+
+
+@register(
+    "resnext{depth}_{cardinality}x{base_width}d",
+    ResNeXt,
+    ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)),
+)
+def resnext(depth: int, cardinality: int, base_width: int, **fields: Any) -> ResNeXt:
+    """Xie et al. 2016, ResNeXt for ImageNet (50, 101, 152, 200; any cardinality and group width)."""
+    shape = bottleneck_shape(f"resnext{depth}_{cardinality}x{base_width}d", depth)
+    return ResNeXt(**{**shape, "cardinality": cardinality, "base_width": base_width, **fields})
