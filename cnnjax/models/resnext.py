@@ -195,19 +195,19 @@ def _number(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-@register("resnext29_{cardinality}x{base_width}d", ResNeXt, ((8, 64), (16, 64)))
-def resnext_cifar(cardinality: int, base_width: int, **fields: Any) -> ResNeXt:
+@register("resnext29_{c}x{d}d", ResNeXt, ((8, 64), (16, 64)))
+def resnext_cifar(c: int, d: int, **fields: Any) -> ResNeXt:
     """Xie et al. 2016, ResNeXt-29 for CIFAR (any cardinality and group width)."""
-    shape = {"stage_sizes": (3, 3, 3), "cardinality": cardinality, "base_width": base_width}
+    shape = {"stage_sizes": (3, 3, 3), "cardinality": c, "base_width": d}
     return ResNeXt(**{**shape, **fields})
 
 
 @register(
-    "resnext{depth}_{cardinality}x{base_width}d",
+    "resnext{depth}_{c}x{d}d",
     ResNeXt,
     ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)),
 )
-def resnext(depth: int, cardinality: int, base_width: int, **fields: Any) -> ResNeXt:
+def resnext(depth: int, c: int, d: int, **fields: Any) -> ResNeXt:
     """Xie et al. 2016, ResNeXt for ImageNet (50, 101, 152, 200; any cardinality and group width)."""
-    shape = bottleneck_shape(f"resnext{depth}_{cardinality}x{base_width}d", depth)
-    return ResNeXt(**{**shape, "cardinality": cardinality, "base_width": base_width, **fields})
+    shape = bottleneck_shape(f"resnext{depth}_{c}x{d}d", depth)
+    return ResNeXt(**{**shape, "cardinality": c, "base_width": d, **fields})

@@ -67,9 +67,9 @@ def se_resnet(depth: int, **fields: Any) -> SENet:
     return SENet(**{**shape, "shortcut": shortcut, **fields})
 
 
-@register("se_resnext{depth}_{cardinality}x{base_width}d", SENet, ((50, 32, 4), (101, 32, 4)))
-def se_resnext(depth: int, cardinality: int, base_width: int, **fields: Any) -> SENet:
+@register("se_resnext{depth}_{c}x{d}d", SENet, ((50, 32, 4), (101, 32, 4)))
+def se_resnext(depth: int, c: int, d: int, **fields: Any) -> SENet:
     """Hu et al. 2017, SE-ResNeXt (50, 101, 152, 200; any cardinality and group width)."""
-    shape = bottleneck_shape(f"se_resnext{depth}_{cardinality}x{base_width}d", depth)
-    groups = {"cardinality": cardinality, "base_width": base_width}
+    shape = bottleneck_shape(f"se_resnext{depth}_{c}x{d}d", depth)
+    groups = {"cardinality": c, "base_width": d}
     return SENet(**{**shape, **groups, "shortcut": "B", "strides_at": "3x3", **fields})
