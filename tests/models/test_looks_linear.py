@@ -17,7 +17,8 @@ def test_depth_and_parameters():
     biases = 6 + 6 * (6 + 11 + 23 + 45)
     assert parameters(build("looks_linear26")) == kernels + biases + 90 * 10 + 10
     relu = build("looks_linear6", activation="relu", kernel_init="he")
-    assert parameters(relu) == 9 * (3 * 8 + 8 * 8 + 8 * 16 + 16 * 32 + 32 * 64) + 8 * 17 + 64 * 10 + 10
+    kernels = 9 * (3 * 8 + 8 * 8 + 8 * 16 + 16 * 32 + 32 * 64)
+    assert parameters(relu) == kernels + (8 + 8 + 16 + 32 + 64) + 64 * 10 + 10
 
 
 def test_at_first_the_net_is_linear_and_keeps_norms(key):
