@@ -15,15 +15,22 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
         import torch
     except ImportError:
         raise UserError("--against torch: PyTorch is missing: pip install 'cnnjax[parity]'") from None
-    fits = {"block": ("basic", "bottleneck"), "shortcut": ("none", "A", "B"), "norm": ("batch",)}
-    order = getattr(model, "order", "original")
-    unlike = [field for field, known in fits.items() if getattr(model, field, known[0]) not in known]
-    if (
-        order not in ("original", "full_preactivation")
-        or unlike
-        or getattr(model, "form", "grouped") != "grouped"
+    fits = {
+        "block": ("basic", "bottleneck"),
+        "order": ("original", "full_preactivation"),
+        "shortcut": ("none", "A", "B", "B_without_bn"),
+        "norm": ("batch",),
+        "activation": ("relu",),
+        "cardinality": (1,),
+        "base_width": (64,),
+        "dropout": (0,),
+        "survival": (1,),
+    }
+    if not hasattr(model, "stage_sizes") or any(
+        getattr(model, field, values[0]) not in values for field, values in fits.items()
     ):
         raise UserError(f"--against torch: {type(model).__name__} has no twin; plain and residual nets have")
+    original = model.order == "original"
 
     from torch import nn
     from torch.nn import functional
@@ -32,7 +39,7 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
         return nn.Conv2d(c_in, c_out, size, stride, size // 2, bias=False)
 
     class Block(nn.Module):
-        def __init__(self, c_in, filters, stride):
+        def __init__(self, c_in, filters, stride, activated):
             super().__init__()
             if model.block == "basic":
                 c_out, sizes, strides = filters, (3, 3), (stride, 1)
@@ -42,13 +49,14 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
                 strides = (stride, 1, 1) if model.strides_at == "1x1" else (1, stride, 1)
                 widths = (c_in, filters, filters, c_out)
             self.convs = nn.ModuleList(map(conv, widths[:-1], widths[1:], sizes, strides))
-            normalised = widths[1:] if order == "original" else widths[:-1]
-            self.norms = nn.ModuleList(map(nn.BatchNorm2d, normalised))
+            self.norms = nn.ModuleList(map(nn.BatchNorm2d, widths[1:] if original else widths[:-1]))
+            if activated and not original:  # by the stem
+                self.norms[0] = nn.Identity()
             self.projection = None
             self.stride, self.new_channels = stride, c_out - c_in
-            if model.shortcut == "B" and (stride > 1 or self.new_channels):
+            if model.shortcut.startswith("B") and (stride > 1 or self.new_channels):
                 self.projection = conv(c_in, c_out, 1, stride)
-                if order == "original":
+                if model.shortcut == "B":
                     self.projection = nn.Sequential(self.projection, nn.BatchNorm2d(c_out))
 
         def shortcut(self, x):
@@ -61,7 +69,7 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
 
         def forward(self, x):
             y = x
-            if order == "original":
+            if original:
                 for index, (convolution, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
                     y = norm(convolution(functional.relu(y) if index else y))
                 return functional.relu(y if model.shortcut == "none" else y + self.shortcut(x))
@@ -77,13 +85,14 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
         layers.append(nn.MaxPool2d(3, 2, 1))
     else:
         layers = [conv(image[2], channels, 3)]
-        layers += [nn.BatchNorm2d(channels), nn.ReLU()] if order == "original" else []
+        layers += [nn.BatchNorm2d(channels), nn.ReLU()] if model.stem_activates else []
     for stage, blocks in enumerate(model.stage_sizes, start=1):
-        filters = model.width * 2 ** (stage - 1)
+        filters = model.filters(stage)
         for index in range(blocks):
-            layers.append(Block(channels, filters, 2 if stage > 1 and index == 0 else 1))
+            activated = stage == 1 and index == 0 and model.stem_activates
+            layers.append(Block(channels, filters, 2 if stage > 1 and index == 0 else 1, activated))
             channels = filters if model.block == "basic" else 4 * filters
-    if order != "original":
+    if not original:
         layers += [nn.BatchNorm2d(channels), nn.ReLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, model.num_classes)]
     network = nn.Sequential(*layers)

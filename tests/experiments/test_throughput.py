@@ -57,7 +57,9 @@ def test_bad_input_is_one_line(tmp_path):
         main(Args(models=("resnet_56",), out=tmp_path))
 
 
-@pytest.mark.parametrize("name", ["resnet20", "plain20", "resnet50_torchvision", "resnet18_torchvision"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "plain20", "resnet50_torchvision", "preresnet20", "preresnet164", "wrn16_4"]
+)
 def test_the_twin_in_pytorch_has_as_many_parameters(name):
     pytest.importorskip("torch")
     from experiments.torch_twin import step
