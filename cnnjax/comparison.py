@@ -53,7 +53,7 @@ def story() -> str:
             "3x3, 3x3 on 64": (BasicBlock(64, **block), (56, 56, 64)),
         },
         "Networks (He et al. 2015, figure 3 and table 1)": {
-            name: (name, None) for name in ("plain34", "resnet34", "resnet152")
+            name: (name, None) for name in ("vgg19", "plain34", "resnet34", "resnet152")
         },
     }
     return "\n\n".join(

@@ -10,11 +10,13 @@ it can depend on, along the longest path: a window of k pixels whose inputs are 
 and its stride multiplies j, the total stride. Beyond the image's border it counts on.
 """
 
+import contextlib
 import dataclasses
+import gc
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -70,7 +72,8 @@ class Summary:
     @property
     def receptive_field(self) -> int:
         """Of the last layer that still is a map, in pixels."""
-        return next(layer.receptive_field for layer in reversed(self.layers) if len(layer.output) == 3)
+        maps = [layer for layer in self.layers if len(layer.output) == 3] or self.layers
+        return maps[-1].receptive_field
 
     def __str__(self) -> str:
         head = ("layer", "kind", "output", "parameters", "multiply-adds", "connections", "field", "stride")
@@ -214,7 +217,8 @@ def _count(model: nn.Module, image: tuple[int, ...]) -> tuple[Layer, ...]:
             return model.init_with_output(key, images, **train)
 
     inputs = jax.eval_shape(lambda: (jax.random.key(0), jnp.zeros((1, *image))))
-    jaxpr, (_, variables) = jax.make_jaxpr(initialise, return_shape=True)(*inputs)
+    with _without_collection():
+        jaxpr, (_, variables) = jax.make_jaxpr(initialise, return_shape=True)(*inputs)
     walk = _Walk(variables.get("params", {}), kinds)
     start = (Reach(0, 0, 1),) * 2
     walk.run(jaxpr.jaxpr, [None, start], alive=_needed(jaxpr.jaxpr))
@@ -231,6 +235,18 @@ def _count(model: nn.Module, image: tuple[int, ...]) -> tuple[Layer, ...]:
         )
         for row in walk.rows
     )
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Tracing makes many small objects that stay; to look for garbage among them takes a third of its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _identity(module: nn.Module, args: tuple, kwargs: dict) -> Any:
@@ -287,7 +303,7 @@ def _see(equation: Any, field: Field) -> Field:
         windows = zip((1, 1), strides[1:3], (-first for first in params["start_indices"][1:3]), strict=True)
     elif name.startswith("reduce_") and "axes" in params:
         windows = ((shape[axis] if axis in params["axes"] else 1, 1, 0) for axis in (1, 2))
-    elif len(equation.outvars[0].aval.shape) < 4:  # flattened: a unit after it sees the whole image
+    elif equation.outvars[0].aval.shape[1:3] != shape[1:3]:  # flattened: what follows sees the whole image
         windows = ((shape[axis], 1, 0) for axis in (1, 2))
     else:
         return field
@@ -405,9 +421,11 @@ class _Walk:
             layout = params["dimension_numbers"].rhs_spec
             terms = math.prod(right[axis] for axis in layout[1:])
             kernel = shape_text(right[axis] for axis in layout[2:])
-            row.kind += f" {kernel}" + _strided(params["window_strides"])
+            detail = f" {kernel}" + _strided(params["window_strides"])
             if (groups := params["feature_group_count"]) > 1:
-                row.kind += f", {groups} groups"
+                detail += f", {groups} groups"
+            if not row.kind.endswith(detail):
+                row.kind += detail
         row.macs += outputs * terms
         row.connections += outputs * terms
 

@@ -101,6 +101,37 @@ def test_the_receptive_field_is_what_the_gradient_reaches(key):
     assert int(reached[-1] - reached[0]) + 1 == row.receptive_field == 13
 
 
+def test_connections_are_the_papers():
+    """LeCun et al. 1998, section II.B: parameters and connections of each layer of LeNet-5."""
+    rows = [layer for layer in summary("lenet5").layers if layer.connections]
+    assert [(layer.parameters, layer.connections, layer.receptive_field) for layer in rows] == [
+        (156, 122_304, 5),
+        (12, 5_880, 6),
+        (1_516, 151_600, 14),
+        (32, 2_000, 16),
+        (48_120, 48_120, 32),
+        (10_164, 10_164, 32),
+        (0, 840, 32),
+    ]
+    assert summary("lenet5").connections == 340_908
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "field"),
+    [
+        ("alexnet", (60_965_224, 724_406_816), 195),
+        ("vgg19", (143_667_240, 19_632_062_464), 268),
+        ("densenet121", (7_978_856, 2_834_161_664), None),
+        ("googlenet", (13_378_280, 1_582_671_872), 907),
+    ],
+)
+def test_totals_of_the_papers_nets(name, counts, field):
+    """Multiply-adds are those of inference: GoogLeNet's auxiliary heads have none."""
+    counted = summary(name)
+    assert (counted.parameters, counted.macs) == counts
+    assert field in (None, counted.receptive_field)
+
+
 class Oddities(nn.Module):
     """One module called twice, a scan, a head for training, and weights beside submodules."""
 

@@ -43,7 +43,7 @@ class Family:
         ours: our name, with theirs in place of `{}`.
         rename: torchvision's name of a layer, given the network and the layer's path in it.
         classifier: the last layer, ours and theirs.
-        flattened: the dense layer that follows a flattened image, and that image's height and width.
+        flattened: dense layers that follow a flattened image, and that image's height and width.
         heads: our field for heads that serve training only; names of their layers begin with "aux".
     """
 
@@ -51,7 +51,7 @@ class Family:
     ours: str
     rename: Callable[[Any, str], str]
     classifier: tuple[str, str] = ("classifier", "fc")
-    flattened: tuple[str, tuple[int, int]] = ("", (1, 1))
+    flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     heads: str = ""
 
 
@@ -69,10 +69,77 @@ def _densenet(model: Any, path: str) -> str:
     return f"features.{path.replace('/', '.').replace('bn', 'norm')}"
 
 
+ALEXNET = {
+    "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
+    "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6",
+}  # fmt: skip
+VGG_HEAD = {"fc1": "classifier.0", "fc2": "classifier.3", "fc3": "classifier.6"}
+INCEPTION_STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
+INCEPTION_BRANCHES = {
+    "5": ("1x1", "5x5", "3x3dbl", "_pool"),
+    "6a": ("3x3", "3x3dbl"),
+    "6": ("1x1", "7x7", "7x7dbl", "_pool"),
+    "7a": ("3x3", "7x7x3"),
+    "7": ("1x1", "3x3", "3x3dbl", "_pool"),
+}
+"""Names of a module's branches, by the module's name or, for most, its first digit."""
+
+
+def _alexnet(model: Any, path: str) -> str:
+    return ALEXNET[path]
+
+
+def _vgg(model: Any, path: str) -> str:
+    if path in VGG_HEAD:
+        return VGG_HEAD[path]
+    match = re.fullmatch(r"stage(\d+)_(conv|bn)(\d+)", path)
+    assert match
+    stage, index, is_norm = int(match[1]) - 1, int(match[3]) - 1, match[2] == "bn"
+    before = sum(len(sizes) for sizes in model.stages[:stage]) + index
+    layers = 3 if model.norm == "batch" else 2  # convolution, normalisation, ReLU
+    return f"features.{layers * before + stage + is_norm}"  # a pooling ends each stage
+
+
+def _googlenet(model: Any, path: str) -> str:
+    if path == "classifier":
+        return "fc"
+    path = re.sub(r"^auxiliary(\d)/(conv|bn)1", r"aux\1.conv.\2", path).replace("auxiliary", "aux")
+    path = re.sub(r"^(conv|bn)(\d)", r"conv\2.\1", path)
+    path = re.sub(r"(branch[23])/(conv|bn)(\d)", lambda m: f"{m[1]}.{int(m[3]) - 1}.{m[2]}", path)
+    return re.sub(r"branch(\d)/(conv|bn)1", lambda m: f"branch{m[1]}{'.1' * (m[1] == '4')}.{m[2]}", path)
+
+
+def _inception(model: Any, path: str) -> str:
+    if path in ("classifier", "auxiliary/fc"):
+        return {"classifier": "fc", "auxiliary/fc": "AuxLogits.fc"}[path]
+    *modules, layer = path.split("/")
+    match = re.fullmatch(r"(conv|bn)(\d\w?)", layer)
+    assert match
+    kind, index = match.groups()
+    if not modules:
+        return f"Conv2d_{INCEPTION_STEM[int(index) - 1]}.{kind}"
+    if modules == ["auxiliary"]:
+        return f"AuxLogits.conv{int(index) - 1}.{kind}"
+    module, number = modules[0].removeprefix("inception"), int(modules[1].removeprefix("branch"))
+    branch = INCEPTION_BRANCHES.get(module, INCEPTION_BRANCHES[module[0]])[number - 1]
+    alone = branch in ("1x1", "_pool") or (module, number) == ("6a", 1)
+    return f"Mixed_{module}.branch{branch}{'' if alone else '_' + index}.{kind}"
+
+
 FAMILIES = (
+    Family("alexnet", "{}_torchvision", _alexnet, ("fc8", "classifier.6"), {"fc6": (6, 6)}),
+    Family(r"vgg(11|13|16|19)(_bn)?", "{}", _vgg, ("fc3", "classifier.6"), {"fc1": (7, 7)}),
+    Family(
+        "googlenet",
+        "{}_torchvision",
+        _googlenet,
+        flattened={"auxiliary1/fc1": (4, 4), "auxiliary2/fc1": (4, 4)},
+        heads="aux_heads",
+    ),
+    Family("inception_v3", "{}_torchvision", _inception, heads="aux_heads"),
     Family(r"resnet\d+", "{}_torchvision", _resnet),
     Family(r"(resnext|wide_resnet)\d+_\w+", "{}", _resnet),
-    Family(r"densenet\d+", "{}", _densenet, classifier=("classifier", "classifier")),
+    Family(r"densenet\d+", "{}", _densenet, ("classifier", "classifier")),
 )
 
 
@@ -192,8 +259,8 @@ def _arrays(family: Family, model: Any) -> list[_Array]:
     for path, leaf in leaves.items():
         if path[0] in ("params", "batch_stats"):
             layer = "/".join(path[1:-1])
-            image = family.flattened[1] if layer == family.flattened[0] else None
             theirs = family.rename(model, layer).replace("/", ".")
+            image = family.flattened.get(layer) if path[-1] == "kernel" else None
             arrays.append(_Array(path, theirs, LEAVES[path[-1]], leaf.shape, image))
     return arrays
 
