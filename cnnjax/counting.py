@@ -71,9 +71,9 @@ class Summary:
 
     @property
     def receptive_field(self) -> int:
-        """Of the last layer that still is a map, in pixels."""
+        """The largest of a layer that still is a map, in pixels."""
         maps = [layer for layer in self.layers if len(layer.output) == 3] or self.layers
-        return maps[-1].receptive_field
+        return max(layer.receptive_field for layer in maps)
 
     def __str__(self) -> str:
         head = ("layer", "kind", "output", "parameters", "multiply-adds", "connections", "field", "stride")
@@ -230,7 +230,7 @@ def _count(model: nn.Module, image: tuple[int, ...]) -> tuple[Layer, ...]:
             parameters=row.parameters,
             macs=row.macs if row.alive else 0,
             connections=row.connections if row.alive else 0,
-            receptive_field=max(axis.high - axis.low + 1 for axis in row.field),
+            receptive_field=int(max(axis.high - axis.low + 1 for axis in row.field)),
             stride=max(axis.step for axis in row.field),
         )
         for row in walk.rows
@@ -239,7 +239,7 @@ def _count(model: nn.Module, image: tuple[int, ...]) -> tuple[Layer, ...]:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Tracing makes many small objects that stay; to look for garbage among them takes a third of its time."""
+    """Tracing makes many small objects that stay; looking for garbage among them takes a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

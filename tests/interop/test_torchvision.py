@@ -30,7 +30,7 @@ def weights_of(name, reference):
     )
 
 
-@pytest.mark.parametrize("name", ["resnet50", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", "vgg11_bn", "googlenet"])
 def test_there_and_back_is_bit_equal(name, reference):
     weights = weights_of(name, reference)
     assert_equal(to_torchvision(name, from_torchvision(name, weights)[1]), weights)
@@ -44,10 +44,11 @@ def assert_equal(back, weights):
         np.testing.assert_array_equal(back[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize("name", [name for name in LOGITS if name == "resnet18"])
+@pytest.mark.parametrize("name", ["alexnet", "inception_v3", "resnet18"])
 def test_logits(name, reference):
     weights = weights_of(name, reference)
     model, variables = from_torchvision(name, weights)
+    model = model.clone(convolution="native")  # compiles sooner
     logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, draw_images(LOGITS[name]))
     expected = reference[f"logits/{name}"]
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
