@@ -239,7 +239,7 @@ def _count(model: nn.Module, image: tuple[int, ...]) -> tuple[Layer, ...]:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Tracing makes many small objects that stay; looking for garbage among them takes a third of the time."""
+    """Tracing makes many small objects that stay; to look for garbage among them is a third of its time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

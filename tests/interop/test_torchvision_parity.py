@@ -14,13 +14,13 @@ from tests.reference.make_torchvision_reference import CLASSES, NAMES, draw_imag
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
-SIDES = {"alexnet": 224, "vgg": 224, "inception": 299}  # others take small images too
+SIDES = {"alexnet": 224, "vgg": 224, "inception": 299}  # other networks take small images too
 AUXILIARY_WEIGHT = 0.3
 LABELS = (3, 7)
 
 
 def side(name):
-    return next((value for family, value in SIDES.items() if name.startswith(family)), 128)
+    return next((value for family, value in SIDES.items() if name.startswith(family)), 64)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -50,45 +50,52 @@ def test_logits_and_round_trip(pair):
 
 
 def test_gradients_in_training(pair):
-    """Of the cross-entropy, auxiliary heads included, without dropout; and the running averages after it."""
+    """Of the cross-entropy, auxiliary heads included, without dropout.
+
+    In float64: in float32 a ReLU whose input is almost zero can open for one of the two and not for the other,
+    which alone changes a gradient by percents, PyTorch's own against its float64 too.
+    """
     name, theirs, _, model, variables = pair
-    images = draw_images(side(name))
+    images = draw_images(side(name)).astype(np.float64)
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    outputs = theirs.train()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    outputs = theirs.double().train()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     outputs = [outputs] if torch.is_tensor(outputs) else list(outputs)
     losses = [torch.nn.functional.cross_entropy(output, torch.tensor(LABELS)) for output in outputs]
     (losses[0] + AUXILIARY_WEIGHT * sum(losses[1:])).backward()
 
-    if "dropout" in model.__dataclass_fields__:
-        model = model.clone(dropout=0.0)
+    off = {field: 0.0 for field in ("dropout", "auxiliary_dropout") if hasattr(model, field)}
+    with jax.enable_x64(True):
+        model = model.clone(dtype=jnp.float64, convolution="native", **off)
+        doubles = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
 
-    def loss(params):
-        logits, new = model.apply(
-            {**variables, "params": params},
-            images,
-            train=True,
-            mutable=["batch_stats", "auxiliary"],
-            rngs={"dropout": jax.random.key(0)},
-        )
-        heads = jax.tree.leaves(new.get("auxiliary", {}))
-        losses = [-jax.nn.log_softmax(x)[jnp.arange(2), jnp.array(LABELS)].mean() for x in (logits, *heads)]
-        return losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), (new.get("batch_stats", {}), len(heads))
+        def loss(params):
+            logits, new = model.apply(
+                {**doubles, "params": params},
+                images,
+                train=True,
+                mutable=["batch_stats", "auxiliary"],
+                rngs={"dropout": jax.random.key(0)},
+            )
+            heads = jax.tree.leaves(new.get("auxiliary", {}))
+            losses = [
+                -jax.nn.log_softmax(x)[jnp.arange(2), jnp.array(LABELS)].mean() for x in (logits, *heads)
+            ]
+            return losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), len(heads)
 
-    gradients, (statistics, heads) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+        gradients, heads = jax.jit(jax.grad(loss, has_aux=True))(doubles["params"])
     assert heads == len(outputs) - 1
-    after = to_torchvision(name, {"params": gradients, "batch_stats": statistics})
+    ours = to_torchvision(name, {**variables, "params": gradients})
     expected = {key: value.grad.numpy() for key, value in theirs.named_parameters()}
-    expected |= {key: value.numpy() for key, value in theirs.named_buffers() if "running" in key}
-    scale = np.sqrt(np.mean([np.square(value).mean() for value in expected.values()]))
+    scale = max(np.abs(value).max() for value in expected.values())
     errors = {
-        # What should be zero, such as a bias before BatchNorm, is only noise: the network's own scale is.
-        key: np.abs(after[key] - value).max() / max(np.abs(value).max(), 1e-3 * scale)
+        # What should be zero, such as the gradient of a bias before BatchNorm, has no scale of its own.
+        key: np.abs(ours[key] - value).max() / max(np.abs(value).max(), 1e-6 * scale)
         for key, value in expected.items()
     }
     worst = max(errors, key=errors.__getitem__)
-    print(f"{name}: gradients and statistics {errors[worst]:.1e} ({worst})")
+    print(f"{name}: gradients {errors[worst]:.1e} ({worst})")
     assert errors[worst] < 1e-3
 
 
