@@ -52,8 +52,8 @@ def test_logits_and_round_trip(pair):
 def test_gradients_in_training(pair):
     """Of the cross-entropy, auxiliary heads included, without dropout.
 
-    In float64: in float32 a ReLU whose input is almost zero can open for one of the two and not for the other,
-    which alone changes a gradient by percents, PyTorch's own against its float64 too.
+    In float64: in float32 a ReLU whose input is almost zero can open for one of the two and not for the
+    other, which alone changes a gradient by percents, PyTorch's own against its float64 too.
     """
     name, theirs, _, model, variables = pair
     images = draw_images(side(name)).astype(np.float64)
@@ -85,7 +85,7 @@ def test_gradients_in_training(pair):
             return losses[0] + AUXILIARY_WEIGHT * sum(losses[1:]), len(heads)
 
         gradients, heads = jax.jit(jax.grad(loss, has_aux=True))(doubles["params"])
-    assert heads == len(outputs) - 1
+        assert int(heads) == len(outputs) - 1
     ours = to_torchvision(name, {**variables, "params": gradients})
     expected = {key: value.grad.numpy() for key, value in theirs.named_parameters()}
     scale = max(np.abs(value).max() for value in expected.values())
