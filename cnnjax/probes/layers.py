@@ -2,7 +2,7 @@
 
 The network is not changed. While it is traced, Flax shows every module's call (`nn.intercept_methods`): the
 output of each is summed up where it is computed, and what comes back is summed up by a tap, an identity with
-a second argument whose gradient is not that of the identity but the square of the gradient passing through.
+a second argument whose gradient is not that of the identity but the norm of the gradient passing through.
 So no activation is kept for the probe's sake, and it costs a few sums, in a loop over depth as well.
 """
 
@@ -148,7 +148,7 @@ class LayerProbe:
         """
         layout = call_order(model, images)
         params, gradients, updates = unstack(params), unstack(gradients), unstack(updates)
-        seen, squares = unstack(new[STATISTICS]), unstack(tapped[TAPS])
+        seen, norms = unstack(new[STATISTICS]), unstack(tapped[TAPS])
 
         def gather(tree: Any, paths: tuple[Path, ...], name: str, of: Callable = jnp.asarray) -> jax.Array:
             values = [_at(tree, (*path, name)) for path in paths]
@@ -162,7 +162,7 @@ class LayerProbe:
         return LayerStatistics(
             weight_norm=gather(params, layers, "kernel", _norm),
             weight_gradient_norm=gather(gradients, layers, "kernel", _norm),
-            activation_gradient_norm=gather(squares, layers, "gradient", jnp.sqrt),
+            activation_gradient_norm=gather(norms, layers, "gradient"),
             rms=gather(seen, layers, "rms"),
             response_std=gather(seen, responses, "std"),
             activation=gather(seen, responses, "activation"),
@@ -265,11 +265,14 @@ def _tap(x: jax.Array, tap: jax.Array) -> jax.Array:
     return x
 
 
-_tap.defvjp(lambda x, tap: (x, None), lambda _, g: (g, jnp.sum(jnp.square(g.astype(jnp.float32)))))
+_tap.defvjp(lambda x, tap: (x, None), lambda _, g: (g, _norm(g)))
 
 
 def _norm(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32))))
+    x = x.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(x))  # squares of what is left of a gradient after 50 sigmoids would be 0
+    largest = jnp.where(largest > 0, largest, 1)
+    return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
 
 
 def _rms(x: jax.Array) -> jax.Array:

@@ -1,0 +1,81 @@
+"""Statistics of layers against depth, at initialisation and along training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax.report import figure
+
+
+def against_depth(
+    families: Mapping[str, Mapping[str, np.ndarray]],
+    theory: Mapping[str, tuple[str, np.ndarray]],
+    stem: Path,
+    label: str,
+) -> dict[str, Path]:
+    """A panel a family, a curve [seed, layer] a net, first layer to the left; bands from lowest to highest.
+
+    Args:
+        families: title to net to values.
+        theory: title to a label and values [layer] to draw over the deepest net's.
+        stem: the figure's path without an ending.
+        label: of the vertical axis, which is logarithmic.
+    """
+    columns = min(4, len(families))
+    drawing, axes = figure.panels(-(-len(families) // columns), columns, 3.4, 2.9)
+    for axis, (title, nets) in zip(axes.flat, families.items(), strict=False):
+        colours = figure.depth_colours(range(len(nets)))
+        for index, (name, values) in enumerate(nets.items()):
+            layers = np.arange(1, values.shape[1] + 1)
+            values = np.where(values > 0, values, np.nan)  # an underflow has no place on the axis
+            axis.plot(layers, np.exp(np.log(values).mean(0)), color=colours[index], label=name)
+            axis.fill_between(
+                layers, values.min(0), values.max(0), color=colours[index], alpha=0.2, linewidth=0
+            )
+        if title in theory:
+            name, values = theory[title]
+            axis.plot(np.arange(1, len(values) + 1), values, "--", color="black", linewidth=1, label=name)
+        axis.set_yscale("log")
+        axis.set_title(title, fontsize=10)
+        axis.legend(frameon=False, fontsize=8)
+        axis.set_xlabel("layer")
+    for axis in axes.flat[len(families) :]:
+        axis.axis("off")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(label)
+    return figure.save(drawing, stem)
+
+
+def microscope(
+    nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str, logarithmic: bool = True
+) -> dict[str, Path]:
+    """A panel a net, a curve [layer] a step, light to dark."""
+    drawing, axes = figure.panels(1, len(nets), 4.2, 3.4, sharey=True)
+    for axis, (title, curves) in zip(axes[0], nets.items(), strict=True):
+        colours = figure.depth_colours(range(len(curves)))
+        for index, (step, values) in enumerate(sorted(curves.items())):
+            axis.plot(np.arange(1, len(values) + 1), values, color=colours[index], label=f"step {step}")
+        axis.set_yscale("log" if logarithmic else "linear")
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("layer")
+    axes[0][0].set_ylabel(label)
+    axes[0][-1].legend(frameon=False, fontsize=8)
+    return figure.save(drawing, stem)
+
+
+def heat_map(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str) -> dict[str, Path]:
+    """A panel a net: layers upwards, measured steps to the right, colour the logarithm of the value."""
+    drawing, axes = figure.panels(1, len(nets), 4.2, 3.4)
+    logs = {title: np.log10([curves[step] for step in sorted(curves)]).T for title, curves in nets.items()}
+    low, high = min(map(np.min, logs.values())), max(map(np.max, logs.values()))
+    for axis, (title, values) in zip(axes[0], logs.items(), strict=True):
+        image = axis.imshow(values, aspect="auto", origin="lower", vmin=low, vmax=high, cmap="magma")
+        steps = sorted(nets[title])
+        axis.set_xticks(range(len(steps)), [str(step) for step in steps])
+        axis.grid(False)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("step")
+        drawing.colorbar(image, ax=axis, label=f"log10 {label}")
+    axes[0][0].set_ylabel("layer")
+    return figure.save(drawing, stem)

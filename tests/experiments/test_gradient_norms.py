@@ -1,0 +1,69 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from cnnjax.errors import UserError
+from experiments.gradient_norms import PRESETS, Args, configs, growth, main, theory_of
+
+SIGMOID = "plain, sigmoid, no norm"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    args = Args(preset="smoke", families=("plain", SIGMOID), steps=2, out=tmp_path_factory.mktemp("norms"))
+    main(args)
+    return args
+
+
+def test_the_rows(smoke):
+    rows = json.loads((smoke.out / "summary.json").read_text())["results"]
+    assert [(row["part"], row["model"], row["family"], row["step"]) for row in rows] == [
+        ("init", "plain8", "plain", 0),
+        ("init", "plain8", SIGMOID, 0),
+        ("training", "plain8", "plain", 0),
+        ("training", "plain8", "plain", 1),
+        ("training", "resnet8", "resnet", 0),
+        ("training", "resnet8", "resnet", 1),
+    ]
+    for row in rows:
+        assert row["layers"][:2] == ["conv1", "stage1_block01/conv1"]
+        assert len(row["weight_gradient_norm"]) == len(row["activation_gradient_norm"]) == 8
+        weights = row["weight_gradient_norm"]
+        assert row["first_to_last"] == pytest.approx(weights[0] / weights[-2])
+        assert len(row["slope_by_stage"]) == 3
+    assert rows[1]["slope"] < 0.5 < rows[0]["slope"]  # sigmoids let a quarter through, or less
+
+
+def test_the_page_needs_nothing_else(smoke):
+    page = (smoke.out / "report.html").read_text()
+    assert page.count("<svg") == 4
+    assert f"<td>{SIGMOID}</td>" in page
+    assert not re.search(r"""(src|href)=["'](?!#)""", page.replace("data:image", "#"))
+
+
+def test_growth_is_the_factor_per_layer_on_the_way_back():
+    assert growth([8.0, 4.0, 2.0, 1.0]) == pytest.approx(2)
+    assert growth([0.0, 0.0, 0.25, 0.5, 1.0]) == pytest.approx(0.5)
+
+
+def test_theory_is_anchored_at_the_last_convolution():
+    values = np.array([[9.0, 7.0, 3.0, 1.0], [9.0, 7.0, 12.0, 1.0]])
+    overlay = theory_of("plain", values)
+    assert overlay is not None
+    np.testing.assert_allclose(overlay[1], 6 * 1.2112 ** np.array([2, 1, 0]), rtol=1e-4)
+    assert theory_of("resnet", values) is None
+
+
+def test_training_is_at_the_papers_rate_from_the_first_step():
+    config = configs(PRESETS["quick"], flips=True)["plain56_seed0"]
+    assert (config.learning_rate, config.warmup_steps, config.schedule) == (0.1, 0, "constant")
+    paper = configs(PRESETS["paper"], flips=True)["resnet110_seed2"]
+    assert (paper.schedule, paper.boundaries, paper.augment) == ("piecewise", (32_000, 48_000), "crop_flip")
+
+
+@pytest.mark.parametrize("fields", [{"families": ("vgg",)}, {"seeds": 0}, {"steps": -1}])
+def test_impossible_requests(fields):
+    with pytest.raises(UserError):
+        _ = Args(**fields).chosen
