@@ -51,7 +51,7 @@ class AlexNet(nn.Module):
         pool_size: of pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
         dropout: rate, after both hidden fully connected layers.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 96
@@ -136,7 +136,7 @@ class AlexNetTorchvision(nn.Module):
         activation: a name in `ACTIVATIONS`.
         dropout: rate, before both hidden fully connected layers.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 64

@@ -85,7 +85,7 @@ class BNInception(nn.Module):
         bn_epsilon: what BatchNorm adds to the variance.
         dtype: of the computation; parameters, statistics and logits stay float32.
         remat: whether the backward pass recomputes a module's activations, to save memory.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     projection: int = 96

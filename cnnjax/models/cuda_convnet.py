@@ -44,7 +44,7 @@ class CudaConvnet(nn.Module):
         num_classes: outputs of the classifier.
         activation: a name in `ACTIVATIONS`.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 32
@@ -115,7 +115,7 @@ class CudaConvnetLocal(nn.Module):
         num_classes: outputs of the classifier.
         activation: a name in `ACTIVATIONS`.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     local_filters: tuple[int, int] = (32, 32)

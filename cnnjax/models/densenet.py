@@ -119,7 +119,7 @@ class DenseNet(nn.Module):
         dtype: of the convolutions; parameters, statistics and logits stay float32.
         remat: whether the backward pass recomputes a layer's activations, whose memory grows with the square
             of the layers in a block.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     block_sizes: tuple[int, ...]

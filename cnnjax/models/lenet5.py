@@ -125,7 +125,7 @@ class LeNet5(nn.Module):
         padding: zeros around the image; 2 for images of 28x28.
         activation: after every layer up to F6, a name in `ACTIVATIONS`.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     num_classes: int = 10
@@ -196,7 +196,7 @@ class LeNet5Modern(nn.Module):
         dropout: rate, after both hidden fully connected layers.
         activation: a name in `ACTIVATIONS`.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 6
@@ -264,7 +264,7 @@ class CaffeLeNet(nn.Module):
         num_classes: outputs of the classifier.
         activation: after the hidden fully connected layer, a name in `ACTIVATIONS`.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 20

@@ -41,7 +41,7 @@ class NiN(nn.Module):
         activation: a name in `ACTIVATIONS`.
         dropout: rate.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     filters: tuple[tuple[int, ...], ...]

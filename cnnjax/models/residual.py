@@ -125,7 +125,7 @@ class ResidualNet(nn.Module):
         dtype: of the convolutions; parameters, statistics and logits stay float32.
         loop: over a stage's equal blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a block's activations, to save memory.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     stage_sizes: tuple[int, ...]

@@ -60,7 +60,7 @@ class VGG(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         dtype: of the convolutions; parameters, statistics and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     stages: tuple[tuple[int, ...], ...]

@@ -43,7 +43,7 @@ class ZFNet(nn.Module):
         lrn_alpha_per: whether the normalisation's alpha multiplies the "sum" or the "mean" of the squares.
         dropout: rate, after both hidden fully connected layers.
         dtype: of the convolutions; parameters and logits stay float32.
-        convolution: "auto" or "native", XLA's own, which has forward-mode derivatives (`cnnjax.ops.conv`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     last_filters: tuple[int, int, int] = (384, 384, 256)
