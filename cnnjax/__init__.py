@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cnnjax.models import list_models as list_models
     from cnnjax.training import evaluate as evaluate
     from cnnjax.training import train as train
+    from cnnjax.training import train_many as train_many
 
 _HOME = {
     "Config": "cnnjax.config",
@@ -24,9 +25,21 @@ _HOME = {
     "summary": "cnnjax.counting",
     "evaluate": "cnnjax.training",
     "train": "cnnjax.training",
+    "train_many": "cnnjax.training",
 }
 
-__all__ = ["Config", "build", "evaluate", "interop", "list_models", "make_mesh", "probes", "summary", "train"]
+__all__ = [
+    "Config",
+    "build",
+    "evaluate",
+    "interop",
+    "list_models",
+    "make_mesh",
+    "probes",
+    "summary",
+    "train",
+    "train_many",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,6 +71,8 @@ class Args:
     """Kinds of network."""
     seeds: int | None = None
     """How many seeds; they are 0, 1, 2, ..."""
+    run_seeds: Literal["sequential", "vmap", "mesh"] = "sequential"
+    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
     steps: int | None = None
     """Gradient steps of each run."""
     validation: int = 0
@@ -177,7 +179,8 @@ def main(args: Args) -> None:
     from cnnjax.files import write_json
     from cnnjax.report.curves import error_curves
     from cnnjax.report.page import write_page
-    from experiments.runner import claim, run_all, spread, text_table
+    from cnnjax.training.record import claim
+    from experiments.runner import run_all, spread, text_table
 
     use_cache()
     flips = spec(chosen.data).flips
@@ -193,8 +196,8 @@ def main(args: Args) -> None:
         "data_source": data.source,
         **shared,
     }
-    claim(args.out, settings, growing=("networks", "seeds", "data_source"))
-    metrics = run_all(runs, args.out, data, args.tensorboard)
+    claim(args.out, "experiment", settings, growing=("networks", "seeds", "data_source"))
+    metrics = run_all(runs, args.out, data, args.tensorboard, how=args.run_seeds)
 
     results = [
         {

@@ -208,13 +208,14 @@ def main(args: Args) -> None:
     from cnnjax.probes import LayerProbe
     from cnnjax.report.depth import against_depth, heat_map, microscope
     from cnnjax.report.page import write_page
-    from experiments.runner import claim, kept, run_all, text_table
+    from cnnjax.training.record import claim
+    from experiments.runner import kept, run_all, text_table
 
     use_cache()
     data = load(chosen.data, args.data_dir)
     settings = {"preset": args.preset, **dataclasses.asdict(chosen), "families": list(args.families)}
     settings["depths"] = list(chosen.depths)
-    claim(args.out, settings, growing=("families", "depths"))
+    claim(args.out, "experiment", settings, growing=("families", "depths"))
     normalize = normalizer(data.train_images, "pixel_mean")
     indices = batch_indices(0, 0, chosen.batch_size, len(data.train_labels))
     images = normalize(jnp.asarray(np.asarray(data.train_images)[indices]))

@@ -1,5 +1,6 @@
-"""What every experiment does: runs configs one after the other, keeps arrays, and sums up over seeds."""
+"""What every experiment does: runs configs, keeps arrays, and sums up over seeds."""
 
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,31 +9,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax.config import Config, differences
+from cnnjax.config import Config
 from cnnjax.data import Dataset
-from cnnjax.errors import UserError
-from cnnjax.files import read_json, write_json
-from cnnjax.training import Probe, train
-from cnnjax.training.record import environment, write_arrays
-
-
-def claim(out: Path, experiment: Mapping[str, Any], growing: Sequence[str]) -> None:
-    """Write `out`/config.json, or make sure that the one there is of the same experiment.
-
-    The settings named in `growing` may differ: they say which runs are made, not how.
-
-    Raises:
-        UserError: the folder holds another experiment.
-    """
-    path = out / "config.json"
-    if path.exists():
-        found = read_json(path).get("experiment", {})
-        fixed = [{k: v for k, v in settings.items() if k not in growing} for settings in (found, experiment)]
-        if changes := differences(*fixed):
-            what = "; ".join(changes)
-            raise UserError(f"{out} holds another experiment ({what}): give another --out or remove that one")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"experiment": dict(experiment), "environment": environment()})
+from cnnjax.files import read_json
+from cnnjax.training import How, Probe, shared, train_many
+from cnnjax.training.record import write_arrays
 
 
 def run_all(
@@ -41,19 +22,32 @@ def run_all(
     data: Dataset,
     tensorboard: bool = False,
     probes: Probe | None = None,
+    how: How = "sequential",
 ) -> dict[str, dict]:
-    """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated."""
-    metrics = {}
-    for number, (name, config) in enumerate(runs.items(), start=1):
+    """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated.
+
+    Those that can share a program, such as the seeds of one network, do; `how` is `train_many`'s.
+    """
+    metrics: dict[str, dict] = {}
+    groups: dict[str, list[str]] = {}
+    for name, config in runs.items():
         finished = out / name / "result.json"
         if finished.exists() and (result := read_json(finished))["config"] == config.to_json():
-            tqdm.write(f"run {number} of {len(runs)}: {name} was finished earlier")
+            tqdm.write(f"{name} was finished earlier")
             metrics[name] = result["metrics"]
         else:
-            tqdm.write(f"run {number} of {len(runs)}: {name}")
-            metrics[name] = train(
-                config, out / name, data=data, tensorboard=tensorboard, probes=probes
-            ).metrics
+            groups.setdefault(json.dumps(shared(config).to_json()), []).append(name)
+    for names in groups.values():
+        tqdm.write(f"{', '.join(names)}: {len(metrics)} of {len(runs)} runs are finished")
+        results = train_many(
+            [runs[name] for name in names],
+            [out / name for name in names],
+            how,
+            data=data,
+            tensorboard=tensorboard,
+            probes=probes,
+        )
+        metrics |= {name: result.metrics for name, result in zip(names, results, strict=True)}
     return metrics
 
 

@@ -412,7 +412,8 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.files import write_json
     from cnnjax.report.page import write_page
-    from experiments.runner import claim, text_table
+    from cnnjax.training.record import claim
+    from experiments.runner import text_table
 
     use_cache()
     settings = {
@@ -424,7 +425,7 @@ def main(args: Args) -> None:
             for name, value in dataclasses.asdict(chosen).items()
         },
     }
-    claim(args.out, {**settings, "parts": list(args.parts)}, growing=("parts",))
+    claim(args.out, "experiment", {**settings, "parts": list(args.parts)}, growing=("parts",))
     found = Findings()
     for part in args.parts:
         PARTS[part](args, found)

@@ -201,7 +201,7 @@ def torch_step(setting: Setting, kind: str):
 
 
 def in_loop(setting: Setting, kind: str):
-    """A step inside `train`, between its first logged steps and its last, with all that it writes."""
+    """A step inside `train`, between its first dispatch and its last, with all that it writes."""
     import tempfile
 
     import jax
@@ -210,7 +210,7 @@ def in_loop(setting: Setting, kind: str):
     from cnnjax import train
     from cnnjax.data import Dataset
     from cnnjax.files import read_jsonl
-    from cnnjax.training.loop import LOG_EVERY
+    from cnnjax.training.loop import default_steps_per_dispatch
 
     model, image = network(setting, kind)
     draw = np.random.default_rng(0)
@@ -219,11 +219,11 @@ def in_loop(setting: Setting, kind: str):
     data = Dataset(
         "random", images, labels, images[: setting.batch], labels[: setting.batch], model.num_classes, ""
     )
-    parameters = 0
+    parameters, first = 0, default_steps_per_dispatch()
 
     def seconds(steps: int) -> float:
         nonlocal parameters
-        last = LOG_EVERY * (1 + max(1, steps // LOG_EVERY))
+        last = first * (1 + max(1, steps // first))
         config = Config(
             model=setting.model, model_options=setting.options(kind), dtype=setting.dtype, learning_rate=1e-3,
             batch_size=setting.batch, steps=last, evaluate_every=last, checkpoint_every=last,
@@ -233,7 +233,7 @@ def in_loop(setting: Setting, kind: str):
             lines = read_jsonl(result.out / "metrics.jsonl")
         parameters = sum(leaf.size for leaf in jax.tree.leaves(result.variables["params"]))
         times = {line["step"]: line["time"] for line in lines if "train_loss" in line}
-        return (times[last] - times[LOG_EVERY]) / (last - LOG_EVERY)
+        return (times[last] - times[first]) / (last - first)
 
     seconds(1)
     return seconds, {"parameters": parameters}

@@ -27,6 +27,6 @@ def batch_indices(seed: int, step: int, batch_size: int, examples: int) -> np.nd
     return np.concatenate(pieces)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # runs that train at once ask in turn
 def _epoch_order(seed: int, epoch: int, examples: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(examples).astype(np.int32)

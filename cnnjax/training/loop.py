@@ -1,35 +1,36 @@
-"""The training loop: the only one. Experiments are lists of configs for it."""
+"""The training loop: the only one. Experiments are lists of configs for it.
 
+It works on runs of one program that take their steps together; a run by itself is a list of one.
+"""
+
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from cnnjax.config import Config, differences
 from cnnjax.data import Dataset, load
-from cnnjax.data.augment import AUGMENTATIONS, normalizer
 from cnnjax.data.batches import batch_indices
 from cnnjax.errors import Interrupted, UserError
-from cnnjax.files import read_json, write_json
-from cnnjax.mesh import check_divisible, make_mesh, over_data, replicated
-from cnnjax.models import build, lay_out, unstack
+from cnnjax.files import write_json
+from cnnjax.mesh import check_divisible, make_mesh
 from cnnjax.training.checkpoint import Checkpoints
-from cnnjax.training.losses import make_loss
-from cnnjax.training.optim import learning_rate, make_optimizer
+from cnnjax.training.program import IN_FLIGHT, Program, shared
 from cnnjax.training.progress import Progress
-from cnnjax.training.record import Record, environment, write_arrays
-from cnnjax.training.step import NoProbe, Probe, State, init_state, make_eval_step, make_train_step
+from cnnjax.training.record import Record, claim, environment, write_arrays
+from cnnjax.training.step import Metrics, NoProbe, Probe, State
 from cnnjax.training.stop import Stop, locked, stop_on_signals
 
-LOG_EVERY = 10  # steps whose metrics are fetched from the device at once
-IN_FLIGHT = 4  # steps dispatched ahead: keeps the device busy, and a signal is answered soon
+How = Literal["sequential", "vmap", "mesh"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ def train(
     mesh: Mesh | None = None,
     tensorboard: bool = False,
     probes: Probe | None = None,
+    steps_per_dispatch: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> Result:
     """Train as `config` says and leave everything in the folder `out`; go on where an earlier call stopped.
@@ -73,6 +75,8 @@ def train(
         tensorboard: also write TensorBoard files, to `out`/tensorboard.
         probes: measure the steps that are due, such as `cnnjax.probes.LayerProbe()`; the arrays of the step
             after s steps go to `out`/probes/step_s.npz.
+        steps_per_dispatch: at most so many steps are one program, 1 on CPUs and else 20 when not given; they
+            divide the steps between evaluations and between checkpoints.
         say: gets lines about resuming and damaged checkpoints.
 
     Raises:
@@ -80,14 +84,53 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         Diverged: the loss is not finite; what was saved before is intact.
     """
-    out = Path(out)
     mesh = mesh or make_mesh()
-    check_divisible(config.batch_size, mesh)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out), stop_on_signals() as stop:
-        _claim(out, config)
-        data = _prepare(data or load(config.data), config)
-        return _run(config, out, data, mesh, tensorboard, probes or NoProbe(), say, stop)
+    return _train([config], [out], 1, lambda _: mesh, data, tensorboard, probes, steps_per_dispatch, say)[0]
+
+
+def train_many(
+    configs: Sequence[Config],
+    outs: Sequence[Path | str],
+    how: How = "sequential",
+    *,
+    data: Dataset | None = None,
+    tensorboard: bool = False,
+    probes: Probe | None = None,
+    steps_per_dispatch: int | None = None,
+    say: Callable[[str], None] = tqdm.write,
+) -> list[Result]:
+    """Train each config in its own folder as `train` does, all with one program.
+
+    They may differ in seed, learning rate and weight decay. Numbers, up to rounding, and files are the same
+    whatever `how`, and runs begun one way may go on another way. The other arguments are those of `train`.
+
+    Args:
+        configs: what to run.
+        outs: a folder for each.
+        how: "sequential", one run after the other; "vmap", all at once; "mesh", all at once, divided over
+            the devices, and their batches too where there are more devices. Runs that were interrupted at
+            different steps go on in groups.
+
+    Raises:
+        UserError, Interrupted, Diverged: as `train`; what stops one run stops all.
+    """
+    meshes = {
+        "sequential": lambda runs: make_mesh(),
+        "vmap": lambda runs: make_mesh(),
+        "mesh": lambda runs: _mesh_for(runs, configs[0].batch_size),
+    }
+    if how not in meshes:
+        raise UserError(f"how={how!r}: must be one of {', '.join(meshes)}")
+    for config in configs[1:]:
+        if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
+            raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
+    at_once = 1 if how == "sequential" else len(configs)
+    return _train(configs, outs, at_once, meshes[how], data, tensorboard, probes, steps_per_dispatch, say)
+
+
+def default_steps_per_dispatch() -> int:
+    """At most so many; a CPU's steps are long, so they show, and stop for a signal, one by one."""
+    return 1 if jax.default_backend() == "cpu" else 20
 
 
 def evaluate(
@@ -95,10 +138,9 @@ def evaluate(
 ) -> dict[str, float]:
     """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each."""
     mesh = mesh or make_mesh()
-    check_divisible(config.batch_size, mesh)
-    data = _prepare(data or load(config.data), config)
-    normalize = normalizer(data.train_images, config.normalize)
-    return _evaluator(config, _build(config, data), normalize, data, mesh)(variables, Stop())
+    check_divisible(config.batch_size, mesh, runs=1)
+    program = Program(config, _prepare(data or load(config.data), config), mesh, NoProbe())
+    return program.evaluate(program.put([variables]), Stop())[0]
 
 
 def _prepare(data: Dataset, config: Config) -> Dataset:
@@ -107,164 +149,186 @@ def _prepare(data: Dataset, config: Config) -> Dataset:
     return data.downsampled(config.downsample)
 
 
-def _build(config: Config, data: Dataset) -> nn.Module:
-    defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
-    return build(config.model, **{**defaults, **config.model_options})
+def _mesh_for(runs: int, batch_size: int) -> Mesh:
+    """As many devices as can share so many runs, times as many as can then share a batch."""
+    seeds = _largest_divisor(runs, jax.device_count())
+    return make_mesh(seed=seeds, data=_largest_divisor(batch_size, jax.device_count() // seeds))
 
 
-def _claim(out: Path, config: Config) -> None:
-    """Write config.json, or make sure that the one there is of the same config."""
-    path = out / "config.json"
-    if path.exists():
-        found = read_json(path)["config"]
-        if found != config.to_json():
-            raise UserError(
-                f"{out} holds a run of another configuration "
-                f"({'; '.join(differences(found, config.to_json()))}): give another folder or remove that one"
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(divisor for divisor in range(limit, 0, -1) if number % divisor == 0)
+
+
+@dataclasses.dataclass
+class _Run:
+    """One run on disk, open, as of its newest checkpoint."""
+
+    config: Config
+    out: Path
+    step: int
+    state: State | None
+    checkpoints: Checkpoints
+    record: Record
+
+    def write(self, step: int, metrics: Metrics) -> None:
+        """Bring the metrics [step] of the steps after `step` to the record."""
+        names, columns = metrics.keys(), zip(*metrics.values(), strict=True)
+        for number, values in enumerate(columns, start=step + 1):
+            self.record.write(number, **dict(zip(names, map(float, values), strict=True)))
+
+    def write_probe(self, step: int, measured: Any) -> None:
+        """Keep what a probe measured in the step after `step`."""
+        write_arrays(self.out / "probes" / f"step_{step}.npz", measured.arrays())
+
+    def tested(self, step: int) -> bool:
+        """Whether the record has the test error of `step`."""
+        return self.record.has("test_error", step)
+
+
+@contextlib.contextmanager
+def _opened(
+    config: Config, out: Path, program: Program, tensorboard: bool, say: Callable[[str], None]
+) -> Iterator[_Run]:
+    with contextlib.closing(Checkpoints(out / "checkpoints")) as checkpoints:
+        step, state = 0, program.init(config.seed)
+        if restored := checkpoints.restore(state, say):
+            step, state = restored
+            say(
+                f"{out}: goes on from step {step} of {config.steps}"
+                if step < config.steps
+                else f"{out}: is finished"
             )
-    else:
-        write_json(path, {"config": config.to_json(), "environment": environment()})
+        elif (out / "metrics.jsonl").exists():
+            say(f"{out}: no whole checkpoint, starts again from step 0")
+        with contextlib.closing(Record(out, step, tensorboard)) as record:
+            yield _Run(config, out, step, state, checkpoints, record)
 
 
-def _run(
-    config: Config,
-    out: Path,
-    data: Dataset,
-    mesh: Mesh,
+def _train(
+    configs: Sequence[Config],
+    outs: Sequence[Path | str],
+    at_once: int,
+    mesh_for: Callable[[int], Mesh],
+    data: Dataset | None,
     tensorboard: bool,
-    probe: Probe,
+    probes: Probe | None,
+    steps_per_dispatch: int | None,
     say: Callable[[str], None],
-    stop: Stop,
-) -> Result:
-    model = _build(config, data)
-    optimizer = make_optimizer(config)
-    normalize = normalizer(data.train_images, config.normalize)
-    plain_step, watched_step = (
-        jax.jit(
-            make_train_step(
-                model,
-                optimizer,
-                learning_rate(config),
-                AUGMENTATIONS[config.augment],
-                normalize,
-                make_loss(config),
-                rider,
-            ),
-            donate_argnums=0,
-            in_shardings=(replicated(mesh), replicated(mesh), replicated(mesh), over_data(mesh), None),
-            out_shardings=replicated(mesh),
-        )
-        for rider in (NoProbe(), probe)
-    )
-    evaluate_now = _evaluator(config, model, normalize, data, mesh)
-    images, labels = jax.device_put((np.asarray(data.train_images), data.train_labels), replicated(mesh))
-    key = jax.random.key(config.seed)
+) -> list[Result]:
+    """Train `at_once` runs at a time, each group that is at one step on the mesh for its size."""
+    outs = [Path(out) for out in outs]
+    if steps_per_dispatch is None:
+        steps_per_dispatch = default_steps_per_dispatch()
+    if steps_per_dispatch < 1:
+        raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
+    check_divisible(configs[0].batch_size, mesh_for(at_once), at_once)
 
-    checkpoints = Checkpoints(out / "checkpoints")
-    state = init_state(model, optimizer, config.seed, data.train_images.shape[1:])
-    step = 0
-    if restored := checkpoints.restore(state, say):
-        step, state = restored
-        say(
-            f"{out}: goes on from step {step} of {config.steps}"
-            if step < config.steps
-            else f"{out}: is finished"
-        )
-    elif (out / "metrics.jsonl").exists():
-        say(f"{out}: no whole checkpoint, starts again from step 0")
-    # On disk and in the result variables are by block, whatever the loop over depth works on.
-    state: State = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")), replicated(mesh))
-    record = Record(out, step, tensorboard)
-    progress = Progress(config, step)
-    saved = step
-    pending: list[dict[str, jax.Array]] = []
-    measured: dict[int, Any] = {}
+    results: dict[Path, Result] = {}
+    with contextlib.ExitStack() as held, stop_on_signals() as stop:
+        for config, out in zip(configs, outs, strict=True):
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(out))
+            claim(out, "config", config.to_json())
+        data = _prepare(data or load(configs[0].data), configs[0])
+        probe = probes or NoProbe()
+        program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe))
+        for first in range(0, len(configs), at_once):
+            some = slice(first, first + at_once)
+            with contextlib.ExitStack() as opened:
+                runs = [
+                    opened.enter_context(_opened(config, out, program(mesh_for(at_once)), tensorboard, say))
+                    for config, out in zip(configs[some], outs[some], strict=True)
+                ]
+                for step in sorted({run.step for run in runs}):
+                    group = [run for run in runs if run.step == step]
+                    done = _advance(group, program(mesh_for(len(group))), probe, steps_per_dispatch, stop)
+                    results |= {result.out: result for result in done}
+    return [results[out] for out in outs]
 
-    def flush():
-        first = step - len(pending)
-        for index, metrics in enumerate(jax.device_get(pending), start=1):
-            record.write(first + index, **{name: float(value) for name, value in metrics.items()})
-        pending.clear()
-        for at, statistics in jax.device_get(measured).items():
-            write_arrays(out / "probes" / f"step_{at}.npz", statistics.arrays())
-        measured.clear()
-        progress.show(step, record.lines)
+
+def _advance(
+    runs: Sequence[_Run], program: Program, probe: Probe, steps_per_dispatch: int, stop: Stop
+) -> list[Result]:
+    """Train runs that are at the same step to their end, together."""
+    config, step = runs[0].config, runs[0].step
+    interval = math.gcd(config.steps, config.evaluate_every, config.checkpoint_every)
+    steps_per_dispatch = _largest_divisor(interval, steps_per_dispatch)
+    own = program.own([run.config for run in runs])
+    state: State = program.put([run.state for run in runs])
+    for run in runs:
+        run.state = None  # its memory is wanted
+    progress = Progress([run.config for run in runs], step)
+    saved = written = step
+    pending: deque[tuple[Metrics, Any]] = deque()
+
+    def write_down(but: int = 0):
+        """Bring what all dispatches gave, or all but the last few, to the records."""
+        nonlocal written
+        while len(pending) > but:
+            metrics, measured = jax.device_get(pending.popleft())
+            for number, run in enumerate(runs):
+                if measured is not None:
+                    run.write_probe(written, jax.tree.map(lambda array, own=number: array[own, 0], measured))
+                run.write(written, {name: values[number] for name, values in metrics.items()})
+            written += metrics["train_loss"].shape[1]
+            progress.show(written, [run.record.lines for run in runs])
 
     def save():
-        flush()
-        record.flush()
-        checkpoints.save(step, unstack(jax.device_get(state)))
+        write_down()
+        for run, its_state in zip(runs, program.get(state), strict=True):
+            run.record.flush()
+            run.checkpoints.save(step, its_state)
 
-    try:
+    with contextlib.closing(progress):
         while True:
-            if _due(step, config.evaluate_every, config.steps) and not record.has("test_error", step):
-                flush()
-                if test := evaluate_now(state.variables, stop):
-                    record.write(step, **test)
+            if _due(step, config.evaluate_every, config.steps) and not all(run.tested(step) for run in runs):
+                write_down()
+                for run, test in zip(runs, program.evaluate(state.variables, stop), strict=not stop):
+                    if not run.tested(step):
+                        run.record.write(step, **test)
             if step != saved and (stop or _due(step, config.checkpoint_every, config.steps)):
                 save()
                 saved = step
             if stop or step == config.steps:
                 break
-            indices = batch_indices(config.seed, step, config.batch_size, len(labels))
-            train_step = watched_step if probe.due(step) else plain_step
-            state, metrics, statistics = train_step(state, images, labels, indices, key)
-            if probe.due(step):
-                measured[step] = statistics
-            pending.append(metrics)
-            step += 1
-            if len(pending) > IN_FLIGHT:
-                jax.block_until_ready(pending[-IN_FLIGHT])
-            if step % LOG_EVERY == 0:
-                flush()
-        checkpoints.wait()
-    finally:
-        progress.close()
-        record.close()
-        checkpoints.close()
+            steps = _steps_from(step, steps_per_dispatch, probe)
+            indices = [
+                [batch_indices(run.config.seed, now, config.batch_size, program.examples) for now in steps]
+                for run in runs
+            ]
+            state, metrics, measured = program.train(state, np.array(indices), own, probe.due(step))
+            pending.append((metrics, measured))
+            step = steps.stop
+            write_down(but=IN_FLIGHT)
+        for run in runs:
+            run.checkpoints.wait()
 
-    if stop.number is not None and not record.has("test_error", config.steps):
-        message = (
-            f"stopped at step {step} of {config.steps}, saved in {out}; the same command goes on from there"
+    if stop.number is not None and not all(run.tested(config.steps) for run in runs):
+        raise Interrupted(
+            f"stopped at step {step} of {config.steps}, saved in {', '.join(str(run.out) for run in runs)}; "
+            "the same command goes on from there",
+            stop.number,
         )
-        raise Interrupted(message, stop.number)
-    metrics = record.final(config.steps)
-    write_json(
-        out / "result.json", {"config": config.to_json(), "metrics": metrics, "environment": environment()}
-    )
-    return Result(config, out, metrics, unstack(state.variables))
+    return [
+        _finish(run, variables) for run, variables in zip(runs, program.get(state.variables), strict=True)
+    ]
+
+
+def _finish(run: _Run, variables: dict[str, Any]) -> Result:
+    metrics = run.record.final(run.config.steps)
+    result = {"config": run.config.to_json(), "metrics": metrics, "environment": environment()}
+    write_json(run.out / "result.json", result)
+    return Result(run.config, run.out, metrics, jax.device_put(variables))
+
+
+def _steps_from(step: int, at_most: int, probe: Probe) -> range:
+    """The steps to take in one dispatch: `at_most` from a multiple of it, unless one of them is measured.
+
+    Then, and to the next multiple after a stop between two, they go one by one: three programs at most.
+    """
+    several = range(step, step + at_most)
+    return range(step, step + 1) if step % at_most or any(map(probe.due, several)) else several
 
 
 def _due(step: int, every: int, last: int) -> bool:
     return step == last or (step > 0 and step % every == 0)
-
-
-def _evaluator(
-    config: Config, model: nn.Module, normalize: Callable, data: Dataset, mesh: Mesh
-) -> Callable[[Any, Stop], dict[str, float]]:
-    """A function of (variables, stop) to the test loss and error; empty if it was stopped."""
-    eval_step = jax.jit(
-        make_eval_step(model, normalize, make_loss(config)),
-        in_shardings=(replicated(mesh), replicated(mesh), replicated(mesh), over_data(mesh), over_data(mesh)),
-        out_shardings=replicated(mesh),
-    )
-    images, labels = jax.device_put((np.asarray(data.test_images), data.test_labels), replicated(mesh))
-    examples = len(data.test_labels)
-
-    def evaluate_now(variables, stop):
-        sums = []
-        for first in range(0, examples, config.batch_size):
-            if stop:
-                return {}
-            positions = np.arange(first, first + config.batch_size)
-            # The last batch is padded, so that every batch has one shape and every image counts once.
-            sums.append(eval_step(variables, images, labels, positions % examples, positions < examples))
-            if len(sums) > IN_FLIGHT:
-                jax.block_until_ready(sums[-IN_FLIGHT])
-        losses, errors = zip(*jax.device_get(sums), strict=True)
-        return {
-            "test_loss": float(np.sum(losses, dtype=np.float64)) / examples,
-            "test_error": int(sum(errors)) / examples,
-        }
-
-    return evaluate_now

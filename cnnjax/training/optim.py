@@ -10,9 +10,10 @@ import optax
 from cnnjax.config import Config
 
 
-def learning_rate(config: Config) -> Callable[[Any], jax.Array]:
-    """The schedule: step, counted from 0, to learning rate."""
-    peak, warmup = config.learning_rate, config.warmup_steps
+def learning_rate(config: Config, peak: Any = None) -> Callable[[Any], jax.Array]:
+    """The schedule: step, counted from 0, to learning rate; `peak` may take the place of the config's."""
+    peak = config.learning_rate if peak is None else peak
+    warmup = config.warmup_steps
 
     def piecewise(step):
         drops = jnp.sum(jnp.asarray(step) >= jnp.array(config.boundaries, jnp.int32))
@@ -31,9 +32,12 @@ def learning_rate(config: Config) -> Callable[[Any], jax.Array]:
     return {"piecewise": piecewise, "cosine": cosine, "constant": constant}[config.schedule]
 
 
-def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """The config's optimizer. First g += weight_decay * w on the decayed parameters, whatever comes after.
+def make_optimizer(
+    config: Config, peak: Any = None, weight_decay: Any = None
+) -> optax.GradientTransformation:
+    """The config's optimizer; arrays may take the place of its learning rate and weight decay.
 
+    First g += weight_decay * w on the decayed parameters, whatever comes after.
     "sgd": v = momentum * v + g; w -= learning_rate(step) * v. "adam" is Kingma and Ba's (arXiv 1412.6980), so
     that the decay is L2 regularisation, not the decoupled form of AdamW.
     """
@@ -44,8 +48,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
         # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
         return jax.tree.map(lambda w: w.ndim >= 4, params)
 
-    rate = learning_rate(config)
+    rate = learning_rate(config, peak)
+    decay = config.weight_decay if weight_decay is None else weight_decay
     optimizers = {"sgd": lambda: optax.sgd(rate, config.momentum), "adam": lambda: optax.adam(rate)}
-    return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, decayed), optimizers[config.optimizer]()
-    )
+    return optax.chain(optax.add_decayed_weights(decay, decayed), optimizers[config.optimizer]())

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ RECENT = 10  # lines that the loss and error shown are averaged over
 
 
 class Progress:
-    """The bar: step, loss and error of the last steps, images per second, time left."""
+    """The bar of runs that train together: step, loss and error of the last steps, images/s, time left."""
 
-    def __init__(self, config: Config, step: int):
-        self._batch_size = config.batch_size
-        name = f"{config.model} seed {config.seed}"
+    def __init__(self, configs: Sequence[Config], step: int):
+        config = configs[0]
+        self._images = config.batch_size * len(configs)
+        name = f"{config.model} seed {', '.join(str(config.seed) for config in configs)}"
         # Without a terminal, in a log file, a line now and then is enough.
         interval = 0.2 if sys.stderr.isatty() else 20
         self._bar = tqdm(
@@ -27,12 +29,12 @@ class Progress:
             self._bar.set_postfix_str("compiling")
         self._last = (time.perf_counter(), step)
 
-    def show(self, step: int, lines: list[dict[str, Any]]) -> None:
-        """Move the bar to `step`; `lines` are the record's."""
+    def show(self, step: int, records: Sequence[list[dict[str, Any]]]) -> None:
+        """Move the bar to `step`; `records` are the lines of each run."""
         now, then = time.perf_counter(), self._last
-        recent = [line for line in lines[-RECENT:] if "train_loss" in line]
+        recent = [line for lines in records for line in lines[-RECENT:] if "train_loss" in line]
         if step > then[1] and recent:
-            speed = (step - then[1]) * self._batch_size / max(1e-9, now - then[0])
+            speed = (step - then[1]) * self._images / max(1e-9, now - then[0])
             self._last = (now, step)
             self._bar.set_postfix_str(
                 f"loss {np.mean([line['train_loss'] for line in recent]):.3f}, "

@@ -8,15 +8,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cnnjax.errors import Diverged
-from cnnjax.files import read_jsonl, replacing
+from cnnjax.config import differences
+from cnnjax.errors import Diverged, UserError
+from cnnjax.files import read_json, read_jsonl, replacing, write_json
 from cnnjax.ops.conv import best_form
 
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -30,6 +31,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool):
+        self._folder = folder
         path = folder / "metrics.jsonl"
         self.lines = [line for line in read_jsonl(path) if line["step"] <= step]
         path.touch()
@@ -47,8 +49,8 @@ class Record:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(
-                    f"{name} is {value} at step {step}: training diverged and stops here; the last "
-                    "checkpoint is from before that. Try a lower learning rate or a longer warm-up"
+                    f"{name} is {value} at step {step} in {self._folder}: training diverged and stops here; "
+                    "the last checkpoint is from before that. Try a lower learning rate or a longer warm-up"
                 )
         line = {"step": step, **metrics, "time": round(time.time(), 3)}
         self.lines.append(line)
@@ -91,6 +93,30 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays, by name, as an npz file, whole or not at all."""
     with replacing(path, "wb") as file:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # pyright: ignore
+
+
+def claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequence[str] = ()) -> None:
+    """Make `folder` with a config.json that holds `settings`, or make sure that the one there does.
+
+    `kind` says what the settings are of: a "config" or an "experiment". Those named in `growing` may differ:
+    they say which runs are made, not how.
+
+    Raises:
+        UserError: the folder holds other settings.
+    """
+    path = folder / "config.json"
+    found = read_json(path).get(kind, {}) if path.exists() else None
+    if found == settings:
+        return
+    if found is not None:
+        fixed = [
+            {name: value for name, value in each.items() if name not in growing} for each in (found, settings)
+        ]
+        if changes := differences(*fixed):
+            raise UserError(
+                f"{folder} holds another {kind} ({'; '.join(changes)}): give another folder or remove it"
+            )
+    write_json(path, {kind: dict(settings), "environment": environment()})
 
 
 def environment() -> dict[str, Any]:

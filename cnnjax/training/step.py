@@ -79,7 +79,7 @@ class NoProbe:
 
     collections: tuple[str, ...] = ()
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, /) -> bool:
         """Never."""
         return False
 
@@ -144,6 +144,23 @@ def make_train_step(
         return State(state.step + 1, params, new.get("batch_stats", {}), opt_state), metrics, measured
 
     return train_step
+
+
+def in_one_dispatch(
+    train_step: Callable[..., tuple[State, Metrics, Any]],
+) -> Callable[..., tuple[State, Metrics, Any]]:
+    """`train_step` for indices [step, batch]: so many steps in one program; all it gives is [step, ...]."""
+
+    def train_steps(state: State, images, labels, indices, key):
+        def body(state, indices):
+            state, *results = train_step(state, images, labels, indices, key)
+            return state, results
+
+        # One step is no loop (0 unrolls all of it), inside of which XLA compiles for CPUs less well.
+        state, (metrics, measured) = jax.lax.scan(body, state, indices, unroll=0 if len(indices) == 1 else 1)
+        return state, metrics, measured
+
+    return train_steps
 
 
 def make_eval_step(

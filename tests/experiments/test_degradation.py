@@ -98,7 +98,7 @@ def test_the_page_needs_nothing_else(smoke):
 
 
 def test_a_second_start_trains_nothing_and_draws_the_same(smoke, monkeypatch, capsys):
-    monkeypatch.setattr("experiments.runner.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("experiments.runner.train_many", lambda *_, **__: pytest.fail("trained again"))
     before = {name: (smoke.out / name).read_bytes() for name in ("summary.json", "degradation.svg")}
     main(smoke)
     assert before == {name: (smoke.out / name).read_bytes() for name in before}
@@ -114,7 +114,7 @@ def test_a_folder_of_another_experiment_is_refused(smoke):
 
 def test_the_paper_preset_prints_published_errors(smoke, monkeypatch, capsys):
     metrics = {"train_loss": 0.1, "train_error": 0.01, "test_loss": 0.3, "test_error": 0.08}
-    monkeypatch.setattr("experiments.runner.run_all", lambda runs, *_: dict.fromkeys(runs, metrics))
+    monkeypatch.setattr("experiments.runner.run_all", lambda runs, *_, **__: dict.fromkeys(runs, metrics))
     monkeypatch.setattr(
         "cnnjax.report.curves.error_curves", lambda *_, **__: {"svg": smoke.out / "degradation.svg"}
     )

@@ -17,7 +17,7 @@ from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, Interrupted, UserError
 from cnnjax.files import read_jsonl
 from cnnjax.probes import LayerProbe
-from cnnjax.training import loop
+from cnnjax.training import loop, program
 
 CONFIG = cnnjax.Config(
     model="resnet8",
@@ -121,15 +121,19 @@ def test_a_signal_saves_and_the_same_call_goes_on(monkeypatch, data, uninterrupt
 
 
 def test_a_signal_during_evaluation(monkeypatch, data, uninterrupted, tmp_path):
-    plain = loop.make_eval_step
-
     def make_eval_step(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return plain(*arguments)
+        eval_step = plain(*arguments)
 
+        def interrupted(*arguments):  # while it is compiled, so in its first batch
+            os.kill(os.getpid(), signal.SIGTERM)
+            return eval_step(*arguments)
+
+        return interrupted
+
+    plain = program.make_eval_step
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "make_eval_step", make_eval_step)
-        with pytest.raises(Interrupted, match="stopped at step 0"):
+        patch.setattr(program, "make_eval_step", make_eval_step)
+        with pytest.raises(Interrupted, match="stopped at step 5"):
             cnnjax.train(CONFIG, tmp_path, data=data)
     assert_same(cnnjax.train(CONFIG, tmp_path, data=data), uninterrupted)
 
@@ -173,6 +177,44 @@ def test_a_finished_run_is_not_repeated(monkeypatch, data, uninterrupted):
     assert "is finished" in said[0]
 
 
+def test_several_steps_in_one_dispatch_give_the_same_numbers(monkeypatch, data, tmp_path):
+    config = dataclasses.replace(CONFIG, evaluate_every=6, checkpoint_every=6)
+    probe = LayerProbe(at=lambda step: step == 8)  # 6, 7, 8 go one by one, 0-2, 3-5 and 9-11 three by three
+    one_by_one = cnnjax.train(config, tmp_path / "one", data=data, probes=probe)
+    together = {"data": data, "probes": probe, "steps_per_dispatch": 5}
+    three_by_three = cnnjax.train(config, tmp_path / "three", **together)
+    for ours, theirs in zip(lines(three_by_three.out), lines(one_by_one.out), strict=True):
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-6)
+    probes = [np.load(result.out / "probes" / "step_8.npz") for result in (three_by_three, one_by_one)]
+    np.testing.assert_allclose(*(each["weight_gradient_norm"] for each in probes), rtol=1e-5)
+    for step in (4, 7):  # among three, and among single ones
+        out = tmp_path / f"stopped_{step}"
+        with monkeypatch.context() as patch:
+            at_step(patch, step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(Interrupted, match=f"stopped at step {6 if step == 4 else 8} of 12"):
+                cnnjax.train(config, out, **together)
+        assert_same(cnnjax.train(config, out, **together), three_by_three)
+
+
+def test_nothing_is_compiled_after_the_first_evaluation(monkeypatch, data, tmp_path):
+    """Four epochs, three evaluations whose last batch is padded, three checkpoints."""
+    compiled = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    before = []
+    at_step(monkeypatch, 6, lambda: before.extend(compiled))
+    try:
+        cnnjax.train(CONFIG, tmp_path, data=data)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert before
+    assert len(compiled) == len(before)
+
+
 def test_divergence_stops_with_the_step(data, tmp_path):
     config = dataclasses.replace(CONFIG, learning_rate=1e30, checkpoint_every=1)
     with pytest.raises(Diverged, match=r"train_loss is (nan|inf) at step \d+"):
@@ -182,7 +224,7 @@ def test_divergence_stops_with_the_step(data, tmp_path):
 
 
 def test_another_config_is_refused(data, uninterrupted):
-    with pytest.raises(UserError, match=r"another configuration \(steps 12 there, 13 here\)"):
+    with pytest.raises(UserError, match=r"another config \(steps 12 there, 13 here\)"):
         cnnjax.train(dataclasses.replace(CONFIG, steps=13), uninterrupted.out, data=data)
 
 
@@ -208,7 +250,7 @@ def test_one_process_to_a_folder(data, tmp_path):
 def test_every_test_image_counts_once(data, uninterrupted):
     """21 images in batches of 16: the padding of the last batch must not count."""
     model = cnnjax.build("resnet8", width=2)
-    normalize = loop.normalizer(data.train_images, "pixel_mean")
+    normalize = program.normalizer(data.train_images, "pixel_mean")
     logits = model.apply(uninterrupted.variables, normalize(jnp.asarray(data.test_images)), train=False)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.test_labels).mean()
     found = cnnjax.evaluate(CONFIG, uninterrupted.variables, data=data)
@@ -256,6 +298,8 @@ cnnjax.train(config, {str(tmp_path)!r}, data=synthetic(train=50, test=21, size=8
 def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
     with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
         cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))
+    with pytest.raises(UserError, match="number of runs 1 does not divide over 2 devices"):
+        cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 1, "seed": 2}))
     with pytest.raises(UserError, match="needs 64 devices"):
         cnnjax.make_mesh(data=64)
 

@@ -1,0 +1,157 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.data.synthetic import synthetic
+from cnnjax.errors import Interrupted, UserError
+from cnnjax.files import read_jsonl
+from cnnjax.training import loop
+from experiments import runner
+
+CONFIG = cnnjax.Config(
+    model="resnet8",
+    model_options={"width": 2},
+    data="synthetic",
+    steps=4,
+    batch_size=16,
+    learning_rate=0.02,
+    schedule="cosine",
+    evaluate_every=2,
+    checkpoint_every=2,
+)
+CONFIGS = [CONFIG, dataclasses.replace(CONFIG, seed=1, learning_rate=0.01, weight_decay=0.01)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic(train=50, test=21, size=8)
+
+
+def folders(root):
+    return [root / "0", root / "1"]
+
+
+@pytest.fixture(scope="module")
+def sequential(data, tmp_path_factory):
+    return cnnjax.train_many(CONFIGS, folders(tmp_path_factory.mktemp("sequential")), data=data)
+
+
+def numbers(out):
+    lines = [{k: v for k, v in line.items() if k != "time"} for line in read_jsonl(out / "metrics.jsonl")]
+    return [list(line) for line in lines], np.array([value for line in lines for value in line.values()])
+
+
+def assert_close(outs, sequential, rtol=1e-5):
+    for config, out, reference in zip(CONFIGS, outs, sequential, strict=True):
+        (names, values), (expected_names, expected) = numbers(out), numbers(reference.out)
+        assert names == expected_names
+        np.testing.assert_allclose(values, expected, rtol=rtol)
+        assert json.loads((out / "result.json").read_text())["config"] == config.to_json()
+        assert (out / "checkpoints" / "4").exists()
+
+
+def test_sequential_runs_are_those_of_train(data, sequential, tmp_path):
+    alone = cnnjax.train(CONFIGS[1], tmp_path, data=data)
+    np.testing.assert_array_equal(numbers(alone.out)[1], numbers(sequential[1].out)[1])
+    assert sequential[0].metrics != sequential[1].metrics
+
+
+def stop_at(monkeypatch, seed, step):
+    """SIGTERM when this run's batch of `step` is asked for."""
+    plain = loop.batch_indices
+
+    def batch_indices(its_seed, now, *rest):
+        if (its_seed, now) == (seed, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(its_seed, now, *rest)
+
+    monkeypatch.setattr(loop, "batch_indices", batch_indices)
+
+
+def test_begun_with_vmap_a_study_goes_on_one_by_one(monkeypatch, data, sequential, tmp_path):
+    outs = folders(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, seed=1, step=2)
+        with pytest.raises(Interrupted, match=f"stopped at step 3 of 4, saved in {outs[0]}, {outs[1]}"):
+            cnnjax.train_many(CONFIGS, outs, "vmap", data=data)
+    results = cnnjax.train_many(CONFIGS, outs, data=data)
+    assert [result.config for result in results] == CONFIGS
+    assert_close(outs, sequential)
+
+
+def test_begun_one_by_one_a_study_goes_on_with_vmap(monkeypatch, data, sequential, tmp_path):
+    outs = folders(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, seed=0, step=0)
+        with pytest.raises(Interrupted, match="stopped at step 1 of 4"):
+            cnnjax.train_many(CONFIGS, outs, data=data)
+    said = []
+    cnnjax.train_many(CONFIGS, outs, "vmap", data=data, say=said.append)  # from steps 1 and 0
+    assert said == [f"{outs[0]}: goes on from step 1 of 4"]
+    assert_close(outs, sequential)
+
+
+def test_over_a_mesh(sequential, tmp_path):
+    """Two runs on eight devices: each run on four, which share its batches."""
+    code = f"""
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+import cnnjax
+from cnnjax.data.synthetic import synthetic
+from cnnjax.training.loop import _mesh_for
+assert dict(_mesh_for(2, 16).shape) == dict(seed=2, data=4, model=1)
+assert dict(_mesh_for(3, 10).shape) == dict(seed=3, data=2, model=1)
+assert dict(_mesh_for(16, 5).shape) == dict(seed=8, data=1, model=1)
+configs = [cnnjax.Config.from_json(config) for config in {[config.to_json() for config in CONFIGS]!r}]
+data = synthetic(train=50, test=21, size=8)
+cnnjax.train_many(configs, {[str(out) for out in folders(tmp_path)]!r}, "mesh", data=data)
+"""
+    environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert_close(folders(tmp_path), sequential, rtol=2e-5)
+
+
+def test_what_cannot_be(data, tmp_path):
+    outs = folders(tmp_path)
+    with pytest.raises(UserError, match="may not differ so: batch_size 16 there, 8 here"):
+        cnnjax.train_many([CONFIG, dataclasses.replace(CONFIG, batch_size=8)], outs, data=data)
+    held_out = dataclasses.replace(CONFIG, validation=10)  # by seed, so each has its own training set
+    with pytest.raises(UserError, match="may not differ so: seed 0 there, 1 here"):
+        cnnjax.train_many([held_out, dataclasses.replace(held_out, seed=1)], outs, "vmap", data=data)
+    with pytest.raises(UserError, match="how='pmap': must be one of sequential, vmap, mesh"):
+        cnnjax.train_many(CONFIGS, outs, "pmap", data=data)
+    with pytest.raises(UserError, match="steps_per_dispatch=0: must be at least 1"):
+        cnnjax.train(CONFIG, outs[0], data=data, steps_per_dispatch=0)
+    with pytest.raises(UserError, match="seed=2, data=1, model=1 needs 2 devices"):
+        cnnjax.make_mesh(seed=2)
+    with pytest.raises(UserError, match="needs 0 devices"):
+        cnnjax.make_mesh(model=0)
+    assert not any(out.exists() for out in outs)
+
+
+def test_a_study_trains_the_seeds_of_each_network_together(monkeypatch, data, tmp_path):
+    calls = []
+
+    def train_many(configs, outs, how, **_):
+        calls.append(([(config.model, config.seed) for config in configs], [out.name for out in outs], how))
+        return [loop.Result(config, out, {}, {}) for config, out in zip(configs, outs, strict=True)]
+
+    monkeypatch.setattr(runner, "train_many", train_many)
+    runs = {
+        f"{model}_{seed}": dataclasses.replace(CONFIG, model=model, seed=seed)
+        for model in ("plain8", "resnet8")
+        for seed in (0, 1)
+    }
+    assert list(runner.run_all(runs, tmp_path, data, how="vmap")) == list(runs)
+    assert calls == [
+        ([(model, 0), (model, 1)], [f"{model}_0", f"{model}_1"], "vmap") for model in ("plain8", "resnet8")
+    ]
