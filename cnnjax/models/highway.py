@@ -13,8 +13,8 @@ changes, and first of all, is a plain layer, H alone. `layer="plain"` makes all 
 Fully connected: `highway{depth}` has `depth` hidden layers, the first of them plain, and a softmax layer
 that is not counted. `highway_plain{depth}` is the same net of plain layers; like the paper it has width 71 in
 place of 50, which gives it as many parameters in a layer (5,112 and 5,100). The paper chose the activation
-(tanh or ReLU), b_T and the learning rate by random search and does not print the winners: ReLU, -2 and weights
-from N(0, 2 / fan-in) are choices made here.
+(tanh or ReLU), b_T and the learning rate by random search and does not print the winners: ReLU, -2 and
+weights from N(0, 2 / fan-in) are choices made here.
 
 Convolutional: weights are Caffe's "xavier", pooling rounds sizes up, and the classifiers' deviations, 0.1 and
 0.05, are those of the released nets. With `num_classes=100` the 19 layers are the authors' CIFAR-100 net. The
