@@ -18,7 +18,7 @@ def test_the_first_two_blocks_are_commands_to_copy():
 
 def test_the_names_and_counts_are_true():
     rows = re.findall(r"^\| (`(?:plain|resnet)[^|]*) \| ([\d,.; ]+) \|", README, re.M)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for names, counts in rows:
         names, counts = re.findall(r"`(.*?)`", names), re.findall(r"\d[\d,]*", counts)
         pairs = {names[0]: counts[0], names[-1]: counts[-1]}
@@ -27,6 +27,13 @@ def test_the_names_and_counts_are_true():
         for name, count in pairs.items():
             if not re.search("1202|1001", name):  # their traces are counted elsewhere, and take long
                 assert parameters(cnnjax.build(name)) == int(count.replace(",", "")), name
+
+
+def test_every_row_of_networks_begins_with_a_true_count():
+    rows = re.findall(r"^\| `([^`]*)`.* \| ([\d,]+)[^|]* \| [^|]* \|$", README.split("| networks |")[1], re.M)
+    assert len(rows) > 15
+    for name, count in rows:
+        assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
 
 
 def test_the_files_it_names_are_there():
