@@ -1,5 +1,8 @@
 """The same residual network in PyTorch, to time beside ours: eager, channels last, as its users write it."""
 
+# pyright: reportMissingImports=false
+# PyTorch is the extra `parity`, which need not be installed where types are checked.
+
 from typing import Any
 
 from cnnjax.errors import UserError
