@@ -1,5 +1,14 @@
 """Measure a network that exists already, at initialisation or while it trains; depth is an axis."""
 
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
+from cnnjax.probes.samples import SampleStatistics, input_gradients, sample_statistics, weight_gradients
 
-__all__ = ["LayerProbe", "LayerStatistics", "layer_statistics"]
+__all__ = [
+    "LayerProbe",
+    "LayerStatistics",
+    "SampleStatistics",
+    "input_gradients",
+    "layer_statistics",
+    "sample_statistics",
+    "weight_gradients",
+]

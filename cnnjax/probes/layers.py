@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 from flax import struct
 
@@ -83,8 +84,7 @@ def layer_statistics(
                 mutable=[*state, *probe.collections],
                 rngs={"dropout": jax.random.key(0) if key is None else key},
             )
-        log_likelihoods = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)
-        return -log_likelihoods.mean(), new
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
 
     (gradients, tapped), new = jax.grad(loss, (0, 1), has_aux=True)(params, probe.taps(params))
     return probe.collect(model, images, params, gradients, tapped, new)
@@ -151,7 +151,7 @@ class LayerProbe:
         seen, norms = unstack(new[STATISTICS]), unstack(tapped[TAPS])
 
         def gather(tree: Any, paths: tuple[Path, ...], name: str, of: Callable = jnp.asarray) -> jax.Array:
-            values = [_at(tree, (*path, name)) for path in paths]
+            values = [value_at(tree, (*path, name)) for path in paths]
             return (
                 jnp.stack([jnp.float32(jnp.nan) if v is None else of(v) for v in values])
                 if values
@@ -279,7 +279,7 @@ def _rms(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
 
 
-def _at(tree: Any, path: Path) -> Any:
+def value_at(tree: Any, path: Path) -> Any:
     """What lies at `path`, or None."""
     for name in path:
         if not isinstance(tree, dict) or name not in tree:

@@ -1,0 +1,190 @@
+"""Gradients of single samples: how alike they are, and how much of their mean is noise.
+
+`statistics` says what is meant by the gradient of one sample where BatchNorm ties it to its batch
+(`cnnjax.probes.forward`); the choices differ in values, so it belongs to every number reported.
+
+- "frozen": of the sample's own loss, statistics constant.
+- "batch": of the sample's own loss, but the statistics move with the sample, or with the weights. By the
+  weights, the mean of these gradients is the gradient that training takes; of the others it is not.
+- "full": of the loss of all samples, by one image: with its effect on the others. Only by images.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+
+from cnnjax.errors import UserError
+from cnnjax.ops.depth import unstack
+from cnnjax.probes.forward import network
+from cnnjax.probes.layers import call_order, value_at
+from cnnjax.probes.shattering import mean_over_pairs
+from cnnjax.probes.theory import gaussian_effective_rank
+
+Losses = Callable[[jax.Array, jax.Array], jax.Array]
+"""Logits [sample, class] and labels [sample] to losses [sample]."""
+cross_entropy: Losses = optax.softmax_cross_entropy_with_integer_labels
+ALL = "all parameters"
+
+
+def input_gradients(
+    model: nn.Module,
+    variables: Any,
+    batch: tuple[jax.Array, jax.Array],
+    statistics: str = "frozen",
+    losses: Losses = cross_entropy,
+) -> jax.Array:
+    """Gradient of each sample's loss by its image: [sample, height, width, channel].
+
+    Args:
+        model: the network.
+        variables: its parameters and running averages, by block or stacked.
+        batch: images [sample, height, width, channel] and labels [sample].
+        statistics: "frozen", "batch" or "full", see above.
+        losses: what is differentiated.
+
+    Raises:
+        UserError: there are no such statistics.
+    """
+    images, labels = batch
+    if statistics not in ("frozen", "batch", "full"):
+        raise UserError(f"statistics={statistics!r}: must be frozen, batch or full, for gradients by images")
+    function = network(model, variables, images, "frozen" if statistics == "frozen" else "batch")
+    values, pull = jax.vjp(lambda x: losses(function(variables["params"], x), labels), images)
+    if statistics != "batch":
+        return pull(jnp.ones_like(values))[0]
+    return jax.lax.map(lambda i: pull(_one(i, values))[0][i], jnp.arange(len(values)))
+
+
+def weight_gradients(
+    model: nn.Module,
+    variables: Any,
+    batch: tuple[jax.Array, jax.Array],
+    statistics: str = "frozen",
+    losses: Losses = cross_entropy,
+    at_once: int = 1,
+) -> Any:
+    """Gradient of each sample's loss by the parameters: a tree like them by block, arrays [sample, ...].
+
+    It takes the memory of as many networks as there are samples, and with "batch" the time of as many
+    backward passes of the whole batch.
+
+    Args:
+        model: the network.
+        variables: its parameters and running averages, by block or stacked.
+        batch: images [sample, height, width, channel] and labels [sample].
+        statistics: "frozen" or "batch", see above.
+        losses: what is differentiated.
+        at_once: samples that are differentiated in parallel; one by one takes the least memory.
+
+    Raises:
+        UserError: there are no such statistics.
+    """
+    images, labels = batch
+    if statistics not in ("frozen", "batch"):
+        raise UserError(f"statistics={statistics!r}: must be frozen or batch, for gradients by weights")
+    variables = unstack(variables)
+    params, function = variables["params"], network(model, variables, images, statistics)
+    if statistics == "frozen":
+
+        def of_one(sample: tuple[jax.Array, jax.Array]) -> Any:
+            x, y = sample
+            return jax.grad(lambda params: losses(function(params, x[None]), y[None])[0])(params)
+
+        return jax.lax.map(of_one, (images, labels), batch_size=at_once)
+    values, pull = jax.vjp(lambda params: losses(function(params, images), labels), params)
+    return jax.lax.map(lambda i: pull(_one(i, values))[0], jnp.arange(len(values)), batch_size=at_once)
+
+
+@struct.dataclass
+class SampleStatistics:
+    """Measures of the gradients g of n samples; arrays over layers, or whatever axes the gradients had."""
+
+    cosines: jax.Array
+    """[..., sample, sample]: between the gradients of each two samples."""
+    mean_cosine: jax.Array
+    """Mean over pairs."""
+    effective_rank: jax.Array
+    """|G|_F^2 / |G|_2^2 of the matrix of all gradients, over that of a large normal matrix of its shape."""
+    normalised_rank: jax.Array
+    """The same with all gradients scaled to the same norm, so that a few long ones do not decide it."""
+    alignment: jax.Array
+    """n |mean g|^2 / mean |g|^2: 1 for independent gradients of mean 0, n for equal ones."""
+    noise_scale: jax.Array
+    """tr(covariance) / |E g|^2 from unbiased estimates of both (McCandlish et al. 2018, arXiv 1812.06162).
+
+    The batch size, roughly, at which noise and signal are equal. Negative or huge if the samples are too few
+    to tell the mean from 0.
+    """
+    confusion: jax.Array
+    """The smallest inner product of two samples' gradients (Sankararaman et al. 2019, arXiv 1904.06963)."""
+    layers: tuple[str, ...] = struct.field(pytree_node=False, default=())
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays and names by field, for an npz file."""
+        return dict(vars(self))
+
+
+def sample_statistics(
+    model: nn.Module,
+    variables: Any,
+    batch: tuple[jax.Array, jax.Array],
+    statistics: str = "frozen",
+    losses: Losses = cross_entropy,
+    at_once: int = 1,
+) -> SampleStatistics:
+    """Measures of the samples' gradients by each layer's kernel, in the order of the calls, and by all.
+
+    The arrays are [layer + 1, ...]: the last entry is that of all parameters together. The arguments are
+    those of `weight_gradients`.
+    """
+    gradients = weight_gradients(model, variables, batch, statistics, losses, at_once)
+    layers = call_order(model, batch[0]).layers
+    kernels = [value_at(gradients, (*path, "kernel")) for path in layers]
+    grams = [gram(kernel) for kernel in kernels]
+    everything = sum(gram(leaf) for leaf in jax.tree.leaves(gradients))
+    n = len(batch[1])
+    sizes = [leaf.size // n for leaf in kernels]
+    sizes.append(sum(leaf.size for leaf in jax.tree.leaves(gradients)) // n)
+    ranks = jnp.array([gaussian_effective_rank(n, size) for size in sizes])
+    found = jax.vmap(measure)(jnp.stack([*grams, everything]), ranks)
+    return dataclasses.replace(found, layers=(*("/".join(path) for path in layers), ALL))
+
+
+def gram(gradients: jax.Array) -> jax.Array:
+    """Inner products of gradients [sample, ...], [sample, sample]. Those of two sets of parameters add up."""
+    flat = gradients.reshape(len(gradients), -1)
+    return jnp.matmul(flat, flat.T, precision="highest")
+
+
+def measure(products: jax.Array, normal_rank: float | jax.Array = 1.0) -> SampleStatistics:
+    """The measures, from the inner products [sample, sample] of gradients (`gram`).
+
+    `normal_rank` is what the effective ranks are relative to.
+    """
+    n, lengths = len(products), jnp.sqrt(jnp.diagonal(products))
+    cosines = products / (lengths[:, None] * lengths[None, :])
+    power, of_mean = jnp.trace(products) / n, products.sum() / n**2
+    noise = (power - of_mean) * n / (n - 1)
+    return SampleStatistics(
+        cosines=cosines,
+        mean_cosine=mean_over_pairs(cosines),
+        effective_rank=_effective_rank(products) / normal_rank,
+        normalised_rank=_effective_rank(cosines) / normal_rank,
+        alignment=n * of_mean / power,
+        noise_scale=noise / (of_mean - noise / n),
+        confusion=jnp.min(jnp.where(jnp.eye(n, dtype=bool), jnp.inf, products)),
+    )
+
+
+def _effective_rank(products: jax.Array) -> jax.Array:
+    return jnp.trace(products) / jnp.linalg.eigvalsh(products)[-1]
+
+
+def _one(i: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.nn.one_hot(i, len(like), dtype=like.dtype)

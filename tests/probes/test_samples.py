@@ -1,0 +1,175 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.flatten_util import ravel_pytree
+
+from cnnjax.errors import UserError
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.probes import forward, samples, theory
+
+LABELS = jnp.array([0, 1, 2, 0])
+IMAGES = jax.random.normal(jax.random.key(1), (4, 6, 6, 3))
+
+
+class Net(nn.Module):
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x, train):
+        norm = partial(BatchNorm, use_running_average=not train, momentum=self.momentum)
+        x = nn.relu(norm(name="bn1")(nn.Conv(3, (3, 3), padding=1, name="conv1")(x)))
+        x = nn.relu(norm(name="bn2")(nn.Conv(4, (3, 3), padding=1, name="conv2")(x)))
+        return nn.Dense(3, name="classifier")(x.mean((1, 2)))
+
+
+def losses_of(model, train, variables, images, labels):
+    logits, _ = model.apply(variables, images, train=train, mutable=["batch_stats"])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return Net(), jax.jit(lambda: Net().init(jax.random.key(0), IMAGES, train=False))()
+
+
+@pytest.fixture(scope="module")
+def brute(case):
+    """The losses in training mode, and their Jacobians [sample, ...] by parameters and images."""
+    model, variables = case
+
+    def losses(params, images):
+        values = losses_of(model, True, {**variables, "params": params}, images, LABELS)
+        return values, values
+
+    jacobian = jax.jit(jax.jacrev(losses, (0, 1), has_aux=True))
+    (by_weights, by_images), values = jacobian(variables["params"], IMAGES)
+    return values, by_weights, by_images
+
+
+@pytest.fixture(scope="module")
+def alone(case):
+    """Gradients of the third sample in evaluation mode, the batch's statistics as running averages."""
+    model, variables = case
+    train = jax.jit(lambda v: model.clone(momentum=0.0).apply(v, IMAGES, train=True, mutable=["batch_stats"]))
+    _, new = train(variables)
+    m = IMAGES[..., 0].size
+    unbiased = (m - 1) / m  # running variances are
+
+    def biased(path, leaf):
+        return leaf * unbiased if path[-1].key == "var" else leaf
+
+    state = jax.tree_util.tree_map_with_path(biased, new)
+
+    def loss(params, image):
+        return losses_of(model, False, {**state, "params": params}, image[None], LABELS[2:3])[0]
+
+    return jax.jit(jax.grad(loss, (0, 1)))(variables["params"], IMAGES[2])
+
+
+def assert_close(found, expected):
+    found, expected = (np.asarray(ravel_pytree(tree)[0]) for tree in (found, expected))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_input_gradients_against_the_jacobian(case, brute, alone):
+    model, variables = case
+    _, _, jacobian = brute
+
+    @jax.jit
+    def measure(variables):
+        modes = ("frozen", "batch", "full")
+        return {mode: samples.input_gradients(model, variables, (IMAGES, LABELS), mode) for mode in modes}
+
+    found = measure(variables)
+    own = np.stack([jacobian[i, i] for i in range(4)])
+    assert_close(found["batch"], own)
+    assert_close(found["full"], jacobian.sum(0))
+    assert_close(found["frozen"][2], alone[1])
+    assert np.abs(found["frozen"] - own).max() > 1e-2 * np.abs(own).max()
+
+
+@pytest.fixture(scope="module")
+def weight_gradients(case):
+    model, variables = case
+
+    @jax.jit
+    def measure(variables):
+        batch = (IMAGES, LABELS)
+        one_by_one = samples.weight_gradients(model, variables, batch)
+        return one_by_one, samples.weight_gradients(model, variables, batch, "batch", at_once=2)
+
+    return measure(variables)
+
+
+def test_weight_gradients_against_brute_force(brute, alone, weight_gradients):
+    frozen, batch = weight_gradients
+    _, jacobian, _ = brute
+    assert_close(batch, jacobian)
+    assert_close(jax.tree.map(lambda leaf: leaf[2], frozen), alone[0])
+
+
+def test_measures_of_every_layer(case, weight_gradients):
+    model, variables = case
+    found = jax.jit(lambda v: samples.sample_statistics(model, v, (IMAGES, LABELS), at_once=4))(variables)
+    assert found.layers == ("conv1", "conv2", "classifier", samples.ALL)
+    frozen, _ = weight_gradients
+    first = np.asarray(frozen["conv1"]["kernel"]).reshape(4, -1)
+    everything = np.concatenate([np.asarray(leaf).reshape(4, -1) for leaf in jax.tree.leaves(frozen)], 1)
+    for index, g in ((0, first), (-1, everything)):
+        products = g @ g.T
+        off = ~np.eye(4, dtype=bool)
+        units = g / np.linalg.norm(g, axis=1, keepdims=True)
+        normal = theory.gaussian_effective_rank(*g.shape)
+        values = {
+            "mean_cosine": (units @ units.T)[off].mean(),
+            "effective_rank": (g**2).sum() / np.linalg.norm(g, 2) ** 2 / normal,
+            "normalised_rank": 4 / np.linalg.norm(units, 2) ** 2 / normal,
+            "alignment": 4 * (g.mean(0) ** 2).sum() / (g**2).sum(1).mean(),
+            "confusion": products[off].min(),
+        }
+        for name, value in values.items():
+            assert float(getattr(found, name)[index]) == pytest.approx(value, rel=1e-3), (name, index)
+    np.testing.assert_allclose(found.cosines[-1], units @ units.T, atol=1e-4)
+
+
+def test_known_noise(key):
+    """Signal of length 2, noise of variance 9 in each of 50 directions: 9 * 50 / 4; without signal, white."""
+    noise = 3 * np.asarray(jax.random.normal(key, (400, 50)))
+    measure = jax.jit(lambda g: samples.measure(samples.gram(g), theory.gaussian_effective_rank(*g.shape)))
+    assert measure(noise + 2 * np.eye(50)[0]).noise_scale == pytest.approx(112.5, rel=0.15)
+    white = measure(noise)
+    assert white.effective_rank == pytest.approx(1, rel=0.05)
+    assert white.normalised_rank == pytest.approx(1, rel=0.05)
+    assert white.mean_cosine == pytest.approx(0, abs=1e-3)
+    assert white.alignment == pytest.approx(1, abs=0.5)
+    equal = measure(np.ones((400, 50), np.float32))
+    np.testing.assert_allclose([equal.mean_cosine, equal.alignment, equal.confusion], [1, 400, 50], rtol=1e-5)
+
+
+def test_statistics_are_named(case, brute):
+    model, variables = case
+    values, *_ = brute
+
+    @jax.jit
+    def logits(variables):
+        modes = {
+            mode: forward.network(model, variables, IMAGES, mode) for mode in ("batch", "frozen", "running")
+        }
+        found = {mode: function(variables["params"], IMAGES) for mode, function in modes.items()}
+        return found, model.apply(variables, IMAGES, train=False)
+
+    found, evaluated = logits(variables)
+    assert_close(samples.cross_entropy(found["batch"], LABELS), values)
+    assert_close(samples.cross_entropy(found["frozen"], LABELS), values)
+    assert_close(found["running"], evaluated)
+    with pytest.raises(UserError, match="must be batch, frozen or running"):
+        forward.network(model, variables, IMAGES, "full")
+    with pytest.raises(UserError, match="must be frozen, batch or full"):
+        samples.input_gradients(model, variables, (IMAGES, LABELS), "running")
+    with pytest.raises(UserError, match="must be frozen or batch"):
+        samples.weight_gradients(model, variables, (IMAGES, LABELS), "full")
