@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from cnnjax import interop as interop
     from cnnjax import probes as probes
     from cnnjax.config import Config as Config
+    from cnnjax.config import Keep as Keep
     from cnnjax.counting import summary as summary
     from cnnjax.mesh import make_mesh as make_mesh
     from cnnjax.models import build as build
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Config": "cnnjax.config",
+    "Keep": "cnnjax.config",
     "build": "cnnjax.models",
     "interop": "cnnjax",
     "list_models": "cnnjax.models",
@@ -30,6 +32,7 @@ _HOME = {
 
 __all__ = [
     "Config",
+    "Keep",
     "build",
     "evaluate",
     "interop",

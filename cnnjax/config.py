@@ -1,4 +1,4 @@
-"""One training run as data: a frozen dataclass that goes to JSON and back."""
+"""One training run as data: a frozen dataclass that goes to JSON and back; and which checkpoints it keeps."""
 
 import dataclasses
 import json
@@ -123,6 +123,24 @@ class Config:
         if unknown := sorted(set(value) - {field.name for field in dataclasses.fields(cls)}):
             raise UserError(f"unknown field {unknown[0]!r} in a configuration")
         return cls(**value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+    """Which checkpoints of a run stay; one stays when any of the three says so. It decides no numbers."""
+
+    last: int = 2
+    """The newest so many."""
+    best: int = 0
+    """So many with the lowest test error, of those whose step was evaluated."""
+    every: int | None = None
+    """Those at multiples of so many steps."""
+
+    def __post_init__(self) -> None:
+        for field, least in (("last", 1), ("best", 0), ("every", 1)):
+            value = getattr(self, field)
+            if value is not None and value < least:
+                raise UserError(f"keep.{field}={value}: must be at least {least}")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -17,47 +17,58 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as managers
 
+from cnnjax.config import Keep
 from cnnjax.errors import UserError
 from cnnjax.files import write_json
 
-KEPT = 2
 SEAL = "sha256.json"
 UNSEALED = (SEAL, "_CHECKPOINT_METADATA")  # orbax writes the commit's time into the latter afterwards
 
 
 class Checkpoints:
-    """The checkpoints of one run, newest `KEPT` kept, written in the background."""
+    """The checkpoints of one run, those of `keep` kept, written in the background.
 
-    def __init__(self, folder: Path):
+    They hold host arrays, whole: nothing in them depends on devices, their mesh or the number of processes.
+    """
+
+    def __init__(self, folder: Path, keep: Keep):
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
         self.folder = folder.absolute()
         self._saving = -1
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT,
+            preservation_policy=_policy(keep),
+            best_fn=_test_error,  # without it no metrics are kept for the policy
             cleanup_tmp_directories=True,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, state: Any) -> None:
-        """Start writing `state`, a tree of arrays, as of `step`; returns once the arrays may be reused."""
+    def save(self, step: int, state: Any, test_error: float | None = None) -> None:
+        """Start writing `state`, a tree of arrays, as of `step`; returns once the arrays may be reused.
+
+        `test_error` is that of `step`, if it was evaluated, for `Keep.best`.
+        """
         state = jax.tree.map(np.array, state)  # a copy: the next step may overwrite the device's
         self.wait()
         self._saving = step
         with self._failures_in_one_line():
-            if not self._manager.save(step, args=ocp.args.StandardSave(state), force=True):
+            args = ocp.args.StandardSave(state)
+            metrics = None if test_error is None else {"test_error": test_error}
+            if not self._manager.save(step, args=args, metrics=metrics, force=True):
                 raise OSError(f"orbax did not take step {step}")
 
     def restore(self, like: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
         """The newest whole checkpoint as (step, state), or None when there is none.
 
-        `like` is a tree of arrays or shapes as `save` got. Damaged checkpoints are passed over, reported
-        through `say` and removed, so that their steps can be saved again.
+        `like` is a tree of arrays or shapes as `save` got; the state is one of numpy arrays. Damaged
+        checkpoints are passed over, reported through `say` and removed, so that their steps can be saved
+        again.
         """
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         for step in sorted(self._manager.all_steps(), reverse=True):
-            if damage := _damage(self._folder(step)):
+            if damage := find_damage(self._folder(step)):
                 say(f"checkpoint {step} in {self.folder} is damaged ({damage}): passed over")
                 shutil.rmtree(self._folder(step))
                 self._manager.reload()
@@ -95,8 +106,13 @@ class Checkpoints:
             ) from error
 
 
-def _damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+def kept_steps(folder: Path) -> list[int]:
+    """The steps that there are checkpoints of in a folder, rising; damaged ones included."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def find_damage(folder: Path) -> str | None:
+    """What is wrong with the checkpoint in `folder`, or None."""
     try:
         sealed = json.loads((folder / SEAL).read_text())
     except (OSError, ValueError):
@@ -110,6 +126,18 @@ def _damage(folder: Path) -> str | None:
         ),
         None,
     )
+
+
+def _policy(keep: Keep) -> managers.PreservationPolicy:
+    best = managers.BestN(
+        get_metric_fn=_test_error, reverse=True, n=keep.best, keep_checkpoints_without_metrics=False
+    )
+    every = [] if keep.every is None else [managers.EveryNSteps(keep.every)]
+    return managers.AnyPreservationPolicy([managers.LatestN(keep.last), best, *every])
+
+
+def _test_error(metrics: Any) -> float:
+    return metrics["test_error"]
 
 
 def _digests(folder: Path) -> dict[str, str]:

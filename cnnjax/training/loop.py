@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cnnjax.config import Config, differences
+from cnnjax.config import Config, Keep, differences
 from cnnjax.data import Dataset, load
 from cnnjax.data.batches import batch_indices
 from cnnjax.errors import Interrupted, UserError
@@ -27,6 +27,7 @@ from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.program import IN_FLIGHT, Program, shared
 from cnnjax.training.progress import Progress
 from cnnjax.training.record import Record, claim, environment, write_arrays
+from cnnjax.training.rewind import rewind
 from cnnjax.training.step import Metrics, NoProbe, Probe, State
 from cnnjax.training.stop import Stop, locked, stop_on_signals
 
@@ -60,6 +61,8 @@ def train(
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
+    keep: Keep = Keep(),  # noqa: B008 - it is frozen
+    resume: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> Result:
     """Train as `config` says and leave everything in the folder `out`; go on where an earlier call stopped.
@@ -77,6 +80,9 @@ def train(
             after s steps go to `out`/probes/step_s.npz.
         steps_per_dispatch: at most so many steps are one program, 1 on CPUs and else 20 when not given; they
             divide the steps between evaluations and between checkpoints.
+        keep: which checkpoints stay.
+        resume: go back to the checkpoint of this step first, once; what came later is moved to
+            `out`/after_STEP. By default the run goes on from its newest whole checkpoint.
         say: gets lines about resuming and damaged checkpoints.
 
     Raises:
@@ -85,7 +91,8 @@ def train(
         Diverged: the loss is not finite; what was saved before is intact.
     """
     mesh = mesh or make_mesh()
-    return _train([config], [out], 1, lambda _: mesh, data, tensorboard, probes, steps_per_dispatch, say)[0]
+    options = data, tensorboard, probes, steps_per_dispatch, keep, resume, say
+    return _train([config], [out], 1, lambda _: mesh, *options)[0]
 
 
 def train_many(
@@ -97,6 +104,8 @@ def train_many(
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
+    keep: Keep = Keep(),  # noqa: B008 - it is frozen
+    resume: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> list[Result]:
     """Train each config in its own folder as `train` does, all with one program.
@@ -125,7 +134,8 @@ def train_many(
         if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
             raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
     at_once = 1 if how == "sequential" else len(configs)
-    return _train(configs, outs, at_once, meshes[how], data, tensorboard, probes, steps_per_dispatch, say)
+    options = data, tensorboard, probes, steps_per_dispatch, keep, resume, say
+    return _train(configs, outs, at_once, meshes[how], *options)
 
 
 def default_steps_per_dispatch() -> int:
@@ -182,14 +192,14 @@ class _Run:
 
     def tested(self, step: int) -> bool:
         """Whether the record has the test error of `step`."""
-        return self.record.has("test_error", step)
+        return self.record.value("test_error", step) is not None
 
 
 @contextlib.contextmanager
 def _opened(
-    config: Config, out: Path, program: Program, tensorboard: bool, say: Callable[[str], None]
+    config: Config, out: Path, program: Program, tensorboard: bool, keep: Keep, say: Callable[[str], None]
 ) -> Iterator[_Run]:
-    with contextlib.closing(Checkpoints(out / "checkpoints")) as checkpoints:
+    with contextlib.closing(Checkpoints(out / "checkpoints", keep)) as checkpoints:
         step, state = 0, program.init(config.seed)
         if restored := checkpoints.restore(state, say):
             step, state = restored
@@ -213,6 +223,8 @@ def _train(
     tensorboard: bool,
     probes: Probe | None,
     steps_per_dispatch: int | None,
+    keep: Keep,
+    resume: int | None,
     say: Callable[[str], None],
 ) -> list[Result]:
     """Train `at_once` runs at a time, each group that is at one step on the mesh for its size."""
@@ -229,14 +241,19 @@ def _train(
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(out))
             claim(out, "config", config.to_json())
+            if resume is not None:
+                rewind(out, resume, say)
         data = _prepare(data or load(configs[0].data), configs[0])
         probe = probes or NoProbe()
         program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe))
         for first in range(0, len(configs), at_once):
             some = slice(first, first + at_once)
             with contextlib.ExitStack() as opened:
+                open_run = functools.partial(
+                    _opened, program=program(mesh_for(at_once)), tensorboard=tensorboard, keep=keep, say=say
+                )
                 runs = [
-                    opened.enter_context(_opened(config, out, program(mesh_for(at_once)), tensorboard, say))
+                    opened.enter_context(open_run(config, out))
                     for config, out in zip(configs[some], outs[some], strict=True)
                 ]
                 for step in sorted({run.step for run in runs}):
@@ -277,7 +294,7 @@ def _advance(
         write_down()
         for run, its_state in zip(runs, program.get(state), strict=True):
             run.record.flush()
-            run.checkpoints.save(step, its_state)
+            run.checkpoints.save(step, its_state, run.record.value("test_error", step))
 
     with contextlib.closing(progress):
         while True:

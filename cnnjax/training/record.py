@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -59,9 +60,10 @@ class Record:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
 
-    def has(self, metric: str, step: int) -> bool:
-        """Whether a line of `step` has this metric."""
-        return any(line["step"] == step and metric in line for line in reversed(self.lines))
+    def value(self, metric: str, step: int) -> float | None:
+        """This metric's value in the lines of `step`, if one has it."""
+        recent = itertools.takewhile(lambda line: line["step"] >= step, reversed(self.lines))
+        return next((line[metric] for line in recent if metric in line), None)
 
     def final(self, steps: int) -> dict[str, float]:
         """Training metrics averaged over the last tenth of the steps, test metrics of the last one."""

@@ -5,8 +5,9 @@ import jax
 import numpy as np
 import pytest
 
+from cnnjax.config import Keep
 from cnnjax.errors import UserError
-from cnnjax.training.checkpoint import KEPT, Checkpoints
+from cnnjax.training.checkpoint import Checkpoints, kept_steps
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def state():
 
 @pytest.fixture
 def folder(tmp_path, state):
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Keep())
     for step in (1, 2, 3):
         checkpoints.save(step, {**state, "step": np.int32(step)})
     checkpoints.wait()
@@ -27,7 +28,7 @@ def folder(tmp_path, state):
 
 def restore(folder, state):
     said = []
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, Keep())
     found = checkpoints.restore(state, said.append)
     checkpoints.close()
     return found, said
@@ -44,7 +45,25 @@ def test_the_newest_is_restored_bit_for_bit(folder, state):
     assert (step, said) == (3, [])
     np.testing.assert_array_equal(restored["kernel"], state["kernel"], strict=True)
     assert restored["step"] == 3
-    assert len([path for path in folder.iterdir() if path.is_dir()]) == KEPT
+    assert kept_steps(folder) == [2, 3]
+
+
+def test_the_last_the_best_and_every_so_many_are_kept(tmp_path, state):
+    """The best is the lowest test error of those evaluated; another start knows the errors of before."""
+    keep = Keep(last=2, best=1, every=4)
+    errors = {1: 0.9, 2: 0.1, 3: 0.5, 5: 0.05, 7: 0.3}
+    kept = {3: [2, 3], 4: [2, 3, 4], 5: [4, 5], 9: [4, 5, 8, 9]}
+    checkpoints = Checkpoints(tmp_path, keep)
+    for step in range(1, 10):
+        if step == 6:
+            checkpoints.close()
+            checkpoints = Checkpoints(tmp_path, keep)
+        checkpoints.save(step, state, errors.get(step))
+        checkpoints.wait()
+        assert step not in kept or kept_steps(tmp_path) == kept[step]
+    checkpoints.close()
+    with pytest.raises(UserError, match=r"keep.last=0: must be at least 1"):
+        Keep(last=0)
 
 
 def flip_a_byte(folder):
@@ -79,7 +98,7 @@ def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, dama
     assert (step, int(restored["step"])) == (2, 2)
     assert len(said) == 1
     assert "checkpoint 3" in said[0]
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, Keep())
     checkpoints.save(3, state)
     checkpoints.wait()
     checkpoints.close()
@@ -91,7 +110,7 @@ def test_nothing_to_restore(tmp_path, state):
 
 
 def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, Keep())
     array = jax.device_put(state["kernel"])
     overwrite = jax.jit(lambda x: x * 0, donate_argnums=0)
     checkpoints.save(1, {"kernel": array})
@@ -109,7 +128,7 @@ def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state
     if mount.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        checkpoints = Checkpoints(disk / "checkpoints")
+        checkpoints = Checkpoints(disk / "checkpoints", Keep())
         checkpoints.save(1, state)
         checkpoints.wait()
         random = np.random.default_rng(1).integers(0, 255, 10**6, np.uint8)

@@ -340,3 +340,27 @@ def test_probes_write_arrays_at_their_steps_and_resume_to_the_same_bits(monkeypa
     # Momentum has nothing to add yet, and the rate is a quarter of its peak (warm-up).
     rate = lines(whole)[0]["learning_rate"]
     np.testing.assert_allclose(first["update_norm"][-1], rate * first["weight_gradient_norm"][-1], rtol=1e-5)
+
+
+def test_going_back_to_an_earlier_checkpoint_loses_nothing(monkeypatch, data, uninterrupted, tmp_path):
+    """The later ones are moved; stopped and called again, the run goes on and does not go back twice."""
+    keep = cnnjax.Keep(last=1, every=4)
+    cnnjax.train(CONFIG, tmp_path, data=data, keep=keep)
+    with pytest.raises(UserError, match="has no checkpoint of step 5: there are 4, 8, 12"):
+        cnnjax.train(CONFIG, tmp_path, data=data, resume=5)
+    said = []
+    again = {"data": data, "keep": keep, "resume": 4, "say": said.append}
+    with monkeypatch.context() as patch:
+        at_step(patch, 9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match="stopped at step 10"):
+            cnnjax.train(CONFIG, tmp_path, **again)
+    assert not (tmp_path / "result.json").exists()
+    assert_same(cnnjax.train(CONFIG, tmp_path, **again), uninterrupted)
+    assert said == [
+        f"{tmp_path}: goes on from step 4 of 12",
+        f"{tmp_path}: went back to step 4 before; what came after it then is in {tmp_path / 'after_4'}",
+        f"{tmp_path}: goes on from step 10 of 12",
+    ]
+    left = {path.name for path in (tmp_path / "after_4").iterdir()}
+    assert left == {"8", "12", "metrics.jsonl", "result.json"}
+    assert lines(tmp_path / "after_4") == lines(uninterrupted.out)
