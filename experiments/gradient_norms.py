@@ -43,7 +43,7 @@ FAMILIES = {
         "plain", {"norm": "none", "activation": "sigmoid", "kernel_init": "glorot"}
     ),
 }
-TRAINED = ("plain", "resnet")
+Trained = Literal["plain", "resnet"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Args:
     """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps; smoke: seconds."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """Families to measure at initialisation."""
+    trained: tuple[Trained, ...] = ("plain", "resnet")
+    """Families to measure along training."""
     depths: tuple[int, ...] | None = None
     """Depths, each 6n + 2; quick has 20 and 56."""
     seeds: int | None = None
@@ -103,7 +105,7 @@ class Args:
         return chosen
 
 
-def configs(chosen: Preset, flips: bool) -> dict[str, Config]:
+def configs(chosen: Preset, trained: tuple[Trained, ...], flips: bool) -> dict[str, Config]:
     """Run to Config for the nets to train: He et al.'s optimiser at its full rate from the first step."""
     paper = chosen.data.startswith("cifar") and chosen.steps >= 1_000
     shared = Config(
@@ -119,7 +121,7 @@ def configs(chosen: Preset, flips: bool) -> dict[str, Config]:
     )
     return {
         f"{family}{depth}_seed{seed}": dataclasses.replace(shared, model=f"{family}{depth}", seed=seed)
-        for family in TRAINED
+        for family in trained
         for depth in chosen.depths
         for seed in range(chosen.seeds)
     }
@@ -203,19 +205,17 @@ def main(args: Args) -> None:
     from cnnjax.data import load, spec
     from cnnjax.data.augment import normalizer
     from cnnjax.data.batches import batch_indices
-    from cnnjax.files import write_json
     from cnnjax.models import build
     from cnnjax.probes import LayerProbe
     from cnnjax.report.depth import against_depth, heat_map, microscope
-    from cnnjax.report.page import write_page
     from cnnjax.training.record import claim
-    from experiments.runner import kept, run_all, text_table
+    from experiments.runner import Findings, kept, run_all
 
     use_cache()
     data = load(chosen.data, args.data_dir)
     settings = {"preset": args.preset, **dataclasses.asdict(chosen), "families": list(args.families)}
-    settings["depths"] = list(chosen.depths)
-    claim(args.out, "experiment", settings, growing=("families", "depths"))
+    settings |= {"depths": list(chosen.depths), "trained": list(args.trained)}
+    claim(args.out, "experiment", settings, growing=("families", "trained", "depths"))
     normalize = normalizer(data.train_images, "pixel_mean")
     indices = batch_indices(0, 0, chosen.batch_size, len(data.train_labels))
     images = normalize(jnp.asarray(np.asarray(data.train_images)[indices]))
@@ -255,7 +255,7 @@ def main(args: Args) -> None:
         )
     }
     if chosen.steps:
-        runs = configs(chosen, spec(chosen.data).flips)
+        runs = configs(chosen, args.trained, spec(chosen.data).flips)
         run_all(runs, args.out, data, probes=LayerProbe())
         measured: dict[str, dict[int, dict[str, Any]]] = {}
         for name, config in runs.items():
@@ -263,7 +263,7 @@ def main(args: Args) -> None:
                 int(path.stem.removeprefix("step_")): kept(path, dict)
                 for path in (args.out / name / "probes").iterdir()
             }
-            family = next(family for family in TRAINED if config.model.startswith(family))
+            family = next(family for family in args.trained if config.model.startswith(family))
             depth = int(config.model.removeprefix(family))
             for step, arrays in sorted(measured[name].items()):
                 results.append(
@@ -282,7 +282,7 @@ def main(args: Args) -> None:
                     for step, arrays in measured[f"{family}{deepest}_seed0"].items()
                     if steps is None or step in steps
                 }
-                for family in TRAINED
+                for family in args.trained
             }
 
         first_steps = (0, 1, 2, 5, 10, 20)
@@ -296,19 +296,12 @@ def main(args: Args) -> None:
             microscope(shown("response_std"), args.out / "responses", "response std", logarithmic=False)
         )
 
-    write_json(args.out / "summary.json", {"results": results})
     header = ["family", "depth", "at", "first / last", "slope", "stage 1", "stage 2", "stage 3"]
     caption = (
         "Ratio of the weight gradients' norms of the first and the last convolution, and the factor of the "
         "gradient by the output per convolution on the way back; geometric means over seeds."
     )
-    page = args.out / "report.html"
-    title, text = str(__doc__).split("\n\n", 1)
-    drawn = {below: paths["svg"] for below, paths in figures.items()}
-    write_page(page, title, text, drawn, {caption: (header, rows)}, args.out / "config.json")
-    print(f"\n{text_table(header, rows)}\n{caption}\n")
-    for path in (*(path for paths in figures.values() for path in paths.values()), page):
-        print(path)
+    Findings(results, figures, {caption: (header, rows)}).write(args.out, str(__doc__))
 
 
 def _numbers(found: list[dict[str, Any]]) -> list[str]:

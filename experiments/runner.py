@@ -1,5 +1,6 @@
-"""What every experiment does: runs configs, keeps arrays, and sums up over seeds."""
+"""What every experiment does: runs configs, keeps arrays, sums up over seeds, and writes what it found."""
 
+import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,8 @@ from tqdm import tqdm
 
 from cnnjax.config import Config
 from cnnjax.data import Dataset
-from cnnjax.files import read_json
+from cnnjax.files import read_json, write_json
+from cnnjax.report.page import Table, write_page
 from cnnjax.training import How, Probe, shared, train_many
 from cnnjax.training.record import write_arrays
 
@@ -80,3 +82,26 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in (header, *rows)
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+@dataclasses.dataclass
+class Findings:
+    """What an experiment gives to its summary, its page and the terminal; captions are the keys."""
+
+    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    figures: dict[str, dict[str, Path]] = dataclasses.field(default_factory=dict)
+    tables: dict[str, Table] = dataclasses.field(default_factory=dict)
+
+    def write(self, out: Path, question: str) -> None:
+        """Write summary.json and report.html, print tables and paths; `question` is a title and its text."""
+        write_json(out / "summary.json", {"results": self.results})
+        title, text = question.split("\n\n", 1)
+        drawn = {caption: paths["svg"] for caption, paths in self.figures.items()}
+        write_page(out / "report.html", title, text, drawn, self.tables, out / "config.json")
+        for caption, (header, rows) in self.tables.items():
+            print(f"\n{text_table(header, rows)}\n{caption}")
+        print()
+        for path in (path for paths in self.figures.values() for path in paths.values()):
+            print(path)
+        for name in ("summary.json", "report.html"):
+            print(out / name)

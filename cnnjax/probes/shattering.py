@@ -4,12 +4,15 @@ Balduzzi et al. 2017 (arXiv 1702.08591). Gradients come as arrays with an axis o
 from does not matter here.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 LAGS = 15
 
 
+@functools.partial(jax.jit, static_argnames="lags")
 def autocorrelation(gradients: jax.Array, lags: int = LAGS) -> jax.Array:
     """[..., point] to [..., lag 0 ... lags], each series by itself: its mean removed, lag 0 is 1.
 

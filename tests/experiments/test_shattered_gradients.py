@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from experiments.shattered_gradients import AGAINST_DEPTH, PRESETS, Args, main, theories
+from experiments.shattered_gradients.__main__ import main
+from experiments.shattered_gradients.depth import theories
+from experiments.shattered_gradients.settings import PRESETS, Args
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +26,11 @@ def results(smoke):
 
 def test_the_rows(results):
     rows = [row for row in results if row["experiment"] == "one_dimensional"]
-    assert {(row["net"], row["norm"], row["beta"]) for row in rows} == {
-        ("feedforward", "none", None), ("feedforward", "center", None), ("feedforward", "batch", None),
-        ("residual", "none", 1.0), ("residual", "batch", 1.0), ("residual", "batch", 0.1),
-    }  # fmt: skip
+    nets = [("feedforward", "batch", None), ("residual", "batch", 1.0)]
+    assert [(row["net"], row["norm"], row["beta"]) for row in rows] == nets
     assert all(len(row["autocorrelation"]) == 16 and row["autocorrelation"][0] == 1 for row in rows)
     rows = [row for row in results if row["experiment"] == "depth"]
-    assert len(rows) == 6
+    assert [(row["net"], row["norm"], row["beta"]) for row in rows] == nets
     for row in rows:
         assert {"measured", "paper", "corrected"} <= set(row["correlation"]) & set(row["variance"])
     (shattered, linear) = (row["correlation"] for row in results if row["experiment"] == "looks_linear")
@@ -78,16 +78,13 @@ def test_the_recorded_result_is_what_theory_and_the_paper_say():
 
 
 def test_theories_agree_where_they_must():
-    for family in AGAINST_DEPTH:
+    for family in PRESETS["quick"].families:
         said = theories(family, 1)
         assert said["paper"].correlation == pytest.approx(said["corrected"].correlation)
 
 
 def test_a_second_start_computes_nothing_and_draws_the_same(smoke, monkeypatch):
-    for name in ("grid_gradients", "statistics", "linear_correlation"):
-        monkeypatch.setattr(
-            f"experiments.shattered_gradients.{name}", lambda *_: pytest.fail("computed again")
-        )
+    monkeypatch.setattr("experiments.runner.write_arrays", lambda *_: pytest.fail("computed again"))
     before = {name: (smoke.out / name).read_bytes() for name in ("summary.json", "depth_theory.svg")}
     main(smoke)
     assert before == {name: (smoke.out / name).read_bytes() for name in before}
@@ -96,7 +93,7 @@ def test_a_second_start_computes_nothing_and_draws_the_same(smoke, monkeypatch):
 def test_the_page_needs_nothing_else(smoke):
     page = (smoke.out / "report.html").read_text()
     assert page.count("<svg") == 3
-    assert "residual, BatchNorm, β = 0.1" in page
+    assert "residual, BatchNorm, β = 1" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page.replace("data:image", "#"))
 
 
@@ -108,6 +105,7 @@ def test_a_folder_of_another_experiment_is_refused(smoke):
 def test_quick_is_the_papers_protocol():
     quick = PRESETS["quick"]
     assert (quick.width, quick.points, quick.nets, quick.grid_depths) == (200, 256, 20, (2, 4, 10, 24, 50))
+    assert len(quick.grid_families) == len(quick.families) == 6
     with pytest.raises(UserError, match="at least 2"):
         _ = Args(nets=1).chosen
 

@@ -1,0 +1,125 @@
+"""What can be asked: families of fully connected nets, the sizes of the presets, the command line."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cnnjax.errors import UserError
+
+Part = Literal["one_dimensional", "depth", "looks_linear"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Networks that differ in depth only; feedforward nets have no beta."""
+
+    net: Literal["feedforward", "residual"]
+    norm: Literal["none", "center", "batch"]
+    beta: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return "_".join([self.net, self.norm, *([] if self.beta is None else [f"{self.beta:g}"])])
+
+    @property
+    def title(self) -> str:
+        """What figures call it."""
+        norm = {"none": "no norm", "center": "mean-centred", "batch": "BatchNorm"}[self.norm]
+        return f"{self.net}, {norm}" + ("" if self.beta is None else f", β = {self.beta:g}")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a row of the summary says of it."""
+        return {"net": self.net, "norm": self.norm, "beta": self.beta}
+
+
+NO_NORM, CENTER, BATCH = (Family("feedforward", norm) for norm in ("none", "center", "batch"))
+RESIDUAL_NO_NORM = Family("residual", "none", 1.0)
+RESIDUAL, RESIDUAL_HALF, RESIDUAL_TENTH = (Family("residual", "batch", beta) for beta in (1.0, 0.5, 0.1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """How large a preset is.
+
+    Attributes:
+        width: neurons a layer.
+        points: inputs: of the grid, or normal vectors.
+        nets: that the autocorrelation is averaged over.
+        covariance_nets: for the covariance matrices.
+        depth_nets: for correlation and variance against depth.
+        grid_families: of the autocorrelation functions.
+        grid_depths: theirs.
+        signals: nets whose gradients are drawn, with their covariance.
+        families: of correlation and variance.
+        depths: theirs.
+        linear_depths: of looks-linear nets.
+    """
+
+    width: int = 200
+    points: int = 256
+    nets: int = 20
+    covariance_nets: int = 100
+    depth_nets: int = 8
+    grid_families: tuple[Family, ...] = (NO_NORM, CENTER, BATCH, RESIDUAL_NO_NORM, RESIDUAL, RESIDUAL_TENTH)
+    grid_depths: tuple[int, ...] = (2, 4, 10, 24, 50)
+    signals: tuple[tuple[Family, int], ...] = ((BATCH, 1), (CENTER, 24), (RESIDUAL_TENTH, 50))
+    families: tuple[Family, ...] = (NO_NORM, BATCH, RESIDUAL_NO_NORM, RESIDUAL, RESIDUAL_HALF, RESIDUAL_TENTH)
+    depths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)
+    linear_depths: tuple[int, ...] = (2, 10, 50, 200)
+
+
+PRESETS = {
+    "quick": Preset(),
+    "paper": Preset(nets=100, covariance_nets=1000, depth_nets=100),
+    "smoke": Preset(
+        width=16,
+        points=32,
+        nets=3,
+        covariance_nets=3,
+        depth_nets=2,
+        grid_families=(BATCH, RESIDUAL),
+        grid_depths=(2,),
+        signals=((BATCH, 2),),
+        families=(BATCH, RESIDUAL),
+        depths=(1,),
+        linear_depths=(1,),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Measure how alike gradients at different inputs are, against depth."""
+
+    preset: Literal["quick", "paper", "smoke"] = "quick"
+    """quick: minutes on a laptop; paper: the same with more nets; smoke: seconds."""
+    parts: tuple[Part, ...] = ("one_dimensional", "depth", "looks_linear")
+    """What to measure."""
+    nets: int | None = None
+    """Networks that the autocorrelation functions are averaged over; quick has the paper's 20."""
+    seed: int = 0
+    """Of all weights and inputs."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/shattered_gradients")
+    """Folder for the arrays, the figures, the summary and the report."""
+
+    @property
+    def chosen(self) -> Preset:
+        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        chosen = PRESETS[self.preset]
+        if self.nets is not None:
+            if self.nets < 2:
+                raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
+            chosen = dataclasses.replace(chosen, nets=self.nets)
+        return chosen
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, and the parts, as JSON has them."""
+        chosen = dataclasses.asdict(self.chosen)
+        common = {"preset": self.preset, "seed": self.seed, "statistics": "frozen", "parts": self.parts}
+        return json.loads(json.dumps({**common, **chosen}))
