@@ -11,7 +11,7 @@ SIGMOID = "plain, sigmoid, no norm"
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
+def smoke(tmp_path_factory, quick_compilation):
     out = tmp_path_factory.mktemp("norms")
     args = Args(preset="smoke", families=(SIGMOID,), trained=("plain",), steps=2, out=out)
     main(args)

@@ -13,7 +13,7 @@ from experiments.shattered_gradients.settings import PRESETS, Args
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
+def smoke(tmp_path_factory, quick_compilation):
     args = Args(preset="smoke", out=tmp_path_factory.mktemp("shattered"))
     main(args)
     return args
