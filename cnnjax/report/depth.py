@@ -1,6 +1,6 @@
 """Statistics of layers against depth, at initialisation and along training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ def against_depth(
         stem: the figure's path without an ending.
         label: of the vertical axis, which is logarithmic.
     """
-    columns = min(4, len(families))
-    drawing, axes = figure.panels(-(-len(families) // columns), columns, 3.4, 2.9)
+    rows = -(-len(families) // 4)
+    drawing, axes = figure.panels(rows, -(-len(families) // rows), 3.4, 2.9)
     for axis, (title, nets) in zip(axes.flat, families.items(), strict=False):
         colours = figure.depth_colours(range(len(nets)))
         for index, (name, values) in enumerate(nets.items()):
@@ -47,20 +47,54 @@ def against_depth(
     return figure.save(drawing, stem)
 
 
-def microscope(
-    nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str, logarithmic: bool = True
-) -> dict[str, Path]:
-    """A panel a net, a curve [layer] a step, light to dark."""
+def microscope(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str) -> dict[str, Path]:
+    """A panel a net, a curve [layer] a step, light to dark, on a logarithmic axis."""
     drawing, axes = figure.panels(1, len(nets), 4.2, 3.4, sharey=True)
     for axis, (title, curves) in zip(axes[0], nets.items(), strict=True):
         colours = figure.depth_colours(range(len(curves)))
         for index, (step, values) in enumerate(sorted(curves.items())):
             axis.plot(np.arange(1, len(values) + 1), values, color=colours[index], label=f"step {step}")
-        axis.set_yscale("log" if logarithmic else "linear")
+        axis.set_yscale("log")
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("layer")
     axes[0][0].set_ylabel(label)
     axes[0][-1].legend(frameon=False, fontsize=8)
+    return figure.save(drawing, stem)
+
+
+def responses(nets: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
+    """Standard deviations [layer] of responses, a curve a net: layers in their order, and sorted."""
+    drawing, axes = figure.panels(1, 2, 4.2, 3.4, sharey=True)
+    for name, values in nets.items():
+        layers = np.arange(1, len(values) + 1)
+        axes[0][0].plot(layers, values, linewidth=1.2, label=name)
+        axes[0][1].plot(layers, np.sort(values)[::-1], linewidth=1.2, label=name)
+    for axis, order in zip(axes[0], ("layer", "layer, sorted by magnitude"), strict=True):
+        axis.set_xlabel(order)
+        axis.set_ylim(bottom=0)
+    axes[0][0].set_ylabel("response std")
+    axes[0][1].legend(frameon=False, fontsize=8)
+    return figure.save(drawing, stem)
+
+
+def against_step(
+    nets: Mapping[str, Mapping[int, Sequence[float]]], stem: Path, label: str
+) -> dict[str, Path]:
+    """A curve a net over the measured steps, geometric mean over seeds; bands from lowest to highest."""
+    drawing, ((axis,),) = figure.panels(1, 1, 6.4, 3.4)
+    steps: list[int] = sorted({step for values in nets.values() for step in values})
+    for name, by_step in nets.items():
+        places, values = [steps.index(step) for step in by_step], np.array(list(by_step.values()))
+        (line,) = axis.plot(places, np.exp(np.log(values).mean(1)), "o-", markersize=3, label=name)
+        axis.fill_between(
+            places, values.min(1), values.max(1), color=line.get_color(), alpha=0.2, linewidth=0
+        )
+    axis.axhline(1, color="black", linewidth=0.6)
+    axis.set_xticks(range(len(steps)), [str(step) for step in steps])
+    axis.set_yscale("log")
+    axis.set_xlabel("step")
+    axis.set_ylabel(label)
+    axis.legend(frameon=False, fontsize=8)
     return figure.save(drawing, stem)
 
 

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from experiments.gradient_norms import PRESETS, Args, configs, growth, main, theory_of
+from experiments.gradient_norms.__main__ import main
+from experiments.gradient_norms.initial import theory_of
+from experiments.gradient_norms.rows import growth, table
+from experiments.gradient_norms.settings import FAMILIES, PRESETS, Args
+from experiments.gradient_norms.training import configs
 
 SIGMOID = "plain, sigmoid, no norm"
 
@@ -13,7 +17,7 @@ SIGMOID = "plain, sigmoid, no norm"
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory, quick_compilation):
     out = tmp_path_factory.mktemp("norms")
-    args = Args(preset="smoke", families=(SIGMOID,), trained=("plain",), steps=2, out=out)
+    args = Args(preset="smoke", families=(SIGMOID,), trained=("plain",), out=out)
     main(args)
     return args
 
@@ -36,7 +40,7 @@ def test_the_rows(smoke):
 
 def test_the_page_needs_nothing_else(smoke):
     page = (smoke.out / "report.html").read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert f"<td>{SIGMOID}</td>" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page.replace("data:image", "#"))
 
@@ -59,6 +63,19 @@ def test_training_is_at_the_papers_rate_from_the_first_step():
     assert (config.learning_rate, config.warmup_steps, config.schedule) == (0.1, 0, "constant")
     paper = configs(PRESETS["paper"], ("resnet",), flips=True)["resnet110_seed2"]
     assert (paper.schedule, paper.boundaries, paper.augment) == ("piecewise", (32_000, 48_000), "crop_flip")
+
+
+def test_the_models_of_a_family():
+    looks_linear = FAMILIES["looks-linear, no norm"]
+    names = [looks_linear.model(depth) for depth in (8, 20, 56, 110)]
+    assert names == ["looks_linear10", "looks_linear22", "looks_linear58", "looks_linear110"]
+
+
+def test_a_line_of_the_table_is_the_geometric_mean_over_seeds():
+    common = {"part": "training", "family": "plain", "depth": 8, "step": 1, "slope_by_stage": [1.0, 2.0, 4.0]}
+    seeds = [{**common, "first_to_last": 4.0, "slope": 1.0}, {**common, "first_to_last": 9.0, "slope": 1.21}]
+    ((_, rows),) = table(seeds).values()
+    assert rows == [["plain", "8", "step 1", "6", "1.100", "1.000", "2.000", "4.000", ""]]
 
 
 @pytest.mark.parametrize("fields", [{"families": ("vgg",)}, {"seeds": 0}, {"steps": -1}])

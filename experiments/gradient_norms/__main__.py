@@ -1,0 +1,36 @@
+"""The command: `python -m experiments.gradient_norms`."""
+
+import tyro
+
+import experiments.gradient_norms as question
+from cnnjax.errors import one_line_errors
+from experiments.gradient_norms.settings import Args
+
+
+def main(args: Args) -> None:
+    """Run the experiment and write its folder; the terminal ends with the table and the paths."""
+    chosen, settings = args.chosen, args.settings  # what cannot be is said before jax is imported
+
+    from cnnjax.compilation import use_cache
+    from cnnjax.data import load
+    from cnnjax.training.record import claim
+    from experiments.gradient_norms.initial import measure_initial
+    from experiments.gradient_norms.rows import table
+    from experiments.gradient_norms.training import measure_training
+    from experiments.runner import Findings
+
+    use_cache()
+    data = load(chosen.data, args.data_dir)
+    claim(args.out, "experiment", settings, growing=("families", "trained", "depths"))
+    found = Findings()
+    if args.families:
+        measure_initial(args, data, found)
+    if chosen.steps and args.trained:
+        measure_training(args, data, found)
+    found.tables |= table(found.results)
+    found.write(args.out, str(question.__doc__))
+
+
+if __name__ == "__main__":
+    with one_line_errors("gradient_norms"):
+        main(tyro.cli(Args, description=question.__doc__, prog="python -m experiments.gradient_norms"))

@@ -1,0 +1,73 @@
+"""Families of nets as they are initialised, on one batch of whole images."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.data import Dataset
+from cnnjax.data.augment import normalizer
+from cnnjax.data.batches import batch_indices
+from cnnjax.models import build
+from cnnjax.probes import layer_statistics
+from cnnjax.report.depth import against_depth
+from experiments.gradient_norms.rows import row
+from experiments.gradient_norms.settings import FAMILIES, Args
+from experiments.runner import Findings, kept
+
+
+def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
+    """Statistics of `seeds` initialisations, [seed, layer] by field, on one batch; and the layers' names."""
+    initialize = jax.jit(lambda key: model.lazy_init(key, images[:1], train=False))
+    measure = jax.jit(lambda variables: layer_statistics(model, variables, (images, labels)))
+    found = [measure(initialize(jax.random.key(seed))).arrays() for seed in range(seeds)]
+    names = ("layers", "blocks")
+    arrays = {name: np.stack([one[name] for one in found]) for name in found[0] if name not in names}
+    return {**arrays, **{name: np.array(found[0][name]) for name in names}}
+
+
+def theory_of(family: str, values: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """What theory says of the gradient by z, anchored at the last convolution: a label and values [layer]."""
+    if (said := FAMILIES[family].factor) is None:
+        return None
+    name, factor = said
+    last = float(np.exp(np.log(values[:, -2]).mean()))  # the last layer is the classifier
+    convolutions = values.shape[1] - 1
+    return name, last * factor() ** np.arange(convolutions - 1, -1, -1.0)
+
+
+def measure_initial(args: Args, data: Dataset, found: Findings) -> None:
+    """Every family at every depth: rows, and norm against depth with theory over it."""
+    chosen = args.chosen
+    normalize = normalizer(data.train_images, "pixel_mean")
+    indices = batch_indices(0, 0, chosen.batch_size, len(data.train_labels))
+    images = normalize(jnp.asarray(np.asarray(data.train_images)[indices]))
+    labels = jnp.asarray(data.train_labels[indices])
+    options = {"width": chosen.width, "num_classes": data.classes, "loop": "scan"}
+    curves: dict[str, dict[str, Any]] = {}
+    overlays: dict[str, tuple[str, Any]] = {}
+    for name in args.families:
+        family = FAMILIES[name]
+        curves[name] = {}
+        for depth in chosen.depths:
+            model = family.model(depth)
+            arrays = kept(
+                args.out / "init" / f"{name.replace(', ', '_').replace(' ', '_')}{depth}.npz",
+                lambda family=family, model=model: initial(
+                    build(model, **options, **family.options), images, labels, chosen.seeds
+                ),
+            )
+            for seed in range(chosen.seeds):
+                own = {
+                    field: values if field in ("layers", "blocks") else values[seed]
+                    for field, values in arrays.items()
+                }
+                found.results.append({"part": "init", **row(model, name, depth, seed, 0, own)})
+            curves[name][model] = arrays["activation_gradient_norm"]
+            if overlay := theory_of(name, arrays["activation_gradient_norm"]):
+                overlays[name] = overlay
+    caption = (
+        "Norm of the gradient by each layer's output at initialisation; bands over seeds; dashed: theory."
+    )
+    found.figures[caption] = against_depth(curves, overlays, args.out / "init_depth", "gradient by output")

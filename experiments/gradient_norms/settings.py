@@ -1,0 +1,121 @@
+"""What can be asked: families of nets, the sizes of the presets, the command line."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cnnjax.errors import UserError
+from cnnjax.probes import theory
+
+Trained = Literal["plain", "resnet"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Nets that differ in depth only, and the factor per layer that theory has for their gradient's norm.
+
+    `factor` is a label and a function, since it may take an integral.
+    """
+
+    template: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    factor: tuple[str, Callable[[], float]] | None = None
+
+    def model(self, depth: int) -> str:
+        """Its name for `build`."""
+        if self.template == "looks_linear":
+            depth += (2 - depth) % 4  # it has 4n + 2 layers, the others 6n + 2
+        return f"{self.template}{depth}"
+
+
+def _without_norm(activation: str, kernel_init: str, factor: tuple[str, Callable[[], float]]) -> Family:
+    options = {"norm": "none", "activation": activation, "kernel_init": kernel_init}
+    return Family("plain", options, factor)
+
+
+def _mean_field(activation: str) -> tuple[str, Callable[[], float]]:
+    return "mean field", lambda: theory.mean_field(activation, 1.0).growth
+
+
+FAMILIES = {
+    "plain": Family("plain", {}, ("1.211 per layer", lambda: theory.BATCH_NORM_GROWTH)),
+    "resnet": Family("resnet"),
+    "preresnet": Family("preresnet"),
+    "plain, no norm": _without_norm("relu", "he", ("1 per layer", lambda: 1.0)),
+    "plain, no norm, Glorot": _without_norm("relu", "glorot", _mean_field("relu")),
+    "resnet, no norm": Family("resnet", {"norm": "none"}),
+    "plain, tanh, no norm": _without_norm("tanh", "glorot", _mean_field("tanh")),
+    "plain, sigmoid, no norm": _without_norm("sigmoid", "glorot", _mean_field("sigmoid")),
+    "looks-linear, no norm": Family("looks_linear", {}, ("1 per layer", lambda: 1.0)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What is measured, and on what; initial nets see whole images, trained ones images `downsample`d."""
+
+    data: str
+    downsample: int
+    width: int
+    batch_size: int
+    depths: tuple[int, ...]
+    seeds: int
+    steps: int
+
+
+PRESETS = {
+    "quick": Preset("fashion_mini", 2, 16, 64, (20, 56), 2, 51),
+    "paper": Preset("cifar10", 1, 16, 128, (20, 32, 44, 56, 110), 3, 64_000),
+    "smoke": Preset("synthetic", 2, 4, 16, (8,), 1, 2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Measure the gradients of every layer, at initialisation and along training."""
+
+    preset: Literal["quick", "paper", "smoke"] = "quick"
+    """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps; smoke: seconds."""
+    families: tuple[str, ...] = tuple(FAMILIES)
+    """Families to measure at initialisation."""
+    trained: tuple[Trained, ...] = ("plain", "resnet")
+    """Families to measure along training."""
+    depths: tuple[int, ...] | None = None
+    """Depths, each 6n + 2; quick has 20 and 56."""
+    seeds: int | None = None
+    """How many seeds; they are 0, 1, 2, ..."""
+    run_seeds: Literal["sequential", "vmap", "mesh"] = "sequential"
+    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
+    steps: int | None = None
+    """Gradient steps of each run; 0 trains nothing."""
+    data: str | None = None
+    """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
+    data_dir: Path | None = None
+    """Folder that holds the data set's official archives."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/gradient_norms")
+    """Folder for the runs, the arrays, the figures, the summary and the report."""
+
+    @property
+    def chosen(self) -> Preset:
+        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        if unknown := [name for name in self.families if name not in FAMILIES]:
+            raise UserError(f"--families {unknown[0]!r}: must be of {'; '.join(FAMILIES)}")
+        given = {name: getattr(self, name) for name in ("depths", "seeds", "steps", "data")}
+        chosen = dataclasses.replace(
+            PRESETS[self.preset], **{name: value for name, value in given.items() if value is not None}
+        )
+        if chosen.seeds < 1:
+            raise UserError(f"--seeds {chosen.seeds}: must be at least 1")
+        if chosen.steps < 0:
+            raise UserError(f"--steps {chosen.steps}: must not be negative")
+        return chosen
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, and which of them are asked for, as JSON has them."""
+        chosen = {**dataclasses.asdict(self.chosen), "depths": list(self.chosen.depths)}
+        families = {"families": list(self.families), "trained": list(self.trained)}
+        return {"preset": self.preset, **chosen, **families}
