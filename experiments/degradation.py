@@ -77,6 +77,8 @@ class Args:
     """Gradient steps of each run."""
     validation: int = 0
     """Hold out so many training images and test on them; the paper chose its schedule with 5,000."""
+    workers: int | None = None
+    """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
     tensorboard: bool = False
     """Also write TensorBoard files into each run's folder."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
@@ -167,7 +169,9 @@ def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
         warmup = 400 if args.preset == "paper" and net.depth >= 110 else shared.warmup_steps
         return dataclasses.replace(shared, model=net.name, seed=seed, warmup_steps=warmup)
 
-    return {net.run(seed): config(net, seed) for net in networks(args) for seed in range(chosen.seeds)}
+    # The deepest, which take longest, first: workers then end at about the same time.
+    nets = sorted(networks(args), key=lambda net: -net.depth)
+    return {net.run(seed): config(net, seed) for net in nets for seed in range(chosen.seeds)}
 
 
 def main(args: Args) -> None:
@@ -197,7 +201,9 @@ def main(args: Args) -> None:
         **shared,
     }
     claim(args.out, "experiment", settings, growing=("networks", "seeds", "data_source"))
-    metrics = run_all(runs, args.out, data, args.tensorboard, how=args.run_seeds)
+    metrics = run_all(
+        runs, args.out, data, tensorboard=args.tensorboard, how=args.run_seeds, workers=args.workers
+    )
 
     results = [
         {

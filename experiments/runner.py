@@ -1,47 +1,65 @@
 """What every experiment does: runs configs, keeps arrays, sums up over seeds, and writes what it found."""
 
 import dataclasses
+import functools
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
+from cnnjax.compilation import use_cache
 from cnnjax.config import Config
 from cnnjax.data import Dataset
+from cnnjax.errors import UserError
 from cnnjax.files import read_json, write_json
 from cnnjax.report.page import Table, write_page
 from cnnjax.training import How, Probe, shared, train_many
-from cnnjax.training.record import write_arrays
+from cnnjax.training.record import usable_cores, write_arrays
+from experiments.workers import side_by_side
 
 
 def run_all(
     runs: Mapping[str, Config],
     out: Path,
     data: Dataset,
+    *,
     tensorboard: bool = False,
     probes: Probe | None = None,
     how: How = "sequential",
+    workers: int | None = None,
 ) -> dict[str, dict]:
     """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated.
 
-    Those that can share a program, such as the seeds of one network, do; `how` is `train_many`'s.
+    Those that can share a program, such as the seeds of one network, do; `how` is `train_many`'s. So many
+    `workers` train a program each at once; by default one, or if a CPU is all there is, one for each core as
+    far as there are programs.
+
+    Raises:
+        UserError: there are not so many cores; or as `train_many`.
     """
-    metrics: dict[str, dict] = {}
     groups: dict[str, list[str]] = {}
     for name, config in runs.items():
-        finished = out / name / "result.json"
-        if finished.exists() and (result := read_json(finished))["config"] == config.to_json():
-            tqdm.write(f"{name} was finished earlier")
-            metrics[name] = result["metrics"]
-        else:
-            groups.setdefault(json.dumps(shared(config).to_json()), []).append(name)
-    for names in groups.values():
-        tqdm.write(f"{', '.join(names)}: {len(metrics)} of {len(runs)} runs are finished")
-        results = train_many(
+        groups.setdefault(json.dumps(shared(config).to_json()), []).append(name)
+    cores = len(usable_cores())
+    if workers is None:  # of all groups, not of those left: a run must get as many cores when it goes on
+        workers = min(cores, len(groups)) if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
+    if not 1 <= workers <= cores:
+        raise UserError(f"--workers {workers}: must be 1 to {cores}, the number of cores")
+
+    unfinished = [
+        left
+        for names in groups.values()
+        if (left := [name for name in names if not _finished(runs[name], out / name)])
+    ]
+    tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
+    jobs = [
+        functools.partial(
+            _train,
             [runs[name] for name in names],
             [out / name for name in names],
             how,
@@ -49,8 +67,24 @@ def run_all(
             tensorboard=tensorboard,
             probes=probes,
         )
-        metrics |= {name: result.metrics for name, result in zip(names, results, strict=True)}
-    return metrics
+        for names in unfinished
+    ]
+    if workers > 1:
+        side_by_side(jobs, workers)
+    else:
+        for job in jobs:
+            job()
+    return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
+
+
+def _finished(config: Config, out: Path) -> bool:
+    result = out / "result.json"
+    return result.exists() and read_json(result)["config"] == config.to_json()
+
+
+def _train(*arguments: Any, **options: Any) -> None:
+    use_cache()
+    train_many(*arguments, **options)
 
 
 def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:

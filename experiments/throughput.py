@@ -252,7 +252,9 @@ CONTESTANTS = {
 def measure(setting: Setting, kinds: list[str], args: Args) -> list[dict[str, Any]]:
     """Rows of the summary for one setting, a contestant each."""
     from cnnjax import summary
+    from experiments.workers import huge_pages
 
+    huge_pages()
     context = multiprocessing.get_context("spawn")
     pools = {kind: ProcessPoolExecutor(1, mp_context=context) for kind in kinds}
     try:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from cnnjax.config import Config
 
 RECENT = 10  # lines that the loss and error shown are averaged over
+LINE = 0  # of the terminal, from where it stands; processes side by side have one each
 
 
 class Progress:
@@ -23,7 +24,13 @@ class Progress:
         # Without a terminal, in a log file, a line now and then is enough.
         interval = 0.2 if sys.stderr.isatty() else 20
         self._bar = tqdm(
-            total=config.steps, initial=step, desc=name, unit="step", mininterval=interval, dynamic_ncols=True
+            total=config.steps,
+            initial=step,
+            desc=name,
+            unit="step",
+            mininterval=interval,
+            dynamic_ncols=True,
+            position=LINE or None,
         )
         if step < config.steps:
             self._bar.set_postfix_str("compiling")

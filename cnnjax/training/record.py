@@ -129,10 +129,17 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"python": sys.version.split()[0], **versions},
         "convolution": best_form(),
-        "device": f"{len(devices)} x {kind}, {os.cpu_count()} cores",
+        "device": f"{len(devices)} x {kind}, {len(usable_cores())} cores",
         "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "git_commit": _git_commit(),
     }
+
+
+def usable_cores() -> list[int]:
+    """Numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _git_commit() -> str | None:

@@ -11,7 +11,7 @@ import pytest
 import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Interrupted, UserError
-from cnnjax.files import read_jsonl
+from cnnjax.files import read_jsonl, write_json
 from cnnjax.training import loop
 from experiments import runner
 
@@ -143,7 +143,11 @@ def test_a_study_trains_the_seeds_of_each_network_together(monkeypatch, data, tm
 
     def train_many(configs, outs, how, **_):
         calls.append(([(config.model, config.seed) for config in configs], [out.name for out in outs], how))
-        return [loop.Result(config, out, {}, {}) for config, out in zip(configs, outs, strict=True)]
+        for config, out in zip(configs, outs, strict=True):
+            out.mkdir()
+            write_json(
+                out / "result.json", {"config": config.to_json(), "metrics": {"test_error": config.seed}}
+            )
 
     monkeypatch.setattr(runner, "train_many", train_many)
     runs = {
@@ -151,7 +155,8 @@ def test_a_study_trains_the_seeds_of_each_network_together(monkeypatch, data, tm
         for model in ("plain8", "resnet8")
         for seed in (0, 1)
     }
-    assert list(runner.run_all(runs, tmp_path, data, how="vmap")) == list(runs)
+    metrics = runner.run_all(runs, tmp_path, data, how="vmap", workers=1)
+    assert metrics == {name: {"test_error": config.seed} for name, config in runs.items()}
     assert calls == [
         ([(model, 0), (model, 1)], [f"{model}_0", f"{model}_1"], "vmap") for model in ("plain8", "resnet8")
     ]

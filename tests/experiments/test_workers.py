@@ -1,0 +1,67 @@
+import functools
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.training.record import usable_cores
+from experiments.runner import run_all
+from experiments.workers import side_by_side
+
+
+def tell(path):
+    path.write_text(json.dumps({"cores": usable_cores(), "command": sys.orig_argv, "now": time.time()}))
+
+
+def fail(others):
+    while not all(path.exists() for path in others):
+        time.sleep(0.05)
+    raise UserError("this job fails")
+
+
+def wait_for_ever(path):
+    path.touch()
+    time.sleep(600)
+
+
+def kill_itself():
+    os.kill(os.getpid(), 9)
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores")
+def test_jobs_share_the_cores_and_know_the_command(tmp_path):
+    paths = [tmp_path / str(job) for job in range(3)]
+    side_by_side([functools.partial(tell, path) for path in paths], workers=2)
+    told = [json.loads(path.read_text()) for path in paths]
+    first, second = (set(each["cores"]) for each in told[:2])
+    assert len(first) == len(second) == len(usable_cores()) // 2
+    assert first | second <= set(usable_cores())
+    assert not first & second
+    assert all(each["command"] == sys.orig_argv for each in told)
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores")
+def test_a_job_that_fails_stops_the_others(tmp_path, capfd):
+    jobs = [
+        functools.partial(wait_for_ever, tmp_path / "other"),
+        functools.partial(fail, [tmp_path / "other"]),
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        side_by_side([*jobs, functools.partial(tell, tmp_path / "never")], workers=2)
+    assert stopped.value.code == 2
+    assert "this job fails" in capfd.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_killed_job_is_said():
+    with pytest.raises(UserError, match="killed by signal 9"):
+        side_by_side([kill_itself], workers=1)
+
+
+@pytest.mark.parametrize("workers", [0, 10_000])
+def test_as_many_workers_as_cores_at_most(tmp_path, workers):
+    with pytest.raises(UserError, match=f"--workers {workers}: must be 1 to"):
+        run_all({}, tmp_path, None, workers=workers)
