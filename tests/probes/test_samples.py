@@ -1,30 +1,16 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 from cnnjax.errors import UserError
-from cnnjax.ops.norm import BatchNorm
 from cnnjax.probes import forward, samples, theory
+from tests.nets import TwoConvolutions
 
 LABELS = jnp.array([0, 1, 2, 0])
 IMAGES = jax.random.normal(jax.random.key(1), (4, 6, 6, 3))
-
-
-class Net(nn.Module):
-    momentum: float = 0.9
-
-    @nn.compact
-    def __call__(self, x, train):
-        norm = partial(BatchNorm, use_running_average=not train, momentum=self.momentum)
-        x = nn.relu(norm(name="bn1")(nn.Conv(3, (3, 3), padding=1, name="conv1")(x)))
-        x = nn.relu(norm(name="bn2")(nn.Conv(4, (3, 3), padding=1, name="conv2")(x)))
-        return nn.Dense(3, name="classifier")(x.mean((1, 2)))
 
 
 def losses_of(model, train, variables, images, labels):
@@ -34,7 +20,9 @@ def losses_of(model, train, variables, images, labels):
 
 @pytest.fixture(scope="module")
 def case():
-    return Net(), jax.jit(lambda: Net().init(jax.random.key(0), IMAGES, train=False))()
+    return TwoConvolutions(), jax.jit(
+        lambda: TwoConvolutions().init(jax.random.key(0), IMAGES, train=False)
+    )()
 
 
 @pytest.fixture(scope="module")
