@@ -10,7 +10,7 @@ from cnnjax.errors import UserError
 
 Schedule = Literal["piecewise", "cosine", "constant"]
 Decay = Literal["convolutions", "all"]
-Augment = Literal["none", "flip", "crop", "crop_flip"]
+Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
 Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
 Optimizer = Literal["sgd", "adam"]
@@ -25,12 +25,15 @@ class Config:
         model: a name that `build` knows.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
         dtype: of the network's computation; parameters, statistics and the loss are float32.
-        data: a name that `cnnjax.data.load` knows.
+        data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
         validation: this many training images, drawn by `seed`, are held out and tested on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
         downsample: average pixels in squares of this side.
         augment: what is done to a training image; "crop_flip" pads 4 pixels, crops at random and flips half.
-        normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel.
+            Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
+            "area_crop_flip" (Szegedy et al. 2014) are for them alone (`cnnjax.data.pictures`).
+        normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
+            photographs have ImageNet's statistics for both.
         seed: of the initial weights, the order of the images and the augmentation.
         steps: gradient steps; one epoch is training images / `batch_size` of them.
         batch_size: over all devices.

@@ -53,6 +53,18 @@ def over_seeds_and_data(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(SEED, None, DATA))
 
 
+def share(sharding: NamedSharding, shape: tuple[int, ...]) -> tuple[range, ...]:
+    """The part of an array of `shape` that this process's devices hold, along each axis."""
+    indices = sharding.addressable_devices_indices_map(shape).values()
+    bounds = [
+        [part.indices(size) for part, size in zip(index or (), shape, strict=True)] for index in indices
+    ]
+    return tuple(
+        range(min(part[0] for part in along), max(part[1] for part in along))
+        for along in zip(*bounds, strict=True)
+    )
+
+
 def for_runs(function: Callable, mesh: Mesh, in_axes: tuple[int | None, ...]) -> Callable:
     """`function` of one run as a function of several, divided over the seed axis.
 

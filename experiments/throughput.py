@@ -157,7 +157,10 @@ def jax_step(setting: Setting, kind: str):
     indices, key = np.arange(setting.batch), jax.random.key(0)
     probe = LayerProbe(lambda step: True) if kind == "with_probes" else NoProbe()
     train_step = make_train_step(model, optimizer, learning_rate(config), augment, normalize, probe=probe)
-    jitted = jax.jit(train_step, donate_argnums=0)
+    jitted = jax.jit(
+        lambda state, images, labels, indices, key: train_step(state, images[indices], labels[indices], key),
+        donate_argnums=0,
+    )
     start = time.perf_counter()
     step = jitted.lower(state, images, labels, indices, key).compile()
     seconds = time.perf_counter() - start

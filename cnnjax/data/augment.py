@@ -13,6 +13,7 @@ import numpy as np
 from cnnjax.errors import UserError
 
 NORMALIZATIONS = ("pixel_mean", "channel")
+_MEAN, _DEVIATION = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))  # ImageNet's, of 0 to 1
 _CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied whole
 
 
@@ -52,6 +53,13 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 """Name to function of (key, images)."""
 
 
+def augmentation(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The function of (key, images) of this name."""
+    if name not in AUGMENTATIONS:
+        raise UserError(f"augment={name!r} is for photographs; small images take {', '.join(AUGMENTATIONS)}")
+    return AUGMENTATIONS[name]
+
+
 def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax.Array]:
     """Make the function that takes uint8 images to normalised float32 images of the same shape.
 
@@ -69,6 +77,20 @@ def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax
         scale = np.sqrt(squares / pixels - mean**2)
         if not scale.all():
             raise UserError("a channel has the same value in all training images; normalise by pixel_mean")
+    return _normalizer(mean, scale)
+
+
+def photograph_normalizer(kind: str) -> Callable[[jax.Array], jax.Array]:
+    """As `normalizer`, by ImageNet's statistics for all photographs: their own would take a pass over them.
+
+    The mean image of random crops is taken as one colour.
+    """
+    if kind not in NORMALIZATIONS:
+        raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
+    return _normalizer(255 * _MEAN, 255 * (np.ones(3) if kind == "pixel_mean" else _DEVIATION))
+
+
+def _normalizer(mean: np.ndarray, scale: np.ndarray) -> Callable[[jax.Array], jax.Array]:
     mean, scale = mean.astype(np.float32), scale.astype(np.float32)
 
     def normalize(images: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Data sets through tensorflow-datasets, in its array_record format: the only file that imports it."""
 
 import contextlib
+import functools
 import io
 import os
 import sys
@@ -85,6 +86,56 @@ def read(folder: Path, progress: bool) -> Arrays:
                 f"{folder}, prepared by tensorflow-datasets, cannot be read ({type(error).__name__}: "
                 f"{reason}); remove it and run `cnnjax data {folder.parent.name}`"
             ) from error
+
+
+class TfdsRecords:
+    """The pictures of one split of a prepared data set, still encoded, with their labels.
+
+    A worker process gets the folder's name and opens it itself.
+    """
+
+    def __init__(self, folder: Path, split: str):
+        self._folder, self._split = folder, split
+
+    @functools.cached_property
+    def source(self) -> Any:
+        """What tensorflow-datasets reads them with."""
+        with _quiet(progress=False):
+            import tensorflow_datasets as tfds
+
+            builder: Any = tfds.builder_from_directory(self._folder)
+            return builder.as_data_source(self._split, decoders={"image": tfds.decode.SkipDecoding()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_folder": self._folder, "_split": self._split}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[bytes, int]:
+        record = self.source[int(index)]
+        return record["image"], int(record["label"])
+
+    def name(self, index: int) -> str:
+        """The record, for messages."""
+        return f"{self._folder}, {self._split} record {index}"
+
+
+def open_records(folder: Path) -> tuple[TfdsRecords, TfdsRecords, int]:
+    """The training split, the validation or else the test split, and the number of classes."""
+    train = TfdsRecords(folder, "train")
+    try:
+        info = train.source.dataset_info
+        test = TfdsRecords(folder, "validation" if "validation" in info.splits else "test")
+        for split in (train, test):
+            split[0]
+        return train, test, info.features["label"].num_classes
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{folder} cannot be read as pictures with labels ({type(error).__name__}: {reason}); it must be "
+            "prepared by tensorflow-datasets with file_format='array_record'"
+        ) from error
 
 
 def _decode(records: Any, title: str, progress: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from cnnjax.config import Config, Keep, differences
-from cnnjax.data import Dataset, load
-from cnnjax.data.batches import batch_indices
+from cnnjax.data import Dataset, Stream, open_data
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import write_json
 from cnnjax.mesh import check_divisible, make_mesh
@@ -56,7 +54,7 @@ def train(
     config: Config,
     out: Path | str,
     *,
-    data: Dataset | None = None,
+    data: Dataset | Stream | None = None,
     mesh: Mesh | None = None,
     tensorboard: bool = False,
     probes: Probe | None = None,
@@ -100,7 +98,7 @@ def train_many(
     outs: Sequence[Path | str],
     how: How = "sequential",
     *,
-    data: Dataset | None = None,
+    data: Dataset | Stream | None = None,
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
@@ -144,16 +142,20 @@ def default_steps_per_dispatch() -> int:
 
 
 def evaluate(
-    config: Config, variables: dict[str, Any], *, data: Dataset | None = None, mesh: Mesh | None = None
+    config: Config,
+    variables: dict[str, Any],
+    *,
+    data: Dataset | Stream | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[str, float]:
     """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each."""
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
-    program = Program(config, _prepare(data or load(config.data), config), mesh, NoProbe())
+    program = Program(config, _prepare(data or open_data(config.data), config), mesh, NoProbe())
     return program.evaluate(program.put([variables]), Stop())[0]
 
 
-def _prepare(data: Dataset, config: Config) -> Dataset:
+def _prepare(data: Dataset | Stream, config: Config) -> Dataset | Stream:
     if config.validation:
         data = data.split(config.validation, config.seed)
     return data.downsampled(config.downsample)
@@ -219,7 +221,7 @@ def _train(
     outs: Sequence[Path | str],
     at_once: int,
     mesh_for: Callable[[int], Mesh],
-    data: Dataset | None,
+    data: Dataset | Stream | None,
     tensorboard: bool,
     probes: Probe | None,
     steps_per_dispatch: int | None,
@@ -243,7 +245,7 @@ def _train(
             claim(out, "config", config.to_json())
             if resume is not None:
                 rewind(out, resume, say)
-        data = _prepare(data or load(configs[0].data), configs[0])
+        data = _prepare(data or open_data(configs[0].data), configs[0])
         probe = probes or NoProbe()
         program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe))
         for first in range(0, len(configs), at_once):
@@ -269,12 +271,13 @@ def _advance(
     """Train runs that are at the same step to their end, together."""
     config, step = runs[0].config, runs[0].step
     interval = math.gcd(config.steps, config.evaluate_every, config.checkpoint_every)
-    steps_per_dispatch = _largest_divisor(interval, steps_per_dispatch)
-    own = program.own([run.config for run in runs])
+    steps_per_dispatch = _largest_divisor(interval, min(steps_per_dispatch, program.input.most_steps))
+    configs = [run.config for run in runs]
+    own = program.own(configs)
     state: State = program.put([run.state for run in runs])
     for run in runs:
         run.state = None  # its memory is wanted
-    progress = Progress([run.config for run in runs], step)
+    progress = Progress(configs, step)
     saved = written = step
     pending: deque[tuple[Metrics, Any]] = deque()
 
@@ -296,7 +299,7 @@ def _advance(
             run.record.flush()
             run.checkpoints.save(step, its_state, run.record.value("test_error", step))
 
-    with contextlib.closing(progress):
+    with contextlib.closing(progress), program.input.training(configs, step) as brought:
         while True:
             if _due(step, config.evaluate_every, config.steps) and not all(run.tested(step) for run in runs):
                 write_down()
@@ -309,11 +312,7 @@ def _advance(
             if stop or step == config.steps:
                 break
             steps = _steps_from(step, steps_per_dispatch, probe)
-            indices = [
-                [batch_indices(run.config.seed, now, config.batch_size, program.examples) for now in steps]
-                for run in runs
-            ]
-            state, metrics, measured = program.train(state, np.array(indices), own, probe.due(step))
+            state, metrics, measured = program.train(state, brought(steps), own, probe.due(step))
             pending.append((metrics, measured))
             step = steps.stop
             write_down(but=IN_FLIGHT)

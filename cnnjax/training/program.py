@@ -14,10 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cnnjax.config import Config
-from cnnjax.data import Dataset
-from cnnjax.data.augment import AUGMENTATIONS, normalizer
+from cnnjax.data import Dataset, Stream
 from cnnjax.mesh import for_runs, over_data, over_seeds, over_seeds_and_data, replicated
 from cnnjax.models import build, lay_out, unstack
+from cnnjax.training.inputs import make_input
 from cnnjax.training.losses import make_loss
 from cnnjax.training.optim import learning_rate, make_optimizer
 from cnnjax.training.step import (
@@ -51,56 +51,53 @@ def shared(config: Config) -> Config:
 class Program:
     """Network, data on the devices and compiled functions of runs that have `shared` in common."""
 
-    def __init__(self, config: Config, data: Dataset, mesh: Mesh, probe: Probe):
-        self._config, self._data, self._mesh = config, data, mesh
-        self.examples = len(data.train_labels)
+    def __init__(self, config: Config, data: Dataset | Stream, mesh: Mesh, probe: Probe):
+        self._config, self._mesh = config, mesh
         defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
         self._model = build(config.model, **{**defaults, **config.model_options})
-        normalize, loss = normalizer(data.train_images, config.normalize), make_loss(config)
+        self.input = given = make_input(data, config, mesh, self._model.input_shape)
+        loss = make_loss(config)
 
-        def train_steps(state, images, labels, indices, own, *, probe):
+        def train_steps(state, held, brought, own, *, probe):
             key, *rates = own  # arguments, so that runs may differ in them
             train_step = make_train_step(
                 self._model,
                 make_optimizer(config, *rates),
                 learning_rate(config, rates[0]),
-                AUGMENTATIONS[config.augment],
-                normalize,
+                given.augment,
+                given.normalize,
                 loss,
                 probe,
             )
-            return in_one_dispatch(train_step)(state, images, labels, indices, jax.random.wrap_key_data(key))
+            return in_one_dispatch(train_step, given.pick)(
+                state, held, brought, jax.random.wrap_key_data(key)
+            )
+
+        eval_step = make_eval_step(self._model, given.normalize, loss)
+
+        def test_step(variables, held, brought, counted):
+            return eval_step(variables, *given.pick(held, brought), counted)
 
         runs, whole, batch = over_seeds(mesh), replicated(mesh), over_data(mesh)
         self._plain, self._measured = (
             jax.jit(
-                for_runs(functools.partial(train_steps, probe=rider), mesh, (0, None, None, 0, 0)),
+                for_runs(functools.partial(train_steps, probe=rider), mesh, (0, None, 0, 0)),
                 donate_argnums=0,
-                in_shardings=(runs, whole, whole, over_seeds_and_data(mesh), runs),
+                in_shardings=(runs, whole, over_seeds_and_data(mesh), runs),
                 out_shardings=runs,
             )
             for rider in (NoProbe(), probe)
         )
-        self._eval_step = jax.jit(
-            for_runs(make_eval_step(self._model, normalize, loss), mesh, (0, None, None, None, None)),
-            in_shardings=(runs, whole, whole, batch, batch),
+        self._test_step = jax.jit(
+            for_runs(test_step, mesh, (0, None, None, None)),
+            in_shardings=(runs, whole, batch, batch),
             out_shardings=runs,
         )
-
-    @functools.cached_property
-    def _train_set(self) -> tuple[jax.Array, jax.Array]:
-        data = self._data
-        return jax.device_put((np.asarray(data.train_images), data.train_labels), replicated(self._mesh))
-
-    @functools.cached_property
-    def _test_set(self) -> tuple[jax.Array, jax.Array]:
-        data = self._data
-        return jax.device_put((np.asarray(data.test_images), data.test_labels), replicated(self._mesh))
 
     def init(self, seed: int) -> State:
         """The state of a run at step 0, by block."""
         optimizer = make_optimizer(self._config)
-        return init_state(self._model, optimizer, seed, self._data.train_images.shape[1:])
+        return init_state(self._model, optimizer, seed, self.input.image_shape)
 
     def put(self, trees: Sequence[Any]) -> Any:
         """A tree of arrays of each run, such as its state by block, as one on the devices."""
@@ -128,31 +125,27 @@ class Program:
             ]
         )
 
-    def train(
-        self, state: State, indices: np.ndarray, own: Any, measured: bool
-    ) -> tuple[State, Metrics, Any]:
-        """Take the steps whose images are `indices` [run, step, batch], with the probe if `measured`.
+    def train(self, state: State, brought: Any, own: Any, measured: bool) -> tuple[State, Metrics, Any]:
+        """Take the steps for which `input.training` gives `brought`, with the probe if `measured`.
 
         Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
         """
         train_steps = self._measured if measured else self._plain
-        return train_steps(state, *self._train_set, indices, own)
+        return train_steps(state, self.input.train_held, brought, own)
 
     def evaluate(self, variables: Any, stop: Stop) -> list[dict[str, float]]:
         """The test loss and error of each run; empty if it was stopped."""
-        images, labels = self._test_set
-        examples, batch_size = len(labels), self._config.batch_size
+        examples, batch_size = self.input.test_examples, self._config.batch_size
         sums = []
-        for first in range(0, examples, batch_size):
-            if stop:
-                return []
-            positions = np.arange(first, first + batch_size)
-            # The last batch is padded, so that every batch has one shape and every image counts once.
-            sums.append(
-                self._eval_step(variables, images, labels, positions % examples, positions < examples)
-            )
-            if len(sums) > IN_FLIGHT:
-                jax.block_until_ready(sums[-IN_FLIGHT])
+        with self.input.testing() as batches:
+            for first, brought in zip(range(0, examples, batch_size), batches, strict=True):
+                if stop:
+                    return []
+                # The last batch is padded, so that every batch has one shape and every image counts once.
+                counted = np.arange(first, first + batch_size) < examples
+                sums.append(self._test_step(variables, self.input.test_held, brought, counted))
+                if len(sums) > IN_FLIGHT:
+                    jax.block_until_ready(sums[-IN_FLIGHT])
         losses, errors = (np.array(values) for values in zip(*jax.device_get(sums), strict=True))
         return [
             {"test_loss": float(loss) / examples, "test_error": int(error) / examples}

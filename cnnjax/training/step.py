@@ -104,20 +104,19 @@ def make_train_step(
     loss_function: Loss = cross_entropy,
     probe: Probe = NoProbe(),  # noqa: B008 - it has no state
 ) -> Callable[..., tuple[State, Metrics, Any]]:
-    """A function of (state, images, labels, indices, key) to (state, metrics, what the probe measured).
+    """A function of (state, images, labels, key) to (state, metrics, what the probe measured).
 
-    `images` uint8 [image, height, width, channel] and `labels` [image] are the whole training set; `indices`
-    [batch] picks this step's. `key` belongs to the run; the step's own is folded from it. Metrics are scalars
-    of the batch before the update: `train_loss` (mean, nats), `train_error` (fraction), `learning_rate`.
+    `images` uint8 [batch, height, width, channel] and `labels` [batch] are this step's. `key` belongs to the
+    run; the step's own is folded from it. Metrics are scalars of the batch before the update: `train_loss`
+    (mean, nats), `train_error` (fraction), `learning_rate`.
 
     The logits that a network sows in its collection "auxiliary" have losses too, which its field
     `auxiliary_weight` weighs; gradients are of the sum, `train_loss` is without them.
     """
 
-    def train_step(state: State, images, labels, indices, key):
+    def train_step(state: State, images, y, key):
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        x = augment(augment_key, normalize(images[indices]))
-        y = labels[indices]
+        x = augment(augment_key, normalize(images))
 
         def loss_of(params, taps):
             variables = {"params": params, "batch_stats": state.batch_stats, **taps}
@@ -147,17 +146,22 @@ def make_train_step(
 
 
 def in_one_dispatch(
-    train_step: Callable[..., tuple[State, Metrics, Any]],
+    train_step: Callable[..., tuple[State, Metrics, Any]], pick: Callable[[Any, Any], tuple]
 ) -> Callable[..., tuple[State, Metrics, Any]]:
-    """`train_step` for indices [step, batch]: so many steps in one program; all it gives is [step, ...]."""
+    """A function of (state, held, brought, key): so many steps in one program; all it gives is [step, ...].
 
-    def train_steps(state: State, images, labels, indices, key):
-        def body(state, indices):
-            state, *results = train_step(state, images, labels, indices, key)
+    `pick` gives a step's images and labels from `held`, which is the same for all of them, and its part of
+    `brought`, whose arrays are [step, ...].
+    """
+
+    def train_steps(state: State, held, brought, key):
+        def body(state, its_own):
+            state, *results = train_step(state, *pick(held, its_own), key)
             return state, results
 
         # One step is no loop (0 unrolls all of it), inside of which XLA compiles for CPUs less well.
-        state, (metrics, measured) = jax.lax.scan(body, state, indices, unroll=0 if len(indices) == 1 else 1)
+        steps = len(jax.tree.leaves(brought)[0])
+        state, (metrics, measured) = jax.lax.scan(body, state, brought, unroll=0 if steps == 1 else 1)
         return state, metrics, measured
 
     return train_steps
@@ -168,14 +172,14 @@ def make_eval_step(
     normalize: Callable[[jax.Array], jax.Array],
     loss_function: Loss = cross_entropy,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """A function of (variables, images, labels, indices, counted) to summed loss and number of errors.
+    """A function of (variables, images, labels, counted) to summed loss and number of errors.
 
-    `counted` [batch] is False for the padding of the last batch.
+    `images` are uint8 [batch, height, width, channel]; `counted` [batch] is False for the padding of the last
+    batch.
     """
 
-    def eval_step(variables, images, labels, indices, counted):
-        logits = cast(jax.Array, model.apply(variables, normalize(images[indices]), train=False))
-        y = labels[indices]
+    def eval_step(variables, images, y, counted):
+        logits = cast(jax.Array, model.apply(variables, normalize(images), train=False))
         return jnp.sum(loss_function(logits, y) * counted), jnp.sum((logits.argmax(-1) != y) & counted)
 
     return eval_step

@@ -17,7 +17,7 @@ from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, Interrupted, UserError
 from cnnjax.files import read_jsonl
 from cnnjax.probes import LayerProbe
-from cnnjax.training import loop, program
+from cnnjax.training import inputs, program
 
 CONFIG = cnnjax.Config(
     model="resnet8",
@@ -57,14 +57,14 @@ def assert_same(result, uninterrupted):
 
 def at_step(monkeypatch, step, act):
     """Call `act` when the batch of `step` is asked for."""
-    plain = loop.batch_indices
+    plain = inputs.batch_indices
 
     def batch_indices(seed, now, *rest):
         if now == step:
             act()
         return plain(seed, now, *rest)
 
-    monkeypatch.setattr(loop, "batch_indices", batch_indices)
+    monkeypatch.setattr(inputs, "batch_indices", batch_indices)
 
 
 def test_what_a_run_leaves(uninterrupted):
@@ -250,7 +250,7 @@ def test_one_process_to_a_folder(data, tmp_path):
 def test_every_test_image_counts_once(data, uninterrupted):
     """21 images in batches of 16: the padding of the last batch must not count."""
     model = cnnjax.build("resnet8", width=2)
-    normalize = program.normalizer(data.train_images, "pixel_mean")
+    normalize = inputs.normalizer(data.train_images, "pixel_mean")
     logits = model.apply(uninterrupted.variables, normalize(jnp.asarray(data.test_images)), train=False)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.test_labels).mean()
     found = cnnjax.evaluate(CONFIG, uninterrupted.variables, data=data)

@@ -12,7 +12,7 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl, write_json
-from cnnjax.training import loop
+from cnnjax.training import inputs, loop
 from experiments import runner
 
 CONFIG = cnnjax.Config(
@@ -65,14 +65,14 @@ def test_sequential_runs_are_those_of_train(data, sequential, tmp_path):
 
 def stop_at(monkeypatch, seed, step):
     """SIGTERM when this run's batch of `step` is asked for."""
-    plain = loop.batch_indices
+    plain = inputs.batch_indices
 
     def batch_indices(its_seed, now, *rest):
         if (its_seed, now) == (seed, step):
             os.kill(os.getpid(), signal.SIGTERM)
         return plain(its_seed, now, *rest)
 
-    monkeypatch.setattr(loop, "batch_indices", batch_indices)
+    monkeypatch.setattr(inputs, "batch_indices", batch_indices)
 
 
 def test_begun_with_vmap_a_study_goes_on_one_by_one(monkeypatch, data, sequential, tmp_path):

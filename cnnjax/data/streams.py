@@ -1,0 +1,179 @@
+"""Data sets too large for a device's memory: pictures are read, decoded and cropped as steps need them.
+
+Which pictures make up a batch, and what augmentation does to each, is a function of (seed, step, position in
+the batch) alone. So a checkpoint's step is the position in the data: a run is resumed there without reading
+what came before, and neither workers nor processes change a batch.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from cnnjax.data import tfds_source
+from cnnjax.data.batches import batch_indices
+from cnnjax.data.folders import open_folder
+from cnnjax.data.pictures import CROPS, centre, decode
+from cnnjax.errors import UserError
+
+IMAGENET = "imagenet2012"
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+class Records(Protocol):
+    """Encoded pictures with their labels, in any order of access; workers get a copy."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[bytes, int]: ...
+
+    def name(self, index: int, /) -> str:
+        """Where a picture is, for messages."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some of the pictures of `whole`."""
+
+    whole: Records
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> tuple[bytes, int]:
+        return self.whole[self.indices[index]]
+
+    def name(self, index: int, /) -> str:
+        """Where a picture is, for messages."""
+        return self.whole.name(self.indices[index])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stream:
+    """A data set of photographs of any size. `source` is for the record of a run.
+
+    `workers` processes read ahead, or threads of this one if it is 0; the numbers do not depend on it.
+    """
+
+    name: str
+    train: Records
+    test: Records
+    classes: int
+    source: str
+    workers: int = 0
+
+    def split(self, validation: int, seed: int) -> "Stream":
+        """Hold out `validation` training pictures as the new test split, as `Dataset.split` does."""
+        total = len(self.train)
+        if not 0 < validation < total:
+            raise UserError(
+                f"{self.name}: cannot hold out {validation} of {total} training images; use 1 to {total - 1}"
+            )
+        order = np.random.default_rng(seed).permutation(total)
+        return dataclasses.replace(
+            self,
+            train=Part(self.train, np.sort(order[validation:])),
+            test=Part(self.train, np.sort(order[:validation])),
+            source=f"{self.source}, {validation} training images held out by seed {seed}",
+        )
+
+    def downsampled(self, factor: int) -> "Stream":
+        """Only by 1: photographs are resized to what the network takes."""
+        if factor != 1:
+            raise UserError(
+                f"{self.name}: photographs are resized to the network's input; leave out downsample"
+            )
+        return self
+
+
+def is_streamed(name: str) -> bool:
+    """Whether a data set of this name is a stream: ImageNet, or a path."""
+    return name == IMAGENET or os.sep in name
+
+
+def open_stream(name: str, workers: int = 0) -> Stream:
+    """Open ImageNet, as tensorflow-datasets prepared it, or the photographs in the folder `name`.
+
+    Raises:
+        UserError: it is not there, or in no known form.
+    """
+    folder = Path(name).expanduser()
+    if name == IMAGENET:
+        if not (found := tfds_source.prepared(name)):
+            raise UserError(
+                f"{name} is not in {tfds_source.home() / name}: `cnnjax data {name} --data-dir FOLDER` "
+                "prepares it from ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in FOLDER (they are at "
+                "image-net.org), or name a folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg"
+            )
+        folder = found
+    elif not folder.is_dir():
+        raise UserError(
+            f"there is no folder {folder}; a data set in one is named by its path, such as ./pictures"
+        )
+    if (folder / "dataset_info.json").exists():
+        train, test, classes = tfds_source.open_records(folder)
+        return Stream(name, train, test, classes, f"tensorflow-datasets in {folder}", workers)
+    return Stream(name, *open_folder(folder), f"pictures in {folder}", workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRows:
+    """Reads rows of training batches: a function of the step.
+
+    Attributes:
+        seeds: of the runs that train together; each has its own batch.
+        rows: which of a batch.
+        augment: a name in `CROPS`.
+        side: of the square images.
+    """
+
+    records: Records
+    seeds: Sequence[int]
+    batch_size: int
+    rows: range
+    augment: str
+    side: int
+
+    def __call__(self, step: int) -> Rows:
+        """Images uint8 [run, 1, row, side, side, 3] and labels int32 [run, 1, row]."""
+        shape = len(self.seeds), 1, len(self.rows)
+        images, labels = np.empty((*shape, self.side, self.side, 3), np.uint8), np.empty(shape, np.int32)
+        for run, seed in enumerate(self.seeds):
+            indices = batch_indices(seed, step, self.batch_size, len(self.records))
+            for place, row in enumerate(self.rows):
+                # The third number sets these draws apart from those of the epochs' orders.
+                rng = np.random.default_rng([seed, step * self.batch_size + row, 1])
+                picture, labels[run, 0, place] = _read(self.records, indices[row])
+                images[run, 0, place] = np.asarray(CROPS[self.augment](picture, self.side, rng))
+        return images, labels
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationRows:
+    """Reads rows of test batches: a function of the batch's number. The last goes on with the first ones."""
+
+    records: Records
+    batch_size: int
+    rows: range
+    side: int
+
+    def __call__(self, number: int) -> Rows:
+        """Images uint8 [row, side, side, 3] and labels int32 [row]."""
+        images = np.empty((len(self.rows), self.side, self.side, 3), np.uint8)
+        labels = np.empty(len(self.rows), np.int32)
+        for place, row in enumerate(self.rows):
+            index = (number * self.batch_size + row) % len(self.records)
+            picture, labels[place] = _read(self.records, index)
+            images[place] = np.asarray(centre(picture, self.side))
+        return images, labels
+
+
+def _read(records: Records, index: int) -> tuple[Image.Image, int]:
+    encoded, label = records[index]
+    return decode(encoded, records.name(index)), label
