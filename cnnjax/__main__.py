@@ -88,7 +88,7 @@ class Data:
     """Fetch, check and prepare a data set, and show where it lies; without a name, list them."""
 
     name: tyro.conf.Positional[str] = ""
-    """The data set."""
+    """The data set, or a folder of photographs."""
     data_dir: Path | None = None
     """Folder that holds the official archives; nothing is downloaded then."""
     source: Literal["auto", "tfds", "archives"] = "auto"
@@ -98,11 +98,14 @@ class Data:
 
     def run(self) -> None:
         """Print where the data lies and what it holds."""
-        from cnnjax.data import fetch, find, list_datasets, spec
+        from cnnjax.data import fetch, find, is_streamed, list_datasets, open_stream, prepare_imagenet, spec
 
         if not self.name:
             for name in list_datasets():
                 print(f"{name:16}{spec(name).title} ({find(name) or 'not here'})")
+            return
+        if is_streamed(self.name):
+            print(prepare_imagenet(self.data_dir) if self.data_dir else open_stream(self.name))
             return
         print(fetch(self.name, self.data_dir, source=self.source, verify=self.verify))
 

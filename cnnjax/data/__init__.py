@@ -8,7 +8,7 @@ augmentation (`cnnjax.data.augment`) is pure and runs inside jit. Photographs to
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.sources import Fetched, fetch, find, load
 from cnnjax.data.specs import Spec, list_datasets, spec
-from cnnjax.data.streams import Stream, is_streamed, open_stream
+from cnnjax.data.streams import Stream, is_streamed, open_stream, prepare_imagenet
 
 __all__ = [
     "Dataset",
@@ -17,10 +17,12 @@ __all__ = [
     "Stream",
     "fetch",
     "find",
+    "is_streamed",
     "list_datasets",
     "load",
     "open_data",
     "open_stream",
+    "prepare_imagenet",
     "spec",
 ]
 

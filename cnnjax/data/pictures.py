@@ -26,7 +26,9 @@ def decode(encoded: bytes, name: str) -> Image.Image:
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{name} is no picture that can be read ({reason}): remove or replace it") from None
+        raise UserError(
+            f"{name} is no picture that can be read ({reason}): remove it or bring another"
+        ) from None
 
 
 def centre(image: Image.Image, size: int, _: np.random.Generator | None = None) -> Image.Image:

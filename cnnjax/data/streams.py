@@ -21,6 +21,7 @@ from cnnjax.data.pictures import CROPS, centre, decode
 from cnnjax.errors import UserError
 
 IMAGENET = "imagenet2012"
+ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
 Rows = tuple[np.ndarray, np.ndarray]
 
 
@@ -68,6 +69,12 @@ class Stream:
     source: str
     workers: int = 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {len(self.train):,} training and {len(self.test):,} test pictures, "
+            f"{self.classes:,} classes, from {self.source}"
+        )
+
     def split(self, validation: int, seed: int) -> "Stream":
         """Hold out `validation` training pictures as the new test split, as `Dataset.split` does."""
         total = len(self.train)
@@ -108,8 +115,8 @@ def open_stream(name: str, workers: int = 0) -> Stream:
         if not (found := tfds_source.prepared(name)):
             raise UserError(
                 f"{name} is not in {tfds_source.home() / name}: `cnnjax data {name} --data-dir FOLDER` "
-                "prepares it from ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in FOLDER (they are at "
-                "image-net.org), or name a folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg"
+                f"prepares it from {' and '.join(ARCHIVES)} in FOLDER (they are at image-net.org), or name a "
+                "folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg"
             )
         folder = found
     elif not folder.is_dir():
@@ -120,6 +127,14 @@ def open_stream(name: str, workers: int = 0) -> Stream:
         train, test, classes = tfds_source.open_records(folder)
         return Stream(name, train, test, classes, f"tensorflow-datasets in {folder}", workers)
     return Stream(name, *open_folder(folder), f"pictures in {folder}", workers)
+
+
+def prepare_imagenet(archives: Path, progress: bool = True) -> Stream:
+    """Bring ImageNet from its two archives in a folder to where `open_stream` finds it."""
+    if missing := [name for name in ARCHIVES if not (archives / name).is_file()]:
+        raise UserError(f"{archives} lacks {' and '.join(missing)}; image-net.org has them for who registers")
+    tfds_source.prepare(IMAGENET, tfds_source.home(), archives, progress)
+    return open_stream(IMAGENET)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,7 +163,9 @@ def _accepting(builder: Any, archives: Path) -> Iterator[None]:
     from tensorflow_datasets.core.download import checksums
 
     infos = {
-        url: checksums.compute_url_info(archives / info.filename) for url, info in builder.url_infos.items()
+        url: checksums.compute_url_info(archives / info.filename)
+        for url, info in builder.url_infos.items()
+        if info.filename  # ImageNet's have none: nothing is downloaded
     }
     # The download manager would write these into its table of every known checksum, for good.
     table = checksums.get_all_url_infos()

@@ -1,7 +1,7 @@
 """Lets tensorflow-datasets 4.9 prepare image data sets on a machine without TensorFlow.
 
-Preparation asks TensorFlow for two things only: to open local files and to encode PNGs. Both are replaced by
-name, in the modules that ask, for the time of a `with` block; nothing else in the process sees it.
+Preparation asks TensorFlow for two things only: to open local files and to encode images. Both are replaced
+by name, in the modules that ask, for the time of a `with` block; nothing else in the process sees it.
 """
 
 import contextlib
@@ -19,11 +19,18 @@ _USERS_OF_TENSORFLOW = (
     "tensorflow_datasets.core.download.extractor",
     "tensorflow_datasets.image_classification.cifar",
     "tensorflow_datasets.image_classification.mnist",
+    "tensorflow_datasets.datasets.imagenet2012.imagenet2012_dataset_builder",
+    "tensorflow_datasets.datasets.imagenet2012.imagenet_common",
     "tensorflow_datasets.datasets.svhn_cropped.svhn_cropped_dataset_builder",
 )
 _ENCODER = "tensorflow_datasets.core.features.image_feature._ImageEncoder._encode_image"
+# What ImageNet's few pictures of another format go through.
+_CONVERTERS = (
+    "tensorflow_datasets.core.utils.jpeg_cmyk_to_rgb",
+    "tensorflow_datasets.core.utils.png_to_jpeg",
+)
 _STAND_IN = SimpleNamespace(
-    io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)),
+    io=SimpleNamespace(gfile=SimpleNamespace(GFile=open, exists=os.path.exists)),
     compat=SimpleNamespace(as_text=os.fsdecode),
     errors=SimpleNamespace(UnimplementedError=NotImplementedError),
 )
@@ -35,6 +42,8 @@ def without_tensorflow() -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         for module in _USERS_OF_TENSORFLOW:
             patches.enter_context(mock.patch(f"{module}.tf", _STAND_IN))
+        for converter in _CONVERTERS:
+            patches.enter_context(mock.patch(converter, _to_colour_jpeg))
         patches.enter_context(mock.patch(_ENCODER, _encode_png))
         yield
 
@@ -46,3 +55,13 @@ def _encode_png(_encoder: Any, image: np.ndarray) -> bytes:
     png = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(png, format="png")
     return png.getvalue()
+
+
+def _to_colour_jpeg(encoded: bytes) -> bytes:
+    """Stand in for both converters: any picture to a JPEG of red, green and blue."""
+    from PIL import Image
+
+    jpeg = io.BytesIO()
+    with Image.open(io.BytesIO(encoded)) as image:
+        image.convert("RGB").save(jpeg, format="jpeg", quality=100, subsampling=0)
+    return jpeg.getvalue()
