@@ -28,6 +28,7 @@ MAY_IMPORT = {
 }
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},
+    "grain": {"data"},
     "tensorboardX": {"training"},
     "matplotlib": {"report"},
     "torch": set(),
@@ -61,7 +62,7 @@ def test_imports_go_one_way(path):
         assert first not in ("experiments", "tests"), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("library", ["matplotlib", "tensorboardX"])
+@pytest.mark.parametrize("library", ["grain", "matplotlib", "tensorboardX"])
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
     assert len(users) == 1
