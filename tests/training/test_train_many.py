@@ -12,7 +12,7 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl, write_json
-from cnnjax.training import inputs, loop
+from cnnjax.training import inputs
 from experiments import runner
 
 CONFIG = cnnjax.Config(
