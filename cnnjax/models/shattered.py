@@ -1,4 +1,4 @@
-"""Fully connected nets in which gradients shatter, of vectors and numbers; `build` knows nets of images only.
+"""Nets in which gradients shatter, of vectors, numbers and images; `build` does not know them.
 
 Balduzzi et al., "The Shattered Gradients Problem", 2017 (arXiv 1702.08591), section 2: feedforward and
 residual layers of equal width without biases, weights of variance 2 / width, and the net from a number to a
@@ -7,10 +7,15 @@ number whose derivative figures 1 and 2 show. All layers are one array and one s
 Two things are not as the paper's text has them. The thresholds of the scalar net's first layer are spread
 over the grid; drawn from N(0, 1 / width) they would all lie near 0. And that layer is never normalised:
 BatchNorm takes biases away, so that all its neurons would switch at one point.
+
+The convolutional nets are those of section 4 as far as it describes them: 3x3 convolutions of equal width
+with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution and end
+with BatchNorm, ReLU, global pooling and a classifier is our choice.
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +23,11 @@ from flax import linen as nn
 from jax import lax
 
 from cnnjax.errors import UserError
+from cnnjax.models.shortcuts import Template
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.depth import repeat
+from cnnjax.ops.init import he_normal_fan_in
+from cnnjax.ops.norm import BatchNorm
 
 
 def _center(x: jax.Array) -> jax.Array:
@@ -119,3 +129,86 @@ class ScalarNet(nn.Module):
         x = nn.relu(t[:, None] - thresholds) @ first
         x = Layers(self.net, self.depth - 1, self.width, self.norm, self.beta, name="layers")(x)
         return x @ readout
+
+
+class FeedforwardLayer(nn.Module):
+    """BatchNorm, ReLU and a convolution."""
+
+    conv: Template
+    norm: Template
+    beta: float
+
+    convolutions: ClassVar[int] = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to the same."""
+        return self.conv(name="conv1")(nn.relu(self.norm(name="bn1")(x)))
+
+
+class ResidualPair(nn.Module):
+    """x + beta * branch(x), a branch of two such layers."""
+
+    conv: Template
+    norm: Template
+    beta: float
+
+    convolutions: ClassVar[int] = 2
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to the same."""
+        y = self.conv(name="conv1")(nn.relu(self.norm(name="bn1")(x)))
+        return x + self.beta * self.conv(name="conv2")(nn.relu(self.norm(name="bn2")(y)))
+
+
+BLOCKS = {"feedforward": FeedforwardLayer, "residual": ResidualPair}
+
+
+class ConvNet(nn.Module):
+    """A convolution to `width` channels, then `depth` of them with BatchNorm, alone or in residual branches.
+
+    Attributes:
+        net: "feedforward" or "residual".
+        depth: how many 3x3 convolutions after the first one, even in a residual net.
+        width: channels.
+        beta: factor of the residual branches.
+        num_classes: outputs of the classifier.
+        loop: over the blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
+    """
+
+    net: str
+    depth: int
+    width: int = 16
+    beta: float = 1.0
+    num_classes: int = 10
+    loop: str = "scan"
+    convolution: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.net not in BLOCKS:
+            raise UserError(f"net={self.net!r}: must be one of {', '.join(BLOCKS)}")
+        if self.depth < 0 or self.depth % BLOCKS[self.net].convolutions:
+            raise UserError(f"depth={self.depth}: must not be negative, and even in a residual net")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Images [batch, height, width, channel] to logits [batch, num_classes]."""
+        conv = partial(
+            nn.Conv,
+            self.width,
+            (3, 3),
+            padding=1,
+            use_bias=False,
+            kernel_init=he_normal_fan_in,
+            conv_general_dilated=CONVOLUTIONS[self.convolution],
+        )
+        norm = partial(BatchNorm, use_running_average=not train)
+        block = BLOCKS[self.net]
+        names = [f"stage1_block{i:03d}" for i in range(1, self.depth // block.convolutions + 1)]
+        x = conv(name="conv1")(x)
+        x = repeat(self, partial(block, conv, norm, self.beta), names, x, self.loop)
+        x = nn.relu(norm(name="bn_last")(x)).mean((1, 2))
+        return nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, name="classifier")(x)

@@ -71,7 +71,7 @@ def responses(nets: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
         axes[0][1].plot(layers, np.sort(values)[::-1], linewidth=1.2, label=name)
     for axis, order in zip(axes[0], ("layer", "layer, sorted by magnitude"), strict=True):
         axis.set_xlabel(order)
-        axis.set_ylim(bottom=0)
+        axis.set_yscale("log")
     axes[0][0].set_ylabel("response std")
     axes[0][1].legend(frameon=False, fontsize=8)
     return figure.save(drawing, stem)
@@ -104,8 +104,11 @@ def heat_map(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: st
     logs = {title: np.log10([curves[step] for step in sorted(curves)]).T for title, curves in nets.items()}
     low, high = min(map(np.min, logs.values())), max(map(np.max, logs.values()))
     for axis, (title, values) in zip(axes[0], logs.items(), strict=True):
-        image = axis.imshow(values, aspect="auto", origin="lower", vmin=low, vmax=high, cmap="magma")
         steps = sorted(nets[title])
+        extent = (-0.5, len(steps) - 0.5, 0.5, len(values) + 0.5)
+        image = axis.imshow(
+            values, aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high, cmap="magma"
+        )
         axis.set_xticks(range(len(steps)), [str(step) for step in steps])
         axis.grid(False)
         axis.set_title(title, fontsize=10)

@@ -84,6 +84,57 @@ def against_depth(
     return figure.save(drawing, stem)
 
 
+def correlations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
+    """Figure 7, a and b: a column a family, a matrix [sample, sample] a depth below each other."""
+    rows = max(len(matrices) for matrices in families.values())
+    drawing, axes = figure.panels(rows, len(families), 2.8, 2.7)
+    for column, (title, matrices) in zip(axes.T, families.items(), strict=True):
+        for axis, (name, matrix) in zip(column, matrices.items(), strict=True):
+            axis.imshow(matrix, cmap="gray", vmin=-1, vmax=1, interpolation="none")
+            axis.grid(False)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_xlabel(name)
+        column[0].set_title(title, fontsize=10)
+    return figure.save(drawing, stem)
+
+
+def sample_measures(
+    depths: np.ndarray, families: Mapping[str, Mapping[str, np.ndarray]], stem: Path
+) -> dict[str, Path]:
+    """Figure 7, c and d: measures [net, depth] of samples' gradients by name; a panel each, a curve a family.
+
+    `mean_cosine`, `normalised_rank` (solid) with `effective_rank` (dashed), and `alignment`.
+    """
+    drawing, axes = figure.panels(1, 3, 3.6, 3.2)
+    panels = {"mean_cosine": 0, "normalised_rank": 1, "effective_rank": 1, "alignment": 2}
+    for index, (title, measures) in enumerate(families.items()):
+        for name, panel in panels.items():
+            values, raw = measures[name], name == "effective_rank"
+            axes[0][panel].errorbar(
+                depths,
+                values.mean(0),
+                2 * _error(values),
+                fmt="--" if raw else "o-",
+                markersize=4,
+                linewidth=1.2,
+                alpha=0.5 if raw else 1,
+                color=f"C{index}",
+                label=None if raw else title,
+            )
+    labels = ("mean cosine", "rank relative to noise (dashed: raw)", "B |mean g|² / mean |g|²")
+    for axis, label, white in zip(axes[0], labels, (0, 1, 1), strict=True):
+        axis.axhline(white, color="black", linewidth=0.8, linestyle=":")
+        axis.set_xscale("log")
+        axis.set_xticks(depths, [str(depth) for depth in depths], minor=False)
+        axis.minorticks_off()
+        axis.set_xlabel("convolutions")
+        axis.set_ylabel(label)
+    axes[0][2].set_yscale("log")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    return figure.save(drawing, stem)
+
+
 def _band(axis, x: np.ndarray, values: np.ndarray, colour, label: str) -> None:
     mean, error = values.mean(0), 2 * _error(values)
     axis.plot(x, mean, color=colour, label=label, linewidth=1.6)

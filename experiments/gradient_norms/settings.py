@@ -67,7 +67,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset("fashion_mini", 2, 16, 64, (20, 56), 2, 51),
+    "quick": Preset("fashion_mini", 2, 16, 64, (20, 56), 2, 21),
     "paper": Preset("cifar10", 1, 16, 128, (20, 32, 44, 56, 110), 3, 64_000),
     "smoke": Preset("synthetic", 2, 4, 16, (8,), 1, 2),
 }

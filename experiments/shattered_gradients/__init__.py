@@ -8,6 +8,7 @@ come to be active for the same inputs, and gradients stay alike. The feedforward
 mean-centring alone and with BatchNorm.
 
 `one_dimensional` draws derivatives of nets from a number to a number over a grid; `depth` compares
-correlation and variance with theory on normal inputs; `looks_linear` shows that a looks-linear initialisation
-has no shattering at any depth. BatchNorm's statistics are frozen: constants to the derivative.
+correlation and variance with theory on normal inputs; `convolutional` measures convolutional nets on images;
+`looks_linear` shows that a looks-linear initialisation has no shattering at any depth, and trains deep nets
+with and without it. BatchNorm's statistics are frozen: constants to the derivative.
 """

@@ -14,11 +14,17 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.training.record import claim
     from experiments.runner import Findings
+    from experiments.shattered_gradients.convolutional import convolutional
     from experiments.shattered_gradients.depth import against_depth
     from experiments.shattered_gradients.grid import one_dimensional
     from experiments.shattered_gradients.looks_linear import looks_linear
 
-    parts = {"one_dimensional": one_dimensional, "depth": against_depth, "looks_linear": looks_linear}
+    parts = {
+        "one_dimensional": one_dimensional,
+        "depth": against_depth,
+        "convolutional": convolutional,
+        "looks_linear": looks_linear,
+    }
     use_cache()
     claim(args.out, "experiment", settings, growing=("parts",))
     found = Findings()

@@ -9,7 +9,7 @@ import tyro
 
 from cnnjax.errors import UserError
 
-Part = Literal["one_dimensional", "depth", "looks_linear"]
+Part = Literal["one_dimensional", "depth", "convolutional", "looks_linear"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,52 @@ RESIDUAL, RESIDUAL_HALF, RESIDUAL_TENTH = (Family("residual", "batch", beta) for
 
 
 @dataclasses.dataclass(frozen=True)
+class Convolutional:
+    """Of the convolutional part.
+
+    Attributes:
+        data: a data set.
+        samples: images of a batch.
+        nets: each with a batch of its own.
+        width: channels of the families' nets.
+        families: of the paper's nets.
+        depths: theirs.
+        models: networks that `build` knows, to be measured beside them.
+    """
+
+    data: str = "synthetic"
+    samples: int = 256
+    nets: int = 3
+    width: int = 16
+    families: tuple[Family, ...] = (BATCH, RESIDUAL, RESIDUAL_TENTH)
+    depths: tuple[int, ...] = (2, 4, 10, 24, 50)
+    models: tuple[str, ...] = ("plain56", "resnet56")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Of the training curves: looks-linear nets and their controls; one seed a run.
+
+    Attributes:
+        data: a data set.
+        downsample: average pixels in squares of this side.
+        width: filters of the first stage.
+        depths: each 4n + 2.
+        steps: of each run.
+        batch_size: of each step.
+        seeds: runs of each net.
+    """
+
+    data: str = "fashion_mini"
+    downsample: int = 2
+    width: int = 8
+    depths: tuple[int, ...] = (18, 98)
+    steps: int = 120
+    batch_size: int = 64
+    seeds: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Preset:
     """How large a preset is.
 
@@ -58,6 +104,8 @@ class Preset:
         families: of correlation and variance.
         depths: theirs.
         linear_depths: of looks-linear nets.
+        convolutional: of the convolutional part.
+        training: of the looks-linear nets' training curves.
     """
 
     width: int = 200
@@ -71,11 +119,19 @@ class Preset:
     families: tuple[Family, ...] = (NO_NORM, BATCH, RESIDUAL_NO_NORM, RESIDUAL, RESIDUAL_HALF, RESIDUAL_TENTH)
     depths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)
     linear_depths: tuple[int, ...] = (2, 10, 50, 200)
+    convolutional: Convolutional = Convolutional()
+    training: Training = Training()
 
 
 PRESETS = {
     "quick": Preset(),
-    "paper": Preset(nets=100, covariance_nets=1000, depth_nets=100),
+    "paper": Preset(
+        nets=100,
+        covariance_nets=1000,
+        depth_nets=100,
+        convolutional=Convolutional("cifar10", nets=30),
+        training=Training("cifar10", 1, depths=(6, 22, 50, 98, 198), steps=20_000, batch_size=128, seeds=10),
+    ),
     "smoke": Preset(
         width=16,
         points=32,
@@ -88,6 +144,10 @@ PRESETS = {
         families=(BATCH, RESIDUAL),
         depths=(1,),
         linear_depths=(1,),
+        convolutional=Convolutional(
+            samples=16, nets=2, width=2, families=(RESIDUAL,), depths=(2,), models=()
+        ),
+        training=Training("synthetic", 2, depths=(6,), steps=2, batch_size=8),
     ),
 }
 
@@ -98,8 +158,12 @@ class Args:
 
     preset: Literal["quick", "paper", "smoke"] = "quick"
     """quick: minutes on a laptop; paper: the same with more nets; smoke: seconds."""
-    parts: tuple[Part, ...] = ("one_dimensional", "depth", "looks_linear")
+    parts: tuple[Part, ...] = ("one_dimensional", "depth", "convolutional", "looks_linear")
     """What to measure."""
+    models: tuple[str, ...] | None = None
+    """Networks to measure in the convolutional part; quick has plain56 and resnet56."""
+    data_dir: Path | None = None
+    """Folder that holds the official archives of a data set."""
     nets: int | None = None
     """Networks that the autocorrelation functions are averaged over; quick has the paper's 20."""
     seed: int = 0
@@ -115,6 +179,9 @@ class Args:
             if self.nets < 2:
                 raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
             chosen = dataclasses.replace(chosen, nets=self.nets)
+        if self.models is not None:
+            convolutional = dataclasses.replace(chosen.convolutional, models=self.models)
+            chosen = dataclasses.replace(chosen, convolutional=convolutional)
         return chosen
 
     @property

@@ -8,15 +8,29 @@ import pytest
 
 from cnnjax.errors import UserError
 from experiments.shattered_gradients.__main__ import main
+from experiments.shattered_gradients.convolutional import by_cluster
 from experiments.shattered_gradients.depth import theories
+from experiments.shattered_gradients.looks_linear import configs
 from experiments.shattered_gradients.settings import PRESETS, Args
+
+
+def pretended_runs(runs, out, data):
+    """In the place of training, which has tests of its own."""
+    metrics = {"train_error": 0.5, "test_error": 0.75}
+    for name in runs:
+        (out / name).mkdir(parents=True, exist_ok=True)
+        write_lines = (json.dumps({"step": step, **metrics}) for step in (1, 2))
+        (out / name / "metrics.jsonl").write_text("\n".join(write_lines) + "\n")
+    return dict.fromkeys(runs, metrics)
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory, quick_compilation):
     args = Args(preset="smoke", out=tmp_path_factory.mktemp("shattered"))
-    main(args)
-    return args
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.shattered_gradients.looks_linear.run_all", pretended_runs)
+        main(args)
+        yield args
 
 
 @pytest.fixture
@@ -36,6 +50,13 @@ def test_the_rows(results):
     (shattered, linear) = (row["correlation"] for row in results if row["experiment"] == "looks_linear")
     assert shattered < 0.6
     assert linear == pytest.approx(1, abs=1e-5)
+    (row,) = (row for row in results if row["experiment"] == "convolutional")
+    assert (row["net"], row["depth"]) == ("residual, BatchNorm, β = 1", 2)
+    assert 1 < row["alignment"]["mean"] < 16
+    assert 0 < row["mean_cosine"]["mean"] < row["normalised_rank"]["mean"] < 1
+    rows = [row for row in results if row["experiment"] == "looks_linear_training"]
+    assert [row["net"] for row in rows] == ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
+    assert rows[0]["test_error"]["values"] == [0.75]
 
 
 def test_one_layer_is_as_theory_has_it_even_in_a_narrow_net(results):
@@ -92,7 +113,7 @@ def test_a_second_start_computes_nothing_and_draws_the_same(smoke, monkeypatch):
 
 def test_the_page_needs_nothing_else(smoke):
     page = (smoke.out / "report.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 6
     assert "residual, BatchNorm, β = 1" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page.replace("data:image", "#"))
 
@@ -108,6 +129,23 @@ def test_quick_is_the_papers_protocol():
     assert len(quick.grid_families) == len(quick.families) == 6
     with pytest.raises(UserError, match="at least 2"):
         _ = Args(nets=1).chosen
+
+
+def test_samples_are_ordered_by_cluster(smoke):
+    directions = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.1], [0.1, 3.0]])
+    assert {tuple(sorted(pair)) for pair in np.split(by_cluster(directions, clusters=2), 2)} == {
+        (0, 2),
+        (1, 3),
+    }
+    with np.load(smoke.out / "convolutional" / "residual_batch_1_2.npz") as file:
+        assert sorted(file["order"]) == list(range(16))
+
+
+def test_what_is_trained_differs_in_the_initialisation():
+    relu, crelu, linear = configs(PRESETS["smoke"].training, flips=True).values()
+    assert (linear.optimizer, linear.weight_decay, linear.model_options) == ("adam", 0, {"width": 8})
+    assert crelu == dataclasses.replace(linear, model_options={"width": 8, "kernel_init": "he_fan_in"})
+    assert relu.model_options == {**crelu.model_options, "activation": "relu"}
 
 
 def test_arrays_are_kept(smoke):
