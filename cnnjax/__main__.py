@@ -1,13 +1,15 @@
 """The console command `cnnjax`. It parses and calls; jax is imported only by the verbs that compute."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from cnnjax.errors import one_line_errors
+from cnnjax.config import Config
+from cnnjax.errors import UserError, one_line_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,45 @@ class Predict:
 
 
 @dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a network and test it; the same command goes on where it was stopped."""
+
+    out: Path
+    """Folder of the run."""
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    options: tuple[str, ...] = ()
+    """Fields of the network to override, such as width=8 shortcut=B."""
+    workers: int = 0
+    """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
+    tensorboard: bool = False
+    """Whether to write TensorBoard files too."""
+
+    def run(self) -> None:
+        """Print the final metrics."""
+        config = dataclasses.replace(self.config, model_options=dict(map(_option, self.options)))
+
+        from cnnjax.compilation import use_cache
+        from cnnjax.data import open_data
+        from cnnjax.training import train
+
+        use_cache()
+        data = open_data(config.data, self.workers)
+        metrics = train(config, self.out, data=data, tensorboard=self.tensorboard).metrics
+        print("\n".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """A field and its value, which is JSON or else a plain word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--options {text}: must be FIELD=VALUE, such as width=8")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Fetch, check and prepare a data set, and show where it lies; without a name, list them."""
 
@@ -125,6 +166,7 @@ Verb = (
     Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

@@ -23,7 +23,18 @@ MAY_IMPORT = {
     "training": LEAVES | {"config", "data", "mesh", "models", "ops"},
     "report": LEAVES,
     "doctor": LEAVES | {"data", "ops"},
-    "__main__": LEAVES | {"comparison", "counting", "data", "doctor", "interop", "models"},
+    "__main__": LEAVES
+    | {
+        "comparison",
+        "compilation",
+        "config",
+        "counting",
+        "data",
+        "doctor",
+        "interop",
+        "models",
+        "training",
+    },
     "__init__": LEAVES | {"config", "counting", "interop", "mesh", "models", "probes", "training"},
 }
 ONE_FILE_ONLY = {

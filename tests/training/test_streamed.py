@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tyro
 from PIL import Image
 
 import cnnjax
+from cnnjax.__main__ import Verb
 from cnnjax.data.pictures import centre, decode
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl
@@ -84,6 +86,17 @@ def test_every_test_picture_counts_once(config, uninterrupted):
     assert uninterrupted.metrics["test_error"] == np.mean(logits.argmax(-1) != labels)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     np.testing.assert_allclose(uninterrupted.metrics["test_loss"], loss, rtol=1e-5)
+
+
+def test_the_command(config, uninterrupted, capsys):
+    """On a run that is finished already."""
+    fields = [
+        f"--{name.replace('_', '-')}={getattr(config, name)}" for name in ("data", "steps", "batch_size")
+    ]
+    fields += ["--model=resnet8", "--augment=scale_crop_flip", "--normalize=channel", "--learning-rate=0.05"]
+    fields += ["--schedule=constant", "--evaluate-every=4", "--checkpoint-every=4", "--options", "width=2"]
+    tyro.cli(Verb, args=["train", f"--out={uninterrupted.out}", *fields]).run()
+    assert f"test_error {uninterrupted.metrics['test_error']:.4f}" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_one_line(config, tmp_path):
