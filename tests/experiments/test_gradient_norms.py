@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,24 @@ def test_the_rows(smoke):
         assert row["first_to_last"] == pytest.approx(weights[0] / weights[-2])
         assert len(row["slope_by_stage"]) == 3
     assert rows[0]["slope"] < 0.5 < rows[1]["slope"]  # sigmoids let a quarter through, or less
+
+
+def test_the_recorded_result_is_what_the_readme_says():
+    """Gradients explode at initialisation as mean-field theory says, and one step later they do not."""
+    folder = Path(__file__).parents[2] / "experiments/results/gradient_norms"
+    rows = json.loads((folder / "summary.json").read_text())["results"]
+
+    def values(name, part, model, step=0):
+        where = {"part": part, "model": model, "family": model.rstrip("0123456789"), "step": step}
+        found = [row[name] for row in rows if where.items() <= row.items()]
+        assert len(found) == 2
+        return found
+
+    assert all(1.15 < slope < 1.23 for slope in values("slope", "init", "plain56"))
+    assert all(slope < 1.13 for slope in values("slope", "init", "resnet56"))
+    assert all(ratio > 500 for ratio in values("first_to_last", "init", "plain56"))
+    assert [round(ratio) for ratio in values("first_to_last", "training", "plain56")] == [1536, 3366]
+    assert [round(ratio, 2) for ratio in values("first_to_last", "training", "plain56", 1)] == [0.17, 0.11]
 
 
 def test_the_page_needs_nothing_else(smoke):
