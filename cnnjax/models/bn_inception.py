@@ -83,6 +83,7 @@ class BNInception(nn.Module):
         num_classes: outputs of the classifier.
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
+        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
         dtype: of the computation; parameters, statistics and logits stay float32.
         remat: whether the backward pass recomputes a module's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
@@ -96,6 +97,7 @@ class BNInception(nn.Module):
     num_classes: int = 1000
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
+    bn_groups: int = 1
     dtype: Any = jnp.float32
     remat: bool = False
     convolution: str = "auto"
@@ -107,7 +109,7 @@ class BNInception(nn.Module):
 
     def __post_init__(self) -> None:
         check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "projection", "width", "num_classes")
+        check_at_least_one(self, "projection", "width", "num_classes", "bn_groups")
         check_rates(self, "dropout")
         super().__post_init__()
 
@@ -135,6 +137,7 @@ class BNInception(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
+            groups=self.bn_groups,
             dtype=self.dtype,
         )
         layers = Layers(partial(scaled, conv, self.width / 64), norm, ACTIVATIONS[self.activation])

@@ -116,6 +116,7 @@ class DenseNet(nn.Module):
         num_classes: outputs of the classifier.
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
+        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
         dtype: of the convolutions; parameters, statistics and logits stay float32.
         remat: whether the backward pass recomputes a layer's activations, whose memory grows with the square
             of the layers in a block.
@@ -132,6 +133,7 @@ class DenseNet(nn.Module):
     num_classes: int = 10
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
+    bn_groups: int = 1
     dtype: Any = jnp.float32
     remat: bool = False
     convolution: str = "auto"
@@ -143,7 +145,7 @@ class DenseNet(nn.Module):
 
     def __post_init__(self) -> None:
         check_choices(self, layer=LAYERS, stem=STEMS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "block_sizes", "growth_rate", "initial_channels", "num_classes")
+        check_at_least_one(self, "block_sizes", "growth_rate", "initial_channels", "num_classes", "bn_groups")
         check_rates(self, "dropout")
         if not 0 < self.compression <= 1:
             raise UserError(f"compression={self.compression}: must be in (0, 1], such as 0.5")
@@ -170,6 +172,7 @@ class DenseNet(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
+            groups=self.bn_groups,
             dtype=self.dtype,
         )
         templates = {

@@ -195,6 +195,7 @@ class GoogLeNet(nn.Module):
         num_classes: outputs of the classifiers.
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
+        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
         dtype: of the computation; parameters, statistics and logits stay float32.
         remat: whether the backward pass recomputes a module's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
@@ -214,6 +215,7 @@ class GoogLeNet(nn.Module):
     num_classes: int = 1000
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
+    bn_groups: int = 1
     dtype: Any = jnp.float32
     remat: bool = False
     convolution: str = "auto"
@@ -232,7 +234,7 @@ class GoogLeNet(nn.Module):
             activation=ACTIVATIONS,
             convolution=CONVOLUTIONS,
         )
-        check_at_least_one(self, "width", "num_classes", "large_kernel", "last_pool")
+        check_at_least_one(self, "width", "num_classes", "large_kernel", "last_pool", "bn_groups")
         check_rates(self, "dropout", "auxiliary_dropout")
         super().__post_init__()
 
@@ -264,6 +266,7 @@ class GoogLeNet(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
+            groups=self.bn_groups,
             dtype=self.dtype,
         )
         normalize = partial(local_response_norm, size=5, alpha=1e-4, beta=0.75, k=1.0, alpha_per="mean")

@@ -112,6 +112,7 @@ class ResidualNet(nn.Module):
         norm: "batch", or "none": each convolution has a bias instead.
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
+        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
         use_bias: whether convolutions have biases besides BatchNorm's.
         activation: a name in `cnnjax.ops.activations.ACTIVATIONS`.
         kernel_init: of the convolutions' kernels at first, a name in `cnnjax.ops.init.INITS`.
@@ -138,6 +139,7 @@ class ResidualNet(nn.Module):
     norm: str = "batch"
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
+    bn_groups: int = 1
     use_bias: bool = False
     activation: str = "relu"
     kernel_init: str = "he"
@@ -171,7 +173,7 @@ class ResidualNet(nn.Module):
 
     def __post_init__(self) -> None:
         check_choices(self, **self.choices)
-        check_at_least_one(self, "width", "num_classes")
+        check_at_least_one(self, "width", "num_classes", "bn_groups")
         check_rates(self, "shortcut_dropout")
         if not 0 < self.survival <= 1:
             raise UserError(f"survival={self.survival}: must be above 0 and at most 1")
@@ -200,6 +202,7 @@ class ResidualNet(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
+            groups=self.bn_groups,
             dtype=self.dtype,
         )
         norm = batch_norm if self.norm == "batch" else Identity

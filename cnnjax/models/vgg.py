@@ -59,6 +59,7 @@ class VGG(nn.Module):
         dropout: rate, after both hidden fully connected layers.
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
+        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
         dtype: of the convolutions; parameters, statistics and logits stay float32.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
@@ -74,6 +75,7 @@ class VGG(nn.Module):
     dropout: float = 0.5
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
+    bn_groups: int = 1
     dtype: Any = jnp.float32
     convolution: str = "auto"
 
@@ -92,7 +94,7 @@ class VGG(nn.Module):
             lrn_alpha_per=ALPHA_PER,
             convolution=CONVOLUTIONS,
         )
-        check_at_least_one(self, "width", "num_classes")
+        check_at_least_one(self, "width", "num_classes", "bn_groups")
         check_rates(self, "dropout")
         super().__post_init__()
 
@@ -121,6 +123,7 @@ class VGG(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
+            groups=self.bn_groups,
             dtype=self.dtype,
         )
         dense = partial(nn.Dense, kernel_init=dense_init, dtype=self.dtype)

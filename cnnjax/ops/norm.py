@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.errors import UserError
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last (Ioffe & Szegedy 2015, algorithms 1 and 2).
@@ -14,36 +16,54 @@ class BatchNorm(nn.Module):
     m / (m - 1) times larger, as in the paper's algorithm 2, Caffe and PyTorch; `flax.linen.BatchNorm`
     averages the biased one. `momentum` is the decay of the running averages (PyTorch's 0.1 is 0.9 here).
 
-    Under `jit` with the batch sharded over devices the statistics are those of the global batch.
+    Under `jit` with the batch sharded over devices the statistics are those of the global batch. With
+    `groups` each of so many equal parts of it, in order, has its own, as on devices that do not talk. The
+    running averages take the mean over the groups of their means and of their unbiased variances: they are
+    the mean of those that each group would have by itself.
     Statistics are computed in float32, or float64 for such an input, whatever the `dtype` of the result.
     """
 
     use_running_average: bool
     momentum: float = 0.9
     epsilon: float = 1e-5
+    groups: int = 1
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise `x` [..., channel]; in training, update `batch_stats` too."""
+        """Normalise `x` [batch, ..., channel]; in training, update `batch_stats` too.
+
+        Raises:
+            UserError: in training, the batch is not a multiple of `groups`.
+        """
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
 
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if self.use_running_average:
-            mean, var = running_mean.value, running_var.value
-        else:
+        def normalized(x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
+            y = (x - mean) * (scale * jax.lax.rsqrt(var + self.epsilon)) + bias
+            return y.astype(self.dtype)
+
+        def normalized_batch(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             axes = tuple(range(x.ndim - 1))
             mean = x.mean(axes)
             var = jnp.square(x - mean).mean(axes)
-            if not self.is_initializing():
-                m = x.size // channels
-                unbiased_var = var * (m / max(m - 1, 1))
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased_var
+            m = x.size // channels
+            return normalized(x, mean, var), mean, var * (m / max(m - 1, 1))
 
-        y = (x - mean) * (scale * jax.lax.rsqrt(var + self.epsilon)) + bias
-        return y.astype(self.dtype)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if self.use_running_average:
+            return normalized(x, running_mean.value, running_var.value)
+        if self.groups == 1:
+            y, mean, unbiased_var = normalized_batch(x)
+        elif len(x) % self.groups:
+            raise UserError(f"a batch of {len(x)} images does not divide into bn_groups={self.groups}")
+        else:
+            parts = jax.vmap(normalized_batch)(x.reshape(self.groups, -1, *x.shape[1:]))
+            y, mean, unbiased_var = parts[0].reshape(x.shape), parts[1].mean(0), parts[2].mean(0)
+        if not self.is_initializing():
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased_var
+        return y
