@@ -98,6 +98,10 @@ class Train:
     """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
     tensorboard: bool = False
     """Whether to write TensorBoard files too."""
+    mesh: str | None = None
+    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
 
     def run(self) -> None:
         """Print the final metrics."""
@@ -105,11 +109,14 @@ class Train:
 
         from cnnjax.compilation import use_cache
         from cnnjax.data import open_data
+        from cnnjax.mesh import parse_mesh
         from cnnjax.training import train
 
         use_cache()
+        mesh = None if self.mesh is None else parse_mesh(self.mesh)
         data = open_data(config.data, self.workers)
-        metrics = train(config, self.out, data=data, tensorboard=self.tensorboard).metrics
+        options = {"mesh": mesh, "shard": self.shard, "tensorboard": self.tensorboard}
+        metrics = train(config, self.out, data=data, **options).metrics
         print("\n".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
 

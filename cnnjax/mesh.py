@@ -1,8 +1,23 @@
-"""The device mesh: the only file that knows the names of its axes."""
+"""The device mesh: the only file that knows the names of its axes, and what lies where on it.
+
+Runs that train at once are divided over the axis `seed`, a batch over `data`, and the state (parameters, the
+optimizer's state, BatchNorm's averages) as one of SHARDS says. What devices exchange in a step XLA writes; it
+follows from that:
+
+- Over `data`: all-reduces of the gradients, of two sums a channel in each BatchNorm forward and two backward,
+  whose statistics are those of the whole batch (`bn_groups`: of parts of it), and of the loss and the errors.
+- "replicated": nothing more. Devices along `model` all do the same.
+- "model": every layer's outputs, and with them its kernel, are divided over `model`. A layer that takes all
+  channels gathers its input and sums the gradient by it; a grouped convolution whose groups lie on one device
+  each, such as those of AlexNet's towers, does neither.
+- "fsdp": the same, and large arrays are divided over `data` too. Each is gathered once, for its use in the
+  forward and the backward pass, and of its gradient's sum a device keeps its part, which it updates.
+"""
 
 import math
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -10,7 +25,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.errors import UserError
 
-SEED, DATA, MODEL = "seed", "data", "model"
+SEED, DATA, MODEL = AXES = "seed", "data", "model"
+Shard = Literal["replicated", "model", "fsdp"]
+SHARDS = get_args(Shard)
+SMALL = 1024  # elements; to bring fewer together costs more than their memory is worth
+_STACK = re.compile(r"_block\d+-\d+")  # as cnnjax.ops.depth names what it stacks
 
 
 def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
@@ -30,7 +49,30 @@ def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
             f"a mesh of seed={seed}, data={data}, model={model} needs {size} devices: {len(devices)} found"
         )
     grid = np.array(devices[:size]).reshape(shape)
-    return Mesh(grid, (SEED, DATA, MODEL), axis_types=(AxisType.Auto,) * 3)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def parse_mesh(text: str) -> Mesh:
+    """The mesh that `text`, such as "data=4,model=2", says; axes that it leaves out are as in `make_mesh`.
+
+    Raises:
+        UserError: it says something else, or there are fewer devices than that.
+    """
+    sizes: dict[str, int] = {}
+    for axis in text.split(","):
+        name, _, size = axis.partition("=")
+        if name not in AXES:
+            raise UserError(f"mesh {text!r}: unknown axis {name!r}, must be of {', '.join(AXES)}")
+        if not size.isdecimal() or name in sizes:
+            raise UserError(f"mesh {text!r}: each axis has one number of devices, as in data=4,model=2")
+        sizes[name] = int(size)
+    return make_mesh(**sizes)
+
+
+def for_fewer_runs(mesh: Mesh, runs: int) -> Mesh:
+    """The part of `mesh` that so many runs can share: its seed axis shortened until it divides them."""
+    seeds = math.gcd(mesh.shape[SEED], runs)
+    return Mesh(mesh.devices[:seeds], AXES, axis_types=mesh.axis_types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -63,6 +105,50 @@ def share(sharding: NamedSharding, shape: tuple[int, ...]) -> tuple[range, ...]:
         range(min(part[0] for part in along), max(part[1] for part in along))
         for along in zip(*bounds, strict=True)
     )
+
+
+def shardings(tree: Any, mesh: Mesh, shard: Shard) -> Any:
+    """Where the arrays of a run's tree, such as its parameters, lie when they are [run, ...] for several."""
+
+    def place(path: Any, array: Any) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(SEED, *_divided(path, array.shape, mesh, shard)))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def gather(params: Any, mesh: Mesh, shard: Shard) -> Any:
+    """The parameters of a run as a step uses them: together, or divided over the model axis alone.
+
+    Without it XLA may find that to move activations is cheaper than to bring a kernel together.
+    """
+    if shard != "fsdp":
+        return params
+
+    def place(path: Any, array: Any) -> NamedSharding:
+        return NamedSharding(mesh, PartitionSpec(*_divided(path, array.shape, mesh, "model")))
+
+    return jax.lax.with_sharding_constraint(params, jax.tree_util.tree_map_with_path(place, params))
+
+
+def _divided(path: Any, shape: Sequence[int], mesh: Mesh, shard: Shard) -> list[tuple[str, ...] | None]:
+    """For each axis of an array the names of the mesh's axes that it is divided over."""
+    left = list(shape)
+    names: list[tuple[str, ...]] = [()] * len(left)
+
+    def divide(name: str, axes: Sequence[int]) -> None:
+        fit = [axis for axis in axes if left[axis] % mesh.shape[name] == 0]
+        if fit:
+            longest = max(fit, key=lambda axis: left[axis])
+            left[longest] //= mesh.shape[name]
+            names[longest] += (name,)
+
+    axes = range(len(left))
+    if shard != "replicated":
+        divide(MODEL, axes[-1:])
+    if shard == "fsdp" and math.prod(shape) >= SMALL:
+        # Arrays stacked over depth are taken apart along their first axis, block after block.
+        divide(DATA, axes[1:] if _STACK.search(jax.tree_util.keystr(path)) else axes)
+    return [name or None for name in names]
 
 
 def for_runs(function: Callable, mesh: Mesh, in_axes: tuple[int | None, ...]) -> Callable:
@@ -103,6 +189,15 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
     for array in jax.tree.leaves(batch):
         check_divisible(len(array), mesh)
     return jax.device_put(batch, over_data(mesh))
+
+
+def check_shard(shard: Shard, mesh: Mesh) -> None:
+    """Raise UserError unless the state can be divided so: by one of SHARDS, and not beside a seed axis."""
+    if shard not in SHARDS:
+        raise UserError(f"shard={shard!r}: must be one of {', '.join(SHARDS)}")
+    if shard != "replicated" and mesh.shape[SEED] > 1:
+        # XLA's partitioner aborts the process where some axes are its own and some are not.
+        raise UserError(f"shard={shard!r} needs a mesh with seed=1, not seed={mesh.shape[SEED]}")
 
 
 def check_divisible(batch_size: int, mesh: Mesh, runs: int | None = None) -> None:

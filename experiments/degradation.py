@@ -81,6 +81,10 @@ class Args:
     """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
     tensorboard: bool = False
     """Also write TensorBoard files into each run's folder."""
+    mesh: str | None = None
+    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
     """Folder for the runs, the figure, the summary and the report."""
 
@@ -202,7 +206,14 @@ def main(args: Args) -> None:
     }
     claim(args.out, "experiment", settings, growing=("networks", "seeds", "data_source"))
     metrics = run_all(
-        runs, args.out, data, tensorboard=args.tensorboard, how=args.run_seeds, workers=args.workers
+        runs,
+        args.out,
+        data,
+        tensorboard=args.tensorboard,
+        how=args.run_seeds,
+        mesh=args.mesh,
+        shard=args.shard,
+        workers=args.workers,
     )
 
     results = [

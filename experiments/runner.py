@@ -17,6 +17,7 @@ from cnnjax.config import Config
 from cnnjax.data import Dataset
 from cnnjax.errors import UserError
 from cnnjax.files import read_json, write_json
+from cnnjax.mesh import Shard, parse_mesh
 from cnnjax.report.page import Table, write_page
 from cnnjax.training import How, Probe, shared, train_many
 from cnnjax.training.record import usable_cores, write_arrays
@@ -31,17 +32,21 @@ def run_all(
     tensorboard: bool = False,
     probes: Probe | None = None,
     how: How = "sequential",
+    mesh: str | None = None,
+    shard: Shard = "replicated",
     workers: int | None = None,
 ) -> dict[str, dict]:
     """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated.
 
-    Those that can share a program, such as the seeds of one network, do; `how` is `train_many`'s. So many
-    `workers` train a program each at once; by default one, or if a CPU is all there is, one for each core as
-    far as there are programs.
+    Those that can share a program, such as the seeds of one network, do; `how` and `shard` are those of
+    `train_many`, as is `mesh`, in the words of `parse_mesh`. So many `workers` train a program each at once;
+    by default one, or if a CPU is all there is, one for each core as far as there are programs.
 
     Raises:
         UserError: there are not so many cores; or as `train_many`.
     """
+    if mesh is not None:
+        parse_mesh(mesh)  # what cannot be is said here, not by every worker
     groups: dict[str, list[str]] = {}
     for name, config in runs.items():
         groups.setdefault(json.dumps(shared(config).to_json()), []).append(name)
@@ -63,6 +68,8 @@ def run_all(
             [runs[name] for name in names],
             [out / name for name in names],
             how,
+            mesh,
+            shard=shard,
             data=data,
             tensorboard=tensorboard,
             probes=probes,
@@ -82,9 +89,9 @@ def _finished(config: Config, out: Path) -> bool:
     return result.exists() and read_json(result)["config"] == config.to_json()
 
 
-def _train(*arguments: Any, **options: Any) -> None:
+def _train(configs: list[Config], outs: list[Path], how: How, mesh: str | None, **options: Any) -> None:
     use_cache()
-    train_many(*arguments, **options)
+    train_many(configs, outs, how, mesh=parse_mesh(mesh) if mesh is not None else None, **options)
 
 
 def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -151,7 +151,7 @@ def jax_step(setting: Setting, kind: str):
         images = np.asarray(normalizer(images, config.normalize)(jnp.asarray(images)))[: setting.batch]
         augment, normalize = (lambda key, x: x), (lambda x: x)
     optimizer = make_optimizer(config)
-    state = init_state(model, optimizer, 0, image)
+    state = init_state(model, optimizer, jax.random.key(0), image)
     state = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")))
     images, labels = jax.device_put((images, labels))
     indices, key = np.arange(setting.batch), jax.random.key(0)

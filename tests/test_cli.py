@@ -45,6 +45,11 @@ def test_wrong_flags_exit_with_2_and_a_suggestion(words, message):
         (["cnnjax", "data", "cifar11"], "cifar10"),
         (["cnnjax", "train", "--out", "runs/none", "--data", "./no_folder"], "no folder no_folder"),
         (["cnnjax", "train", "--out", "runs/none", "--options", "width"], "FIELD=VALUE"),
+        (
+            ["cnnjax", "train", "--out", "runs/none", "--mesh", "data=64"],
+            "a mesh of seed=1, data=64, model=1 needs 64 devices: 1 found",
+        ),
+        (["cnnjax", "train", "--out", "runs/none", "--mesh", "gpu=4"], "unknown axis 'gpu'"),
         (["experiments.degradation", "--depths", "21"], "6n + 2"),
         (["experiments.degradation", "--seeds", "0"], "at least 1"),
         (["experiments.degradation", "--data", "fashon_mini"], "fashion_mini"),

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "data",
         "doctor",
         "interop",
+        "mesh",
         "models",
         "training",
     },

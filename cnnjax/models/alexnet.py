@@ -5,7 +5,8 @@ Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolution
 convolution each sees its own tower only. With one group the net is dense, as most ports have it.
 
 - Normalisation comes after ReLU and before pooling (section 3.5); its alpha multiplies the sum of squares, as
-  the paper's formula has it, or with `lrn_alpha_per="mean"` their mean, as the authors' code and Caffe do.
+  the paper's formula has it, or with `lrn_alpha_per="mean"` their mean, as the authors' code and Caffe do. It
+  stays within a tower, since the GPUs do not meet before the third convolution; in Caffe's net it crosses.
 - The paper crops images to 224x224, but its first layer has 55x55 outputs only from 227x227 without padding.
   Both sizes are taken: 224x224 with two pixels of zeros around it, of which one row and column stay unused.
 - The paper halves all outputs at test time to make up for dropout; here they are doubled in training instead,
@@ -106,7 +107,9 @@ class AlexNet(nn.Module):
 
         def respond(x: jax.Array) -> jax.Array:
             if self.lrn:
-                x = local_response_norm(x, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
+                towers = x.reshape(*x.shape[:-1], self.groups, -1)
+                towers = local_response_norm(towers, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
+                x = towers.reshape(x.shape)
             return max_pool(x, self.pool_size, 2)
 
         x = conv(self.width, (11, 11), 4, padding=PADDINGS[height], name="conv1")(x)

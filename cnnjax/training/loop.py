@@ -20,7 +20,7 @@ from cnnjax.config import Config, Keep, differences
 from cnnjax.data import Dataset, Stream, open_data
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import write_json
-from cnnjax.mesh import check_divisible, make_mesh
+from cnnjax.mesh import Shard, check_divisible, check_shard, for_fewer_runs, make_mesh
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.program import IN_FLIGHT, Program, shared
 from cnnjax.training.progress import Progress
@@ -56,6 +56,7 @@ def train(
     *,
     data: Dataset | Stream | None = None,
     mesh: Mesh | None = None,
+    shard: Shard = "replicated",
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
@@ -73,6 +74,7 @@ def train(
         out: the folder; it may hold an earlier, unfinished call of the same config.
         data: the data set, loaded by `config.data` when not given.
         mesh: the devices, all of them on the data axis when not given.
+        shard: how the state is divided over them, a name in `cnnjax.mesh.SHARDS`.
         tensorboard: also write TensorBoard files, to `out`/tensorboard.
         probes: measure the steps that are due, such as `cnnjax.probes.LayerProbe()`; the arrays of the step
             after s steps go to `out`/probes/step_s.npz.
@@ -89,7 +91,7 @@ def train(
         Diverged: the loss is not finite; what was saved before is intact.
     """
     mesh = mesh or make_mesh()
-    options = data, tensorboard, probes, steps_per_dispatch, keep, resume, say
+    options = shard, data, tensorboard, probes, steps_per_dispatch, keep, resume, say
     return _train([config], [out], 1, lambda _: mesh, *options)[0]
 
 
@@ -99,6 +101,8 @@ def train_many(
     how: How = "sequential",
     *,
     data: Dataset | Stream | None = None,
+    mesh: Mesh | None = None,
+    shard: Shard = "replicated",
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
@@ -117,6 +121,7 @@ def train_many(
         how: "sequential", one run after the other; "vmap", all at once; "mesh", all at once, divided over
             the devices, and their batches too where there are more devices. Runs that were interrupted at
             different steps go on in groups.
+        mesh: the devices, if `how` should not choose; its seed axis divides the runs that train at once.
 
     Raises:
         UserError, Interrupted, Diverged: as `train`; what stops one run stops all.
@@ -132,8 +137,12 @@ def train_many(
         if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
             raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
     at_once = 1 if how == "sequential" else len(configs)
-    options = data, tensorboard, probes, steps_per_dispatch, keep, resume, say
-    return _train(configs, outs, at_once, meshes[how], *options)
+    mesh_for = meshes[how]
+    if mesh is not None:
+        check_divisible(configs[0].batch_size, mesh, at_once)
+        mesh_for = functools.partial(for_fewer_runs, mesh)
+    options = shard, data, tensorboard, probes, steps_per_dispatch, keep, resume, say
+    return _train(configs, outs, at_once, mesh_for, *options)
 
 
 def default_steps_per_dispatch() -> int:
@@ -178,7 +187,7 @@ class _Run:
     config: Config
     out: Path
     step: int
-    state: State | None
+    state: State | None  # None at step 0
     checkpoints: Checkpoints
     record: Record
 
@@ -202,8 +211,8 @@ def _opened(
     config: Config, out: Path, program: Program, tensorboard: bool, keep: Keep, say: Callable[[str], None]
 ) -> Iterator[_Run]:
     with contextlib.closing(Checkpoints(out / "checkpoints", keep)) as checkpoints:
-        step, state = 0, program.init(config.seed)
-        if restored := checkpoints.restore(state, say):
+        step, state = 0, None
+        if restored := checkpoints.restore(program.shapes, say):
             step, state = restored
             say(
                 f"{out}: goes on from step {step} of {config.steps}"
@@ -221,6 +230,7 @@ def _train(
     outs: Sequence[Path | str],
     at_once: int,
     mesh_for: Callable[[int], Mesh],
+    shard: Shard,
     data: Dataset | Stream | None,
     tensorboard: bool,
     probes: Probe | None,
@@ -236,6 +246,7 @@ def _train(
     if steps_per_dispatch < 1:
         raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
     check_divisible(configs[0].batch_size, mesh_for(at_once), at_once)
+    check_shard(shard, mesh_for(at_once))
 
     results: dict[Path, Result] = {}
     with contextlib.ExitStack() as held, stop_on_signals() as stop:
@@ -247,7 +258,7 @@ def _train(
                 rewind(out, resume, say)
         data = _prepare(data or open_data(configs[0].data), configs[0])
         probe = probes or NoProbe()
-        program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe))
+        program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
         for first in range(0, len(configs), at_once):
             some = slice(first, first + at_once)
             with contextlib.ExitStack() as opened:
@@ -274,7 +285,10 @@ def _advance(
     steps_per_dispatch = _largest_divisor(interval, min(steps_per_dispatch, program.input.most_steps))
     configs = [run.config for run in runs]
     own = program.own(configs)
-    state: State = program.put([run.state for run in runs])
+    if step == 0:
+        state = program.init([run.config.seed for run in runs])
+    else:
+        state = program.put([run.state for run in runs])
     for run in runs:
         run.state = None  # its memory is wanted
     progress = Progress(configs, step)

@@ -5,17 +5,27 @@ What lies on the devices, the state above all, has a leading axis over the runs,
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
 from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream
-from cnnjax.mesh import for_runs, over_data, over_seeds, over_seeds_and_data, replicated
+from cnnjax.mesh import (
+    Shard,
+    for_runs,
+    gather,
+    over_data,
+    over_seeds,
+    over_seeds_and_data,
+    replicated,
+    shardings,
+)
 from cnnjax.models import build, lay_out, unstack
 from cnnjax.training.inputs import make_input
 from cnnjax.training.losses import make_loss
@@ -51,12 +61,33 @@ def shared(config: Config) -> Config:
 class Program:
     """Network, data on the devices and compiled functions of runs that have `shared` in common."""
 
-    def __init__(self, config: Config, data: Dataset | Stream, mesh: Mesh, probe: Probe):
-        self._config, self._mesh = config, mesh
+    def __init__(
+        self, config: Config, data: Dataset | Stream, mesh: Mesh, probe: Probe, shard: Shard = "replicated"
+    ):
+        self._config, self._mesh, self._probe = config, mesh, probe
+        self._shard: Shard = shard
         defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
         self._model = build(config.model, **{**defaults, **config.model_options})
+        # On disk and in results variables are by block, whatever the loop over depth works on.
+        self._lay_out = functools.partial(lay_out, loop=getattr(self._model, "loop", "unrolled"))
+        self._gather = functools.partial(gather, mesh=mesh, shard=shard)
+        self._loss = make_loss(config)
         self.input = given = make_input(data, config, mesh, self._model.input_shape)
-        loss = make_loss(config)
+        eval_step = make_eval_step(self._model, given.normalize, self._loss, self._gather)
+
+        def test_step(variables, held, brought, counted):
+            return eval_step(variables, *given.pick(held, brought), counted)
+
+        self._test_step = jax.jit(
+            for_runs(test_step, mesh, (0, None, None, None)),
+            in_shardings=(None, replicated(mesh), over_data(mesh), over_data(mesh)),  # variables lie as put
+            out_shardings=over_seeds(mesh),
+        )
+
+    @functools.cached_property
+    def _train_steps(self) -> dict[bool, Callable[..., tuple[State, Metrics, Any]]]:
+        """Without and with the probe."""
+        config, given, mesh = self._config, self.input, self._mesh
 
         def train_steps(state, held, brought, own, *, probe):
             key, *rates = own  # arguments, so that runs may differ in them
@@ -66,45 +97,60 @@ class Program:
                 learning_rate(config, rates[0]),
                 given.augment,
                 given.normalize,
-                loss,
+                self._loss,
                 probe,
+                self._gather,
             )
             return in_one_dispatch(train_step, given.pick)(
                 state, held, brought, jax.random.wrap_key_data(key)
             )
 
-        eval_step = make_eval_step(self._model, given.normalize, loss)
-
-        def test_step(variables, held, brought, counted):
-            return eval_step(variables, *given.pick(held, brought), counted)
-
-        runs, whole, batch = over_seeds(mesh), replicated(mesh), over_data(mesh)
-        self._plain, self._measured = (
-            jax.jit(
-                for_runs(functools.partial(train_steps, probe=rider), mesh, (0, None, 0, 0)),
+        runs, whole, batch = over_seeds(mesh), replicated(mesh), over_seeds_and_data(mesh)
+        return {
+            measured: jax.jit(
+                for_runs(functools.partial(train_steps, probe=probe), mesh, (0, None, 0, 0)),
                 donate_argnums=0,
-                in_shardings=(runs, whole, over_seeds_and_data(mesh), runs),
-                out_shardings=runs,
+                in_shardings=(self._placement, whole, batch, runs),
+                out_shardings=(self._placement, runs, runs),
             )
-            for rider in (NoProbe(), probe)
-        )
-        self._test_step = jax.jit(
-            for_runs(test_step, mesh, (0, None, None, None)),
-            in_shardings=(runs, whole, batch, batch),
-            out_shardings=runs,
-        )
+            for measured, probe in ((False, NoProbe()), (True, self._probe))
+        }
 
-    def init(self, seed: int) -> State:
-        """The state of a run at step 0, by block."""
-        optimizer = make_optimizer(self._config)
-        return init_state(self._model, optimizer, seed, self.input.image_shape)
+    @functools.cached_property
+    def _initial(self) -> tuple[Callable[[jax.Array], State], State]:
+        """Random key to a run's state at step 0, by block, traced once for all runs; and the shapes."""
+
+        def init(key: jax.Array) -> State:
+            return init_state(self._model, make_optimizer(self._config), key, self.input.image_shape)
+
+        traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
+        structure = jax.tree.structure(shapes)
+        return lambda key: jax.tree.unflatten(structure, jaxpr_as_fun(traced)(key)), shapes
+
+    @property
+    def shapes(self) -> State:
+        """Shapes of the state of one run, by block."""
+        return self._initial[1]
+
+    @property
+    def _placement(self) -> State:
+        """Where the state lies."""
+        return shardings(jax.eval_shape(self._lay_out, self.shapes), self._mesh, self._shard)
+
+    def init(self, seeds: Sequence[int]) -> State:
+        """The states of runs at step 0, on the devices, none of which ever holds more than its part."""
+        init, _ = self._initial
+        keys = [jax.random.key(seed) for seed in seeds]
+        if self._shard == "replicated":  # by many small programs, which compile sooner than one
+            return self.put([init(key) for key in keys])
+        sharded = jax.jit(jax.vmap(lambda key: self._lay_out(init(key))), out_shardings=self._placement)
+        return sharded(jnp.stack(keys))
 
     def put(self, trees: Sequence[Any]) -> Any:
         """A tree of arrays of each run, such as its state by block, as one on the devices."""
-        # On disk and in results variables are by block, whatever the loop over depth works on.
-        loop = getattr(self._model, "loop", "unrolled")
-        host = jax.device_get([lay_out(tree, loop) for tree in trees])
-        return jax.device_put(jax.tree.map(lambda *own: np.stack(own), *host), over_seeds(self._mesh))
+        host = jax.device_get([self._lay_out(tree) for tree in trees])
+        stacked = jax.tree.map(lambda *own: np.stack(own), *host)
+        return jax.device_put(stacked, shardings(host[0], self._mesh, self._shard))
 
     def get(self, tree: Any) -> list[Any]:
         """The inverse of `put`: the tree of each run, by block, on the host."""
@@ -114,24 +160,22 @@ class Program:
 
     def own(self, configs: Sequence[Config]) -> Any:
         """What is each run's own, for `train`: random key, learning rate and weight decay."""
-        return self.put(
-            [
-                (
-                    jax.random.key_data(jax.random.key(config.seed)),
-                    np.float32(config.learning_rate),
-                    np.float32(config.weight_decay),
-                )
-                for config in configs
-            ]
-        )
+        keys = [jax.random.key_data(jax.random.key(config.seed)) for config in configs]
+        rates = [np.float32(config.learning_rate) for config in configs]
+        decays = [np.float32(config.weight_decay) for config in configs]
+        return jax.device_put(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
+
+    def lower(self, state: State, brought: Any, own: Any) -> jax.stages.Lowered:
+        """What `train` would run, to be compiled and looked into: its memory, what devices exchange."""
+        train_steps: Any = self._train_steps[False]
+        return train_steps.lower(state, self.input.train_held, brought, own)
 
     def train(self, state: State, brought: Any, own: Any, measured: bool) -> tuple[State, Metrics, Any]:
         """Take the steps for which `input.training` gives `brought`, with the probe if `measured`.
 
         Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
         """
-        train_steps = self._measured if measured else self._plain
-        return train_steps(state, self.input.train_held, brought, own)
+        return self._train_steps[measured](state, self.input.train_held, brought, own)
 
     def evaluate(self, variables: Any, stop: Stop) -> list[dict[str, float]]:
         """The test loss and error of each run; empty if it was stopped."""

@@ -31,13 +31,11 @@ class State:
 
 
 def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, seed: int, image_shape: tuple[int, ...]
+    model: nn.Module, optimizer: optax.GradientTransformation, key: jax.Array, image_shape: tuple[int, ...]
 ) -> State:
     """The state at step 0 for images of `image_shape` [height, width, channel]."""
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = model.lazy_init(
-        jax.random.key(seed), images, train=False
-    )  # weights alone: no forward pass is run
+    variables = model.lazy_init(key, images, train=False)  # weights alone: no forward pass is run
     params = variables["params"]
     return State(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
 
@@ -103,6 +101,7 @@ def make_train_step(
     normalize: Callable[[jax.Array], jax.Array],
     loss_function: Loss = cross_entropy,
     probe: Probe = NoProbe(),  # noqa: B008 - it has no state
+    gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[..., tuple[State, Metrics, Any]]:
     """A function of (state, images, labels, key) to (state, metrics, what the probe measured).
 
@@ -112,6 +111,8 @@ def make_train_step(
 
     The logits that a network sows in its collection "auxiliary" have losses too, which its field
     `auxiliary_weight` weighs; gradients are of the sum, `train_loss` is without them.
+
+    `gather` brings parameters together that lie divided over devices.
     """
 
     def train_step(state: State, images, y, key):
@@ -119,7 +120,7 @@ def make_train_step(
         x = augment(augment_key, normalize(images))
 
         def loss_of(params, taps):
-            variables = {"params": params, "batch_stats": state.batch_stats, **taps}
+            variables = {"params": gather(params), "batch_stats": state.batch_stats, **taps}
             mutable = ["batch_stats", "auxiliary", *probe.collections]
             with probe.watching():
                 logits, new = model.apply(
@@ -171,14 +172,16 @@ def make_eval_step(
     model: nn.Module,
     normalize: Callable[[jax.Array], jax.Array],
     loss_function: Loss = cross_entropy,
+    gather: Callable[[Any], Any] = lambda params: params,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """A function of (variables, images, labels, counted) to summed loss and number of errors.
 
     `images` are uint8 [batch, height, width, channel]; `counted` [batch] is False for the padding of the last
-    batch.
+    batch; `gather` is as in `make_train_step`.
     """
 
     def eval_step(variables, images, y, counted):
+        variables = {**variables, "params": gather(variables["params"])}
         logits = cast(jax.Array, model.apply(variables, normalize(images), train=False))
         return jnp.sum(loss_function(logits, y) * counted), jnp.sum((logits.argmax(-1) != y) & counted)
 

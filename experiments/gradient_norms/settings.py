@@ -95,6 +95,10 @@ class Args:
     """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
     data_dir: Path | None = None
     """Folder that holds the data set's official archives."""
+    mesh: str | None = None
+    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/gradient_norms")
     """Folder for the runs, the arrays, the figures, the summary and the report."""
 

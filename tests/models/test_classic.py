@@ -159,7 +159,7 @@ def test_every_parameter_gets_a_gradient(name, side, fields):
 
 def test_the_towers_of_alexnet_meet_only_where_they_should(key):
     """What conv1 makes on one GPU reaches conv2's output on that GPU alone; conv3 sees both."""
-    model = build("alexnet", width=4, lrn=False)
+    model = build("alexnet", width=4)
     variables = random_variables(model, (227, 227, 3))
     images = jax.random.normal(key, (1, 227, 227, 3))
     changed = jax.tree.map(lambda leaf: leaf, variables)

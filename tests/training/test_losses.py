@@ -22,7 +22,7 @@ def test_the_configs_loss_is_what_training_and_evaluation_use():
     logits, labels = jnp.array([[1.0, -3, 2], [-4, 0, -1]]), jnp.array([0, 2])
     images = logits.reshape(2, 1, 3, 1)
     model, optimizer = Pixels(), optax.sgd(0.1)
-    state = init_state(model, optimizer, 0, images.shape[1:])
+    state = init_state(model, optimizer, jax.random.key(0), images.shape[1:])
     for config, expected in (
         (Config(), cross_entropy(logits, labels)),
         (Config(loss="map", map_constant=2.0), map_loss(logits, labels, 2.0)),

@@ -26,7 +26,7 @@ def test_auxiliary_losses_are_weighed_and_added():
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1), dtype=np.uint8)
     labels = np.array([0, 1, 2, 1, 0])
     optimizer = optax.sgd(1.0)
-    state = init_state(TwoHeads(), optimizer, 0, (2, 2, 1))
+    state = init_state(TwoHeads(), optimizer, jax.random.key(0), (2, 2, 1))
     step = make_train_step(
         TwoHeads(),
         optimizer,
