@@ -5,6 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import tensorflow_datasets  # noqa: F401 - now, as its import must not meet one in a thread of grain's
 from PIL import Image
 
 from cnnjax.data import open_data, open_stream, prepare_imagenet, tfds_source
