@@ -62,7 +62,7 @@ class Convolutional:
     width: int = 16
     families: tuple[Family, ...] = (BATCH, RESIDUAL, RESIDUAL_TENTH)
     depths: tuple[int, ...] = (2, 4, 10, 24, 50)
-    models: tuple[str, ...] = ("plain56", "resnet56")
+    models: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Training:
     downsample: int = 2
     width: int = 8
     depths: tuple[int, ...] = (18, 98)
-    steps: int = 120
+    steps: int = 60
     batch_size: int = 64
     seeds: int = 1
 
@@ -129,7 +129,7 @@ PRESETS = {
         nets=100,
         covariance_nets=1000,
         depth_nets=100,
-        convolutional=Convolutional("cifar10", nets=30),
+        convolutional=Convolutional("cifar10", nets=30, models=("plain56", "resnet56")),
         training=Training("cifar10", 1, depths=(6, 22, 50, 98, 198), steps=20_000, batch_size=128, seeds=10),
     ),
     "smoke": Preset(
@@ -144,9 +144,7 @@ PRESETS = {
         families=(BATCH, RESIDUAL),
         depths=(1,),
         linear_depths=(1,),
-        convolutional=Convolutional(
-            samples=16, nets=2, width=2, families=(RESIDUAL,), depths=(2,), models=()
-        ),
+        convolutional=Convolutional(samples=16, nets=2, width=2, families=(RESIDUAL,), depths=(2,)),
         training=Training("synthetic", 2, depths=(6,), steps=2, batch_size=8),
     ),
 }
@@ -161,7 +159,9 @@ class Args:
     parts: tuple[Part, ...] = ("one_dimensional", "depth", "convolutional", "looks_linear")
     """What to measure."""
     models: tuple[str, ...] | None = None
-    """Networks to measure in the convolutional part; quick has plain56 and resnet56."""
+    """Networks that `build` knows, to measure in the convolutional part too, such as plain56 resnet56."""
+    steps: int | None = None
+    """Gradient steps of each looks-linear net; quick has 60."""
     data_dir: Path | None = None
     """Folder that holds the official archives of a data set."""
     nets: int | None = None
@@ -182,6 +182,12 @@ class Args:
         if self.models is not None:
             convolutional = dataclasses.replace(chosen.convolutional, models=self.models)
             chosen = dataclasses.replace(chosen, convolutional=convolutional)
+        if self.steps is not None:
+            if self.steps < 1:
+                raise UserError(f"--steps {self.steps}: must be at least 1")
+            chosen = dataclasses.replace(
+                chosen, training=dataclasses.replace(chosen.training, steps=self.steps)
+            )
         return chosen
 
     @property

@@ -98,6 +98,36 @@ def test_the_recorded_result_is_what_theory_and_the_paper_say():
             assert row["correlation"]["paper"] > 1.5 * measured
 
 
+def test_the_recorded_result_on_images():
+    """Shattering follows depth in convolutional nets too, and without it nets of 98 layers train."""
+    folder = Path(__file__).parents[2] / "experiments/results/shattered_gradients_images"
+    rows = json.loads((folder / "summary.json").read_text())["results"]
+    nets = {
+        "feedforward, BatchNorm": 0,
+        "residual, BatchNorm, β = 1": 0.002,
+        "residual, BatchNorm, β = 0.1": 0.05,
+    }
+    for name, at_50 in nets.items():
+        cosines = {
+            row["depth"]: row["mean_cosine"]["mean"]
+            for row in rows
+            if row["experiment"] == "convolutional" and row["net"] == name
+        }
+        assert list(cosines) == [2, 4, 10, 24, 50]
+        assert list(cosines.values())[:4] == sorted(list(cosines.values())[:4], reverse=True)
+        assert cosines[50] == pytest.approx(0, abs=1e-3) if at_50 == 0 else cosines[50] > at_50
+    correlations = [row["correlation"] for row in rows if row.get("weights") == "looks_linear"]
+    assert correlations == pytest.approx([1, 1, 1, 1], abs=1e-5)
+    errors = {
+        (row["net"], row["depth"]): row["train_error"]["mean"]
+        for row in rows
+        if row["experiment"] == "looks_linear_training"
+    }
+    assert (
+        errors["CReLU, looks-linear", 98] < 0.5 < 0.85 < min(errors["ReLU, He", 98], errors["CReLU, He", 98])
+    )
+
+
 def test_theories_agree_where_they_must():
     for family in PRESETS["quick"].families:
         said = theories(family, 1)
@@ -129,6 +159,9 @@ def test_quick_is_the_papers_protocol():
     assert len(quick.grid_families) == len(quick.families) == 6
     with pytest.raises(UserError, match="at least 2"):
         _ = Args(nets=1).chosen
+    with pytest.raises(UserError, match="at least 1"):
+        _ = Args(steps=0).chosen
+    assert Args(models=("vgg11",), steps=3).chosen.convolutional.models == ("vgg11",)
 
 
 def test_samples_are_ordered_by_cluster(smoke):
