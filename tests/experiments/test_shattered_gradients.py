@@ -98,6 +98,40 @@ def test_the_recorded_result_is_what_theory_and_the_paper_say():
             assert row["correlation"]["paper"] > 1.5 * measured
 
 
+CORRELATIONS = {  # of an independent computation with 4 nets, at depths 1, 2, 4, 8, 16, 32, 50
+    ("feedforward", None): (0.497, 0.258, 0.060),
+    ("residual", 1.0): (0.747, 0.588, 0.458, 0.315, 0.200, 0.127, 0.088),
+    ("residual", 0.5): (0.899, 0.813, 0.700, 0.555, 0.395, 0.263, 0.190),
+    ("residual", 0.1): (0.995, 0.990, 0.980, 0.961, 0.923, 0.860, 0.799),
+}
+FIRST_LAG = {  # of another with 12 nets, at depths 2, 10, 24, 50
+    ("feedforward", "none", None): (0.96, 0.94, 0.90, 0.82),
+    ("feedforward", "center", None): (0.97, 0.75, 0.03, 0.06),
+    ("feedforward", "batch", None): (0.95, 0.43, 0.00, -0.03),
+    ("residual", "none", 1.0): (0.98, 0.96, 0.93, 0.90),
+    ("residual", "batch", 1.0): (0.96, 0.86, 0.74, 0.66),
+    ("residual", "batch", 0.1): (0.98, 0.96, 0.96, 0.93),
+}
+
+
+def test_the_recorded_result_is_that_of_a_second_program():
+    folder = Path(__file__).parents[2] / "experiments/results/shattered_gradients"
+    rows = json.loads((folder / "summary.json").read_text())["results"]
+
+    def of(experiment):
+        found = (row for row in rows if row["experiment"] == experiment)
+        return {(row["net"], row["norm"], row["beta"], row["depth"]): row for row in found}
+
+    for (net, beta), values in CORRELATIONS.items():
+        for depth, value in zip((1, 2, 4, 8, 16, 32, 50), values, strict=False):
+            found = of("depth")[net, "batch", beta, depth]["correlation"]["measured"]
+            assert found == pytest.approx(value, rel=0.07), (net, beta, depth)
+    for family, values in FIRST_LAG.items():
+        for depth, value in zip((2, 10, 24, 50), values, strict=True):
+            found = of("one_dimensional")[*family, depth]["autocorrelation"][1]
+            assert found == pytest.approx(value, abs=0.08), (family, depth)
+
+
 def test_the_recorded_result_on_images():
     """Shattering follows depth in convolutional nets too, and without it nets of 98 layers train."""
     folder = Path(__file__).parents[2] / "experiments/results/shattered_gradients_images"
