@@ -8,8 +8,8 @@ follows from that:
   whose statistics are those of the whole batch (`bn_groups`: of parts of it), and of the loss and the errors.
 - "replicated": nothing more. Devices along `model` all do the same.
 - "model": every layer's outputs, and with them its kernel, are divided over `model`. A layer that takes all
-  channels gathers its input and sums the gradient by it; a grouped convolution whose groups lie on one device
-  each, such as those of AlexNet's towers, does neither.
+  channels gathers its input and sums the gradient by it. So, though it need not, does a grouped convolution,
+  which XLA does not divide by its groups: AlexNet's towers are not each on a device of their own yet.
 - "fsdp": the same, and large arrays are divided over `data` too. Each is gathered once, for its use in the
   forward and the backward pass, and of its gradient's sum a device keeps its part, which it updates.
 """
