@@ -21,6 +21,8 @@ from tests.counting import multiply_adds, parameters, trace
         ("plain20", {}, (32, 32, 3)),
         ("resnet20", {"shortcut": "C", "remat": True}, (20, 24, 1)),
         ("resnet110", {"loop": "scan"}, (32, 32, 3)),
+        ("resnet50_torchvision", {}, (65, 65, 3)),
+        ("resnext29_2x16d", {"form": "split", "stage_sizes": (1, 2), "width": 16}, (8, 8, 3)),
     ],
 )
 def test_totals_are_those_of_an_independent_count(name, fields, image):

@@ -1,0 +1,122 @@
+"""The summary of a network: its layers, their totals, and the text of both."""
+
+import dataclasses
+from collections.abc import Container
+from typing import Any
+
+from flax import linen as nn
+
+from cnnjax.counting.trace import rows
+from cnnjax.counting.walk import Row, shape_text
+from cnnjax.errors import UserError
+from cnnjax.models import build
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A row of the summary: a module with weights, or pooling."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    """Shape for one image, without the batch: [height, width, channel] or [channel]."""
+    parameters: int
+    macs: int
+    """Multiply-adds for one image; none in a layer that serves training only."""
+    connections: int
+    receptive_field: int
+    """In pixels, the longer side."""
+    stride: int
+    """Pixels between neighbouring outputs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A network's layers in the order of their calls, and their totals; `str` is the table."""
+
+    name: str
+    input: tuple[int, ...]
+    layers: tuple[Layer, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and dense layers for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def connections(self) -> int:
+        """Inputs of all units of convolutions, dense layers and pooling, biases included."""
+        return sum(layer.connections for layer in self.layers)
+
+    @property
+    def receptive_field(self) -> int:
+        """The largest of a layer that still is a map, in pixels."""
+        maps = [layer for layer in self.layers if len(layer.output) == 3] or self.layers
+        return max(layer.receptive_field for layer in maps)
+
+    def __str__(self) -> str:
+        head = ("layer", "kind", "output", "parameters", "multiply-adds", "connections", "field", "stride")
+        rows = [
+            (
+                layer.name, layer.kind, shape_text(layer.output), f"{layer.parameters:,}", f"{layer.macs:,}",
+                f"{layer.connections:,}", str(layer.receptive_field), str(layer.stride),
+            )
+            for layer in self.layers
+        ]  # fmt: skip
+        totals = (f"{total:,}" for total in (self.parameters, self.macs, self.connections))
+        total = ("total", "", "", *totals, "", "")
+        title = f"{self.name}, input {shape_text(self.input)}"
+        return "\n".join([title, "", *table([head, *rows, total], left=3, ruled=(0, len(rows)))])
+
+
+def summary(
+    network: str | nn.Module, input: int | tuple[int, int, int] | None = None, **fields: Any
+) -> Summary:
+    """Count a network layer by layer.
+
+    Args:
+        network: a name and `fields` as `build` takes them, or a module.
+        input: side of a square image, or [height, width, channel]; without it, the network's `input_shape`.
+
+    Raises:
+        UserError: the name or a field is unknown, the image does not fit, or a module does not say its input.
+    """
+    model = build(network, **fields) if isinstance(network, str) else network
+    name = network if isinstance(network, str) else type(network).__name__
+    natural = getattr(model, "input_shape", None)
+    shape = (input, input, natural[2] if natural else 3) if isinstance(input, int) else input or natural
+    if shape is None:
+        raise UserError(f"{name} does not say its natural input: give input=(height, width, channel)")
+    if hasattr(model, "convolution"):
+        model = model.clone(convolution="native")  # the one that a trace shows
+    return Summary(name, tuple(shape), tuple(map(_layer, rows(model, tuple(shape)))))
+
+
+def _layer(row: Row) -> Layer:
+    return Layer(
+        name="/".join(row.path) or row.kind,
+        kind=row.kind if row.alive else f"{row.kind}, training only",
+        output=row.output[1:],
+        parameters=row.parameters,
+        macs=row.macs if row.alive else 0,
+        connections=row.connections if row.alive else 0,
+        receptive_field=int(max(axis.high - axis.low + 1 for axis in row.field)),
+        stride=max(axis.step for axis in row.field),
+    )
+
+
+def table(rows: list[tuple[str, ...]], left: int, ruled: Container[int]) -> list[str]:
+    """Lines of aligned columns, the first `left` of them to the left, with a rule after the rows `ruled`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for index, row in enumerate(rows):
+        cells = [f"{cell:{'<' if i < left else '>'}{widths[i]}}" for i, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+        if index in ruled:
+            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return lines
