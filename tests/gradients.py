@@ -1,4 +1,4 @@
-"""Every parameter of a net must get a gradient."""
+"""Initial weights of a net, and that every one of them gets a gradient; compiled in haste."""
 
 from functools import partial
 
@@ -13,6 +13,14 @@ from tests.counting import random_variables
 def compiled(function, *args):
     """The jitted function, compiled for these arguments without LLVM's optimisations: twice as soon."""
     return jax.jit(function).lower(*args).compile({"xla_backend_optimization_level": 0})
+
+
+def initial(model, image, seed=0):
+    """Initial parameters of a net for one image [height, width, channel], by path such as `conv1/kernel`."""
+    key = jax.random.key(seed)
+    images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+    params = compiled(lambda key: model.lazy_init(key, images, train=False)["params"], key)(key)
+    return {path: np.asarray(value) for path, value in flatten_dict(params, sep="/").items()}
 
 
 def assert_every_parameter_gets_a_gradient(model, image, batch=8):

@@ -79,7 +79,7 @@ def _without_drawing() -> Iterator[None]:
         is_shaped = bool(args) and isinstance(args[0], tuple)
         return param(scope, name, nn.initializers.zeros if is_shaped else init, *args, **kwargs)
 
-    Scope.param = zeros
+    Scope.param = zeros  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:

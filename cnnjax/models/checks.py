@@ -1,11 +1,43 @@
 """What every network asks of its fields and images, so that the errors of all of them read alike."""
 
-from collections.abc import Collection
+import numbers
+from collections.abc import Collection, Mapping
+from typing import Any, get_origin, get_type_hints
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
+
+TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "True or False"),
+    int: ((numbers.Integral,), "a whole number"),
+    float: ((numbers.Real,), "a number"),
+    str: ((str,), "a word in quotes"),
+    tuple: ((tuple, list), "several values in parentheses"),
+}
+"""A field's annotation to what its value must be, in classes and in words."""
+
+
+def check_types(network: type[nn.Module], fields: Mapping[str, Any]) -> None:
+    """Each field given must be of the type that `network` declares; raises UserError."""
+    hints = get_type_hints(network)
+    for field, value in fields.items():
+        hint = get_origin(hints[field]) or hints[field]
+        classes, words = TYPES.get(hint, ((object,), ""))
+        is_right = isinstance(value, classes) and (hint in (bool, Any) or not isinstance(value, bool))
+        if field == "dtype":
+            is_right, words = _is_floating(value), "a floating-point type, such as 'bfloat16'"
+        if not is_right:
+            raise UserError(f"{field}={value!r}: must be {words}")
+
+
+def _is_floating(dtype: Any) -> bool:
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        return False
 
 
 def check_choices(network: nn.Module, **choices: Collection[str]) -> None:
@@ -19,7 +51,8 @@ def check_at_least_one(network: nn.Module, *fields: str) -> None:
     """Each field named, or each number in it, must be 1 or more; raises UserError."""
     for field in fields:
         value = getattr(network, field)
-        if min(value if isinstance(value, tuple) else (value,)) < 1:
+        values = value if isinstance(value, tuple) else (value,)
+        if not values or not all(isinstance(one, numbers.Integral) and int(one) >= 1 for one in values):
             raise UserError(f"{field}={value}: must be at least 1")
 
 

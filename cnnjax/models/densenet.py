@@ -11,8 +11,8 @@ the resolution. `densenet{depth}_{k}` is the basic net, without compression and 
 layer; `densenet_bc{depth}_{k}` has bottlenecks (B) and compression 0.5 (C), as have the ImageNet nets. Either
 letter alone is `layer` or `compression`.
 
-The paper's basic CIFAR nets begin with 16 channels. The released code begins with 2 k there too, which is
-`initial_channels` (40 layers, k = 12: 1,059,298 parameters instead of 1,019,722).
+The paper's basic CIFAR nets begin with 16 channels. The released code begins with 2 k there too:
+`build("densenet40_12", width=24, growth_rate=12)` has 1,059,298 parameters instead of 1,019,722.
 
 Dropout follows every convolution but the first, transitions included, as in the paper and the released code.
 The paper uses it, with rate 0.2, only for data without augmentation (CIFAR and SVHN without "+" in table 2);
@@ -35,6 +35,7 @@ from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
 from cnnjax.models.registry import register
 from cnnjax.models.residual import imagenet_stem
+from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
@@ -49,12 +50,13 @@ class BasicLayer(nn.Module):
     growth_rate: int
     conv: Template
     norm: Template
+    activation: Template
     dropout: Template
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channel] to the new feature maps [batch, height, width, growth_rate]."""
-        x = nn.relu(self.norm(name="bn1")(x))
+        x = self.activation(name="act1")(self.norm(name="bn1")(x))
         x = self.conv(self.growth_rate, (3, 3), 1, padding=1, name="conv1")(x)
         return self.dropout()(x)
 
@@ -65,14 +67,15 @@ class BottleneckLayer(nn.Module):
     growth_rate: int
     conv: Template
     norm: Template
+    activation: Template
     dropout: Template
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channel] to the new feature maps [batch, height, width, growth_rate]."""
-        x = nn.relu(self.norm(name="bn1")(x))
+        x = self.activation(name="act1")(self.norm(name="bn1")(x))
         x = self.conv(4 * self.growth_rate, (1, 1), 1, padding=0, name="conv1")(x)
-        x = nn.relu(self.norm(name="bn2")(self.dropout()(x)))
+        x = self.activation(name="act2")(self.norm(name="bn2")(self.dropout()(x)))
         x = self.conv(self.growth_rate, (3, 3), 1, padding=1, name="conv2")(x)
         return self.dropout()(x)
 
@@ -83,17 +86,18 @@ class Transition(nn.Module):
     filters: int
     conv: Template
     norm: Template
+    activation: Template
     dropout: Template
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channel] to [batch, height // 2, width // 2, filters]."""
-        x = nn.relu(self.norm(name="bn")(x))
+        x = self.activation(name="act")(self.norm(name="bn")(x))
         x = self.conv(self.filters, (1, 1), 1, padding=0, name="conv")(x)
         return average_pool(self.dropout()(x), 2, 2)
 
 
-def cifar_stem(x: jax.Array, filters: int, conv: Template, norm: Template) -> jax.Array:
+def cifar_stem(x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template) -> jax.Array:
     """A 3x3 convolution alone: the first layer begins with BatchNorm and ReLU itself."""
     return conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
 
@@ -111,7 +115,8 @@ class DenseNet(nn.Module):
         layer: "basic" or "bottleneck".
         compression: the fraction of the feature maps that a transition keeps, rounded down.
         stem: "cifar" or "imagenet".
-        initial_channels: filters of the first convolution.
+        width: filters of the first convolution. `build` keeps the growth rate's ratio to it.
+        activation: a name in `cnnjax.ops.activations`.
         dropout: rate, after every convolution but the first; the paper's is 0.2 without augmentation.
         num_classes: outputs of the classifier.
         bn_momentum: decay of BatchNorm's running averages.
@@ -128,7 +133,8 @@ class DenseNet(nn.Module):
     layer: str
     compression: float
     stem: str
-    initial_channels: int
+    width: int
+    activation: str = "relu"
     dropout: float = 0.0
     num_classes: int = 10
     bn_momentum: float = 0.9
@@ -144,8 +150,8 @@ class DenseNet(nn.Module):
         return (32, 32, 3) if self.stem == "cifar" else (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, layer=LAYERS, stem=STEMS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "block_sizes", "growth_rate", "initial_channels", "num_classes", "bn_groups")
+        check_choices(self, layer=LAYERS, stem=STEMS, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
+        check_at_least_one(self, "block_sizes", "growth_rate", "width", "num_classes", "bn_groups")
         check_rates(self, "dropout")
         if not 0 < self.compression <= 1:
             raise UserError(f"compression={self.compression}: must be in (0, 1], such as 0.5")
@@ -175,14 +181,16 @@ class DenseNet(nn.Module):
             groups=self.bn_groups,
             dtype=self.dtype,
         )
+        activation = ACTIVATIONS[self.activation]
         templates = {
             "conv": conv,
             "norm": norm,
+            "activation": activation,
             "dropout": partial(nn.Dropout, self.dropout, deterministic=not train),
         }
         layer_class = nn.remat(LAYERS[self.layer]) if self.remat else LAYERS[self.layer]
 
-        x = STEMS[self.stem](x.astype(self.dtype), self.initial_channels, conv, norm)
+        x = STEMS[self.stem](x.astype(self.dtype), self.width, conv, norm, activation)
         digits = max(2, len(str(max(self.block_sizes))))
         for block, layers in enumerate(self.block_sizes, start=1):
             for index in range(1, layers + 1):
@@ -192,7 +200,7 @@ class DenseNet(nn.Module):
             if block <= transitions:
                 filters = int(self.compression * x.shape[-1])
                 x = Transition(filters, **templates, name=f"transition{block}")(x)
-        x = nn.relu(norm(name="bn")(x)).mean((1, 2))
+        x = activation(name="act")(norm(name="bn")(x)).mean((1, 2))
         x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
         return x.astype(jnp.float32)
 
@@ -207,7 +215,8 @@ IMAGENET_BLOCKS = {
 def densenet(depth: int, k: int, **fields: Any) -> DenseNet:
     """Huang et al. 2016, DenseNet for CIFAR (any depth 3n + 4, growth rate k)."""
     layers = _cifar_layers("densenet", depth, k, step=3)
-    defaults = {"growth_rate": k, "layer": "basic", "compression": 1.0, "initial_channels": 16}
+    growth_rate = max(min(1, k), k * fields.get("width", 16) // 16)
+    defaults = {"growth_rate": growth_rate, "layer": "basic", "compression": 1.0, "width": 16}
     return DenseNet(**{"block_sizes": (layers,) * 3, "stem": "cifar", **defaults, **fields})
 
 
@@ -231,9 +240,9 @@ def densenet_imagenet(depth: int, **fields: Any) -> DenseNet:
 
 
 def _bottleneck_compressed(k: int, **fields: Any) -> DenseNet:
-    initial_channels = 2 * fields.get("growth_rate", k)
-    defaults = {"layer": "bottleneck", "compression": 0.5, "initial_channels": initial_channels}
-    return DenseNet(**{"growth_rate": k, **defaults, **fields})
+    width = fields.get("width", 2 * fields.get("growth_rate", k))
+    defaults = {"growth_rate": max(min(1, k), width // 2), "layer": "bottleneck", "compression": 0.5}
+    return DenseNet(**{**defaults, **fields, "width": width})
 
 
 def _cifar_layers(family: str, depth: int, k: int, step: int) -> int:

@@ -11,7 +11,8 @@ begin as Caffe's "xavier" and biases at 0.2, those of the classifiers at 0.
 
 `googlenet_torchvision` is torchvision's: BatchNorm instead of biases and response normalisation, 3x3 kernels
 in the branch of the 5x5, the last max pooling 2x2, dropout 0.2 instead of 0.4, auxiliary heads whose pooling
-adapts to the image, and weights from N(0, 0.01^2). Each difference is a field.
+adapts to the image, and weights from N(0, 0.01^2). Each difference is a field. (Its biases begin at 0; those
+of torchvision's dense layers are small random numbers.)
 """
 
 from collections.abc import Callable
@@ -157,7 +158,8 @@ MODULES = {
 POOLED_AFTER = ("3b", "4e")
 HEADS = {"4a": "auxiliary1", "4d": "auxiliary2"}
 NORMS = ("lrn", "batch")
-KERNEL_INITS = {"xavier": caffe_xavier, "normal": normal(0.01)}
+INITS = {"xavier": (caffe_xavier, 0.2), "normal": (normal(0.01), 0.0)}
+"""Name to the kernels' initialiser and the biases, but the classifiers', at first."""
 AUXILIARY_POOLS = {
     "5x5/3": partial(average_pool, size=5, strides=3),
     "adaptive": partial(adaptive_average_pool, size=4),
@@ -189,7 +191,7 @@ class GoogLeNet(nn.Module):
         auxiliary_pool: "5x5/3", the paper's, or "adaptive", torchvision's: any image to 4x4.
         dropout: rate before the classifier.
         auxiliary_dropout: rate before the auxiliary classifiers.
-        kernel_init: "xavier" (Caffe's) or "normal", N(0, 0.01^2).
+        kernel_init: "xavier" (Caffe's, with biases of 0.2) or "normal", N(0, 0.01^2), with biases of 0.
         activation: a name in `cnnjax.ops.activations`.
         width: filters of the first convolution.
         num_classes: outputs of the classifiers.
@@ -230,7 +232,7 @@ class GoogLeNet(nn.Module):
             self,
             norm=NORMS,
             auxiliary_pool=AUXILIARY_POOLS,
-            kernel_init=KERNEL_INITS,
+            kernel_init=INITS,
             activation=ACTIVATIONS,
             convolution=CONVOLUTIONS,
         )
@@ -250,9 +252,10 @@ class GoogLeNet(nn.Module):
         if heads and self.auxiliary_pool == "5x5/3":  # to 4x4
             check_image_size(x, 223, 270, "for the auxiliary heads; aux_heads=False takes others")
 
-        kernel_init, ratio = KERNEL_INITS[self.kernel_init], self.width / 64
+        kernel_init, bias = INITS[self.kernel_init]
+        ratio = self.width / 64
         lrn = self.norm == "lrn"
-        bias_init = nn.initializers.constant(0.2)
+        bias_init = nn.initializers.constant(bias)
         conv = partial(
             nn.Conv,
             use_bias=lrn,

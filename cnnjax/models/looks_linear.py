@@ -106,7 +106,7 @@ class LooksLinear(nn.Module):
     def __post_init__(self) -> None:
         activations = ("crelu", *ACTIVATIONS)
         check_choices(self, activation=activations, kernel_init=KERNELS, loop=LOOPS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
+        check_at_least_one(self, "stage_sizes", "width", "num_classes")
         if self.kernel_init == "looks_linear" and self.activation != "crelu":
             raise UserError(f"kernel_init='looks_linear' needs activation='crelu', not {self.activation!r}")
         super().__post_init__()

@@ -10,6 +10,7 @@ from typing import Any
 from flax import linen as nn
 
 from cnnjax.errors import UserError
+from cnnjax.models.checks import check_types
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,11 @@ def build(name: str, **fields: Any) -> nn.Module:
     entry, numbers = find(name)
     known = {field.name for field in dataclasses.fields(entry.module)} - {"parent", "name"}
     if unknown := sorted(set(fields) - known):
-        raise UserError(f"{name} has no field {unknown[0]!r}; its fields are {', '.join(sorted(known))}")
+        near = difflib.get_close_matches(unknown[0], known, n=2, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        there_are = ", ".join(sorted(known))
+        raise UserError(f"{name} has no field {unknown[0]!r}: {hint}its fields are {there_are}")
+    check_types(entry.module, fields)
     # Flax wants hashable fields; JSON has no tuples.
     return entry.make(
         **numbers,
@@ -82,7 +87,9 @@ def find(name: str) -> tuple[Entry, dict[str, int]]:
     for entry in _ENTRIES:
         if (numbers := entry.match(name)) is not None:
             return entry, numbers
-    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    names = list_models()
+    longer = [known for known in names if name and known.startswith(name)]
+    near = list(dict.fromkeys([*longer, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]))[:3]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(f"unknown model {name!r}: {hint}`cnnjax models` lists them all")
 

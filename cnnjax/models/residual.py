@@ -173,7 +173,7 @@ class ResidualNet(nn.Module):
 
     def __post_init__(self) -> None:
         check_choices(self, **self.choices)
-        check_at_least_one(self, "width", "num_classes", "bn_groups")
+        check_at_least_one(self, "stage_sizes", "width", "num_classes", "bn_groups")
         check_rates(self, "shortcut_dropout")
         if not 0 < self.survival <= 1:
             raise UserError(f"survival={self.survival}: must be above 0 and at most 1")

@@ -113,7 +113,7 @@ CIFAR = (20, 32, 44, 56, 110, 1202)
 CIFAR_BOTTLENECK = (164, 1001)
 
 
-@register("plain{depth}", ResNet, (*IMAGENET_PLAIN, *CIFAR))
+@register("plain{depth}", ResNet, (*IMAGENET_PLAIN, *CIFAR[:-1]))
 def plain(depth: int, **fields: Any) -> ResNet:
     """He et al. 2015, plain net (CIFAR: any 6n + 2; ImageNet: 18, 34)."""
     shape = imagenet_shape(depth) if depth in IMAGENET_PLAIN else cifar_shape("plain", depth, IMAGENET_PLAIN)

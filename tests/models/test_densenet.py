@@ -11,18 +11,18 @@ from flax.traverse_util import flatten_dict
 from cnnjax.errors import UserError
 from cnnjax.models import build
 from tests.counting import parameters, profile, random_variables, trace
-from tests.gradients import assert_every_parameter_gets_a_gradient
+from tests.gradients import assert_every_parameter_gets_a_gradient, compiled, initial
 
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
 
 # Name, fields; parameters with the paper's classes (10 or 1000) and, CIFAR, with 100; multiply-adds.
 COUNTS = [
     ("densenet40_12", {}, 1_019_722, 1_060_132, 264_812_928),
-    ("densenet40_12", {"initial_channels": 24}, 1_059_298, None, 282_917_328),
+    ("densenet40_12", {"width": 24, "growth_rate": 12}, 1_059_298, None, 282_917_328),
     ("densenet100_12", {}, 6_979_642, 7_084_852, 1_769_516_448),
-    ("densenet100_12", {"initial_channels": 24}, 7_083_538, None, 1_816_743_408),
+    ("densenet100_12", {"width": 24, "growth_rate": 12}, 7_083_538, None, 1_816_743_408),
     ("densenet100_24", {}, 27_249_082, 27_457_972, 6_889_347_744),
-    ("densenet100_24", {"initial_channels": 48}, 28_071_706, None, 7_265_623_008),
+    ("densenet100_24", {"width": 48, "growth_rate": 24}, 28_071_706, None, 7_265_623_008),
     ("densenet_bc100_12", {}, 769_162, 800_032, 287_929_692),
     ("densenet_bc250_24", {}, 15_324_406, 15_480_556, 5_418_785_724),
     ("densenet_bc190_40", {}, 25_624_430, 25_821_620, 9_301_945_740),
@@ -38,22 +38,58 @@ COUNTS = [
 ]
 
 
+def count(model):
+    """Weighted layers, parameters and multiply-adds by arithmetic, from the network's fields."""
+    c, k = model.width, model.growth_rate
+    imagenet = model.stem == "imagenet"
+    side = 56 if imagenet else 32
+    rows = [(112, 147 * c, c) if imagenet else (32, 27 * c, 0)]  # side of the maps, weights, normalised maps
+    for block, size in enumerate(model.block_sizes, start=1):
+        for _ in range(size):
+            if model.layer == "bottleneck":
+                rows += [(side, c * 4 * k, c), (side, 9 * 4 * k * k, 4 * k)]
+            else:
+                rows += [(side, 9 * c * k, c)]
+            c += k
+        if block < len(model.block_sizes):
+            kept = int(model.compression * c)
+            rows += [(side, c * kept, c)]
+            c, side = kept, side // 2
+    rows += [(1, c * model.num_classes, c)]
+    parameters = sum(weights + 2 * maps for _, weights, maps in rows) + model.num_classes
+    return len(rows), parameters, sum(side**2 * weights for side, weights, _ in rows)
+
+
 @pytest.mark.parametrize(("name", "fields", "expected", "with_100", "operations"), COUNTS)
 def test_counts(name, fields, expected, with_100, operations):
     """Exact ones; and the weighted layers are the depth in the name."""
-    variables, counted = profile(build(name, **fields), CIFAR if "_" in name else IMAGENET)
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
-    assert counted == operations
-    kernels = {path: leaf for path, leaf in flatten_dict(variables["params"]).items() if path[-1] == "kernel"}
-    assert len(kernels) == int(re.search(r"\d+", name).group()) + (name == "densenet264")  # 265, in table 1
+    layers, *counted = count(build(name, **fields))
+    assert counted == [expected, operations]
+    assert layers == int(re.search(r"\d+", name).group()) + (name == "densenet264")  # 265, in table 1
     if with_100:
-        features = kernels["classifier", "kernel"].shape[0]
-        assert expected + (features + 1) * 90 == with_100
+        assert count(build(name, num_classes=100, **fields))[1] == with_100
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("densenet16_12", {"width": 24}),
+        ("densenet_bc16_12", {}),
+        ("densenet13_12", {"compression": 0.3, "num_classes": 7}),
+        ("densenet121", {"block_sizes": (1, 2)}),
+    ],
+)
+def test_the_network_has_these_counts(name, fields):
+    model = build(name, **fields)
+    variables, operations = profile(model, model.input_shape)
+    params = flatten_dict(variables["params"])
+    layers = sum(path[-1] == "kernel" for path in params)
+    assert (layers, sum(leaf.size for leaf in params.values()), operations) == count(model)
 
 
 def test_other_classes():
     assert build("densenet121").num_classes == 1000
-    assert parameters(build("densenet40_12", num_classes=100)) == 1_060_132
+    assert build("densenet40_12").num_classes == 10
 
 
 def test_bottlenecks_and_compression_go_one_without_the_other():
@@ -61,7 +97,7 @@ def test_bottlenecks_and_compression_go_one_without_the_other():
     bottleneck = build("densenet_bc10_2", compression=1.0)
     layers = sum(2 * (c + 8) + 8 * c + 9 * 16 for c in (4, 6, 8))
     assert parameters(bottleneck) == 27 * 4 + layers + (2 * 6 + 36) + (2 * 8 + 64) + 2 * 10 + 110
-    compressed = build("densenet7_2", compression=0.5, initial_channels=4)
+    compressed = build("densenet7_2", compression=0.5, width=4, growth_rate=2)
     layers = sum(2 * c + 18 * c for c in (4, 3, 2))  # 4 and 2 to 6, 3; 3 and 2 to 5, 2; 2 and 2
     assert parameters(compressed) == 27 * 4 + layers + (2 * 6 + 18) + (2 * 5 + 10) + 2 * 4 + 50
 
@@ -69,6 +105,8 @@ def test_bottlenecks_and_compression_go_one_without_the_other():
 def test_the_growth_rate_of_a_field_is_that_of_the_name():
     assert build("densenet_bc100_12", growth_rate=24) == build("densenet_bc100_24")
     assert build("densenet40_12", growth_rate=24) == build("densenet40_24")
+    assert build("densenet_bc100_12", width=48) == build("densenet_bc100_24")
+    assert build("densenet40_12", width=4).growth_rate == 3
 
 
 def test_names_of_layers():
@@ -77,18 +115,21 @@ def test_names_of_layers():
     assert set(params) == {"conv1", *layers, "transition1", "transition2", "bn", "classifier"}
     assert set(params["block1_layer01"]) == {"bn1", "conv1", "bn2", "conv2"}
     assert set(params["transition1"]) == {"bn", "conv"}
-    assert "block1_layer001" in trace(build("densenet7_1", block_sizes=(100,)), CIFAR)["params"]
 
 
 def test_a_layer_sees_all_maps_before_it(key):
     """The first transition's input is the stem's output and then each layer's, in order."""
-    model = build("densenet13_2", initial_channels=3)
+    model = build("densenet13_2", width=3, growth_rate=2)
     variables = random_variables(model, (4, 4, 3))
     images = jax.random.normal(key, (2, 4, 4, 3))
-    _, seen = model.apply(variables, images, train=False, capture_intermediates=True, mutable="intermediates")
-    outputs = {
-        path[0]: value[0] for path, value in flatten_dict(seen["intermediates"]).items() if len(path) == 2
-    }
+
+    def maps(images):
+        _, seen = model.apply(variables, images, train=False, capture_intermediates=True)
+        return {
+            path[0]: leaf[0] for path, leaf in flatten_dict(seen["intermediates"]).items() if len(path) == 2
+        }
+
+    outputs = compiled(maps, images)(images)
     names = ("conv1", "block1_layer01", "block1_layer02", "block1_layer03")
     maps = np.concatenate([outputs[name] for name in names], axis=-1)
     params, statistics = (variables[kind]["transition1"] for kind in ("params", "batch_stats"))
@@ -98,27 +139,24 @@ def test_a_layer_sees_all_maps_before_it(key):
     np.testing.assert_allclose(outputs["transition1"], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_initial_weights_have_the_papers_distribution(key):
+def test_initial_weights_have_the_papers_distribution():
     model = build("densenet_bc16_24")
-    params = flatten_dict(
-        model.lazy_init(key, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), train=False)["params"]
-    )
-    for path, value in params.items():
-        value = np.asarray(value)
-        if path[-1] == "kernel":
+    for path, value in initial(model, (8, 8, 3)).items():
+        kind = path.split("/")[-1]
+        if kind == "kernel":
             *spatial, inputs, outputs = value.shape
             std = np.sqrt(2 / (np.prod(spatial) * outputs if spatial else inputs))
             assert abs(value.std() / std - 1) < 4 / np.sqrt(2 * value.size), path
             assert abs(value.mean() / std) < 4 / np.sqrt(value.size), path
         else:
-            assert (value == (path[-1] == "scale")).all(), path
+            assert (value == (kind == "scale")).all(), path
 
 
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
         ("densenet_bc10_4", {"remat": True, "dropout": 0.2}),
-        ("densenet121", {"growth_rate": 4, "block_sizes": (1, 1), "dtype": jnp.bfloat16, "layer": "basic"}),
+        ("densenet121", {"width": 8, "block_sizes": (1, 1), "dtype": jnp.bfloat16, "activation": "prelu"}),
     ],
 )
 def test_every_parameter_gets_a_gradient(name, fields):
@@ -147,8 +185,12 @@ def test_a_batch_is_its_images_one_by_one(key):
     model = build("densenet_bc10_4")
     images = jax.random.normal(key, (3, 8, 8, 3))
     variables = random_variables(model, (8, 8, 3))
-    one_by_one = jax.vmap(lambda image: model.apply(variables, image[None], train=False)[0])(images)
-    np.testing.assert_allclose(one_by_one, model.apply(variables, images, train=False), rtol=1e-5, atol=1e-6)
+
+    def both(images):
+        one_by_one = jax.vmap(lambda image: model.apply(variables, image[None], train=False)[0])(images)
+        return one_by_one, model.apply(variables, images, train=False)
+
+    np.testing.assert_allclose(*compiled(both, images)(images), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -173,5 +215,6 @@ def test_bad_names_fields_and_images_say_what_to_type(call, message):
 
 
 def test_the_smallest_images_fit():
-    for name, size in (("densenet40_12", 4), ("densenet121", 29)):
-        trace(build(name), (size, size, 3))
+    for name, size in (("densenet7_2", 4), ("densenet121", 29)):
+        model = build(name)
+        trace(model.clone(block_sizes=(1,) * len(model.block_sizes)), (size, size, 3))

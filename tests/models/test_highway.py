@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict
 from cnnjax.errors import UserError
 from cnnjax.models import build, list_models, stack
 from tests.counting import parameters, profile, random_variables, trace
-from tests.gradients import assert_every_parameter_gets_a_gradient, compiled
+from tests.gradients import assert_every_parameter_gets_a_gradient, compiled, initial
 
 MNIST = (28, 28, 1)
 
@@ -137,16 +137,14 @@ def test_a_hundred_layers_are_a_program_as_small_as_twenty():
     assert equations("highway100") < 1.05 * equations("highway20")
 
 
-def test_initial_weights_have_the_papers_distribution(key):
+def test_initial_weights_have_the_papers_distribution():
     """Caffe's xavier, uniform with variance 1 / fan-in; dense ones normal with twice that."""
     assert build("highway_cifar19").transform_bias == -2
     for name, bias in (("highway3", -2), ("highway_mnist10", -1)):
         dense = name == "highway3"
         model = build(name, **({} if dense else {"stage_sizes": (2, 1, 1)}))
-        image = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-        for path, value in flatten_dict(model.lazy_init(key, image, train=False)["params"]).items():
-            value = np.asarray(value)
-            if path[-1] == "bias":
+        for path, value in initial(model, model.input_shape).items():
+            if path.endswith("bias"):
                 assert (value == (bias if "gate" in path else 0)).all(), path
                 continue
             fan_in = np.prod(value.shape[:-1])
@@ -195,7 +193,7 @@ def test_a_batch_is_its_images_one_by_one():
         (lambda: build("highway_cifar32"), "did you mean highway_cifar19"),
         (lambda: build("highway_cifar19", stage_sizes=(5, 0, 6)), "at least 1"),
         (lambda: build("highway_mnist10", dropout=(0.2, 0.3, 0.4, 1.5)), "in [0, 1)"),
-        (lambda: build("highway_mnist10", dropout=0.2), "4 rates"),
+        (lambda: build("highway_mnist10", dropout=(0.2,)), "4 rates"),
         (lambda: trace(build("highway_mnist10"), (32, 32, 1)), "24x24 to 31x31"),
         (lambda: trace(build("highway_cifar19"), (2, 32, 3)), "at least 3x3"),
     ],

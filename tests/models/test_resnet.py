@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 
+from cnnjax.counting import summary
 from cnnjax.errors import UserError
 from cnnjax.models import build, list_models
-from tests.counting import multiply_adds, parameters, trace
+from tests.counting import parameters, random_variables, trace
+from tests.gradients import assert_every_parameter_gets_a_gradient, initial
 
 # He et al. 2015: table 6 prints these rounded; the exact ones follow from the text. A plain net has the
 # parameters of option A.
@@ -28,19 +29,22 @@ IMAGENET = {
 @pytest.mark.parametrize(("depth", "shortcut"), [*CIFAR, *IMAGENET])
 def test_parameters_of_residual_nets(depth, shortcut):
     expected = {**CIFAR, **IMAGENET}[depth, shortcut]
-    assert parameters(build(f"resnet{depth}", shortcut=shortcut)) == expected
+    assert summary(f"resnet{depth}", shortcut=shortcut).parameters == expected
 
 
 @pytest.mark.parametrize("depth", [20, 32, 44, 56, 110])
 def test_a_plain_net_has_the_parameters_of_option_a(depth):
-    plain, residual = (trace(build(f"{family}{depth}"), (32, 32, 3)) for family in ("plain", "resnet"))
-    assert jax.tree.map(lambda leaf: leaf.shape, plain) == jax.tree.map(lambda leaf: leaf.shape, residual)
-    assert parameters(build(f"plain{depth}")) == CIFAR[depth, "A"]
+    assert summary(f"plain{depth}").parameters == CIFAR[depth, "A"]
+
+
+def test_a_plain_net_has_the_variables_of_option_a():
+    plain, residual = (trace(build(f"{family}20"), (32, 32, 3)) for family in ("plain", "resnet"))
+    assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, residual)
 
 
 def test_parameters_of_imagenet_plain_nets():
-    assert parameters(build("plain18")) == IMAGENET[18, "A"]
-    assert parameters(build("plain34")) == IMAGENET[34, "A"]
+    assert summary("plain18").parameters == IMAGENET[18, "A"]
+    assert summary("plain34").parameters == IMAGENET[34, "A"]
 
 
 def test_defaults_are_the_papers():
@@ -74,13 +78,13 @@ def test_other_classes_and_widths():
 )
 def test_multiply_adds(name, image, expected):
     """Tells where strides are: in a bottleneck's 1x1 (paper) or its 3x3 (torchvision)."""
-    assert multiply_adds(build(name), image) == expected
+    assert summary(name, image).macs == expected
 
 
 def test_multiply_adds_of_the_options():
-    assert multiply_adds(build("resnet20", shortcut="B"), (32, 32, 3)) == 40_813_184
-    assert multiply_adds(build("resnet20", shortcut="C"), (32, 32, 3)) == 42_648_192
-    assert multiply_adds(build("resnet18", shortcut="C"), (224, 224, 3)) == 1_878_298_624
+    assert summary("resnet20", shortcut="B").macs == 40_813_184
+    assert summary("resnet20", shortcut="C").macs == 42_648_192
+    assert summary("resnet18", shortcut="C").macs == 1_878_298_624
 
 
 @pytest.mark.parametrize(
@@ -92,10 +96,7 @@ def test_multiply_adds_of_the_options():
     ],
 )
 def test_weighted_layers_are_the_depth_in_the_name(name):
-    kernels = [
-        path for path in flatten_dict(trace(build(name), (32, 32, 3))["params"]) if path[-1] == "kernel"
-    ]
-    layers = [path for path in kernels if "shortcut" not in path]
+    layers = [row for row in summary(name).layers if row.macs and "shortcut" not in row.name]
     assert len(layers) == int(re.search(r"\d+", name).group())
 
 
@@ -107,18 +108,22 @@ def test_blocks_are_named_in_depth_order():
     assert "stage3_block01" in trace(build("resnet8"), (8, 8, 3))["params"]
 
 
-def silenced(model, key, images):
-    """Variables whose residual branches are all zero: the last BatchNorm of each block is off."""
-    variables = model.init(key, images, train=False)
-    params = {name: {**block, "bn2": jax.tree.map(jnp.zeros_like, block["bn2"])} if "block" in name else block
-              for name, block in variables["params"].items()}  # fmt: skip
-    return {**variables, "params": params}
+def silenced(model, image):
+    """Variables at first, but residual branches are all zero: the last BatchNorm of each block is off."""
+
+    def value(path, leaf):
+        *_, layer, kind = (part.key for part in path)
+        if kind in ("scale", "var"):
+            return np.ones_like(leaf) * (layer != "bn2")
+        return leaf * np.float32(kind == "kernel")
+
+    return jax.tree_util.tree_map_with_path(value, random_variables(model, image))
 
 
 def test_option_a_passes_every_other_pixel_and_pads_channels_at_the_end(key):
     images = jax.random.normal(key, (2, 12, 12, 3))
     model = build("resnet8", width=4)
-    variables = silenced(model, key, images)
+    variables = silenced(model, (12, 12, 3))
     params = variables["params"]
     stem = jax.lax.conv_general_dilated(
         images,
@@ -136,46 +141,30 @@ def test_option_a_passes_every_other_pixel_and_pads_channels_at_the_end(key):
 def test_a_plain_net_passes_nothing_but_the_branch(key):
     images = jax.random.normal(key, (2, 12, 12, 3))
     model = build("plain8", width=4)
-    assert not model.apply(silenced(model, key, images), images, train=False).any()
+    assert not model.apply(silenced(model, (12, 12, 3)), images, train=False).any()
 
 
-def test_initial_weights_have_the_papers_distribution(key):
-    model = build("resnet14", shortcut="C", width=32)
-    params = flatten_dict(
-        model.lazy_init(key, jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32), train=False)["params"]
-    )
-    for path, value in params.items():
-        value = np.asarray(value)
-        if path[-1] == "kernel":
+def test_initial_weights_have_the_papers_distribution():
+    model = build("resnet14", shortcut="C", width=32, stage_sizes=(1, 2))
+    for path, value in initial(model, (8, 8, 3)).items():
+        kind = path.split("/")[-1]
+        if kind == "kernel":
             *spatial, inputs, outputs = value.shape
             std = np.sqrt(2 / (np.prod(spatial) * outputs if spatial else inputs))
             error = 4 / np.sqrt(2 * value.size)  # four standard errors of a standard deviation
             assert abs(value.std() / std - 1) < error, path
             assert abs(value.mean() / std) < 4 / np.sqrt(value.size), path
         else:
-            assert (value == (path[-1] == "scale")).all(), path
+            assert (value == (kind == "scale")).all(), path
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("plain8", {}), ("resnet8", {}), ("resnet8", {"shortcut": "B"}), ("resnet8", {"shortcut": "C"}),
-     ("resnet50", {"stage_sizes": (1, 2)})],
+    [("plain8", {}), ("resnet8", {"dtype": jnp.bfloat16}), ("resnet8", {"shortcut": "C"}),
+     ("resnet50", {"stage_sizes": (1, 2), "dtype": jnp.bfloat16})],
 )  # fmt: skip
-def test_every_parameter_gets_a_gradient(key, name, fields, dtype):
-    model = build(name, width=4, num_classes=10, dtype=jnp.dtype(dtype), **fields)
-    images = jax.random.normal(key, (8, 16, 16, 3))
-    variables = model.init(key, images, train=False)
-
-    def loss(params):
-        logits, _ = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
-        assert logits.dtype == jnp.float32
-        return jnp.square(logits - jnp.arange(10)).mean()
-
-    for path, gradient in flatten_dict(jax.jit(jax.grad(loss))(variables["params"])).items():
-        assert gradient.dtype == jnp.float32, path
-        assert np.isfinite(gradient).all(), path
-        assert np.abs(gradient).max() > 0, path
+def test_every_parameter_gets_a_gradient(name, fields):
+    assert_every_parameter_gets_a_gradient(build(name, width=4, num_classes=10, **fields), (16, 16, 3))
 
 
 def test_names_sort_with_numbers_as_numbers():
@@ -205,6 +194,12 @@ def test_names_sort_with_numbers_as_numbers():
         (lambda: build("plain20", survival=0.5), "needs a shortcut"),
         (lambda: build("resnet50", base_width=0), "must be at least 64"),
         (lambda: build("resnet20", depth=3), "has no field 'depth'"),
+        (lambda: build("resnet20", widht=3), "no field 'widht': did you mean width? its fields are"),
+        (lambda: build("resnext50"), "did you mean resnext50_32x4d"),
+        (lambda: build("resnet20", width=2.5), "width=2.5: must be a whole number"),
+        (lambda: build("resnet20", dtype="int8"), "must be a floating-point type"),
+        (lambda: build("resnet20", remat="yes"), "must be True or False"),
+        (lambda: build("resnet20", stage_sizes=()), "at least 1"),
         (lambda: build("resnet20", width=0), "at least 1"),
     ],
 )
