@@ -5,19 +5,35 @@ ResNeXt that scale each channel at the end of a branch, before the addition (sec
 layers have biases, as in the released nets; these also have option B throughout and, in SE-ResNets, the
 stride in a bottleneck's first 1x1. The dense layers' kernels are drawn from N(0, 2 / c_in), as the paper has
 He et al.'s. CIFAR nets have He et al.'s shortcuts.
+
+`senet154` is the net of the ILSVRC 2017 entry: SE-ResNeXt-152 64x4d with half the filters in a block's first
+1x1, three 3x3 convolutions for the first 7x7, 3x3 convolutions in shortcuts that halve the resolution, and
+dropout before the classifier. SE-BN-Inception is not here: by its layers it has 11,931,622 parameters, where
+11,938,246 have been counted in the released net, and nothing says which is right.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnjax.models.checks import check_at_least_one
+from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
-from cnnjax.models.resnet import IMAGENET_STAGES, ResNet, bottleneck_shape, residual_shape
+from cnnjax.models.resnet import (
+    IMAGENET_STAGES,
+    Bottleneck,
+    ResNet,
+    bottleneck_shape,
+    group_width,
+    residual_shape,
+)
+from cnnjax.models.shortcuts import ProjectionWhereNeeded, Template
 from cnnjax.ops.init import he_normal_fan_in
+from cnnjax.ops.pooling import max_pool
 
 
 class SqueezeExcitation(nn.Module):
@@ -59,6 +75,60 @@ class SENet(ResNet):
         return {**super().templates(train), "refine": self.configure(SqueezeExcitation, name="se")}
 
 
+class HalvedBottleneck(Bottleneck):
+    """A bottleneck with half the filters in its first convolution."""
+
+    def branch(self, y: jax.Array, order: Original) -> jax.Array:
+        """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
+        groups = self.cardinality
+        inner = groups * group_width(self.filters, self.base_width)
+        y = self.conv(inner // 2, (1, 1), 1, padding=0, name="conv1")(y)
+        y = order.between(y, 1)
+        y = self.conv(inner, (3, 3), self.strides, padding=1, feature_group_count=groups, name="conv2")(y)
+        y = order.between(y, 2)
+        return self.conv(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
+
+
+class SpatialProjectionWhereNeeded(ProjectionWhereNeeded):
+    """Option B with a 3x3 convolution where there is a stride."""
+
+    strided_size: ClassVar[int] = 3
+
+
+def deep_stem(x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template) -> jax.Array:
+    """Three 3x3 convolutions, the first with stride 2, the last twice as wide, and 3x3 max pooling."""
+    for index, (features, strides) in enumerate(((filters, 2), (filters, 1), (2 * filters, 1)), start=1):
+        x = conv(features, (3, 3), strides, padding=1, name=f"conv{index}")(x)
+        x = activation(name=f"act{index}")(norm(name=f"bn{index}")(x))
+    return max_pool(x, 3, 2, ceil=True)
+
+
+class SENet154(SENet):
+    """The ILSVRC 2017 entry.
+
+    Attributes:
+        dropout: rate, before the classifier.
+    """
+
+    dropout: float = 0.2
+
+    choices: ClassVar[Mapping[str, Any]] = {
+        **SENet.choices,
+        "block": {"bottleneck": HalvedBottleneck},
+        "shortcut": {**SENet.choices["shortcut"], "B": SpatialProjectionWhereNeeded},
+        "stem": {"imagenet": deep_stem},
+        "strides_at": ("3x3",),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rates(self, "dropout")
+
+    def head(self, x: jax.Array, train: bool) -> jax.Array:
+        """Features [batch, height, width, channel] to logits."""
+        return self.classify(nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2))))
+
+
 @register("se_resnet{depth}", SENet, IMAGENET_STAGES)
 def se_resnet(depth: int, **fields: Any) -> SENet:
     """Hu et al. 2017, SE-ResNet (ImageNet: 18, 34, 50, 101, 152, 200; CIFAR: any 6n + 2 or 9n + 2)."""
@@ -73,3 +143,10 @@ def se_resnext(depth: int, c: int, d: int, **fields: Any) -> SENet:
     shape = bottleneck_shape(f"se_resnext{depth}_{c}x{d}d", depth)
     groups = {"cardinality": c, "base_width": d}
     return SENet(**{**shape, **groups, "shortcut": "B", "strides_at": "3x3", **fields})
+
+
+@register("senet154", SENet154)
+def senet154(**fields: Any) -> SENet154:
+    """Hu et al. 2017, SENet-154, the ILSVRC 2017 entry."""
+    shape = {**bottleneck_shape("senet154", 152), "cardinality": 64, "base_width": 4}
+    return SENet154(**{**shape, "shortcut": "B", "strides_at": "3x3", **fields})

@@ -13,7 +13,7 @@ training by 0 or 1, drawn for the block once a batch, and at test time by the pr
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -88,13 +88,17 @@ class ZeroPadPooled(ZeroPad):
 class Projection(Shortcut):
     """Option C: always a 1x1 convolution and its BatchNorm."""
 
+    strided_size: ClassVar[int] = 1  # of the kernel where there is a stride
+
     def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
         """branch + W x."""
         return branch + self.project(x, branch)
 
     def project(self, x: jax.Array, branch: jax.Array) -> jax.Array:
         """`x` in the shape of `branch`."""
-        x = self.conv(branch.shape[-1], (1, 1), _strides(x, branch), padding=0, name="conv")(x)
+        strides = _strides(x, branch)
+        size = self.strided_size if strides > 1 else 1
+        x = self.conv(branch.shape[-1], (size, size), strides, padding=size // 2, name="conv")(x)
         return self.norm(name="bn")(x)
 
 
