@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from cnnjax.counting import summary
 from cnnjax.models import build
-from tests.counting import multiply_adds, parameters, parameters_of_deep, trace
+from tests.counting import parameters, parameters_of_deep, trace
+from tests.gradients import compiled, initial
 
 
 @pytest.mark.parametrize(
@@ -16,18 +18,17 @@ def test_parameters_of_fixup(depth, expected):
 
 
 def test_fixup_has_the_kernels_of_resnets():
-    assert multiply_adds(build("fixup_resnet20"), (32, 32, 3)) == 40_551_040
+    assert summary("fixup_resnet20").macs == 40_551_040
     params = flatten_dict(trace(build("resnet50"), (32, 32, 3))["params"])
     kernels = sum(leaf.size for path, leaf in params.items() if path[-1] == "kernel")
     assert parameters(build("fixup_resnet50")) == kernels + 1000 + 16 * 7 + 2
 
 
 @pytest.mark.parametrize(("name", "branch"), [("fixup_resnet14", 2), ("fixup_resnet29", 3)])
-def test_fixup_scales_by_the_number_of_blocks_and_of_convolutions(key, name, branch):
+def test_fixup_scales_by_the_number_of_blocks_and_of_convolutions(name, branch):
     model = build(name, width=32, stage_sizes=(4,))
-    shape = jax.ShapeDtypeStruct((1, 8, 8, 3), "float32")
-    params = flatten_dict(model.lazy_init(key, shape, train=False)["params"])
-    for path, leaf in params.items():
+    for name, leaf in initial(model, (8, 8, 3)).items():
+        path = name.split("/")
         if path[-1] == "kernel" and path[0] != "classifier":
             *spatial, _, outputs = leaf.shape
             in_branch = "block" in path[0] and path[1] != "shortcut"
@@ -40,14 +41,18 @@ def test_fixup_scales_by_the_number_of_blocks_and_of_convolutions(key, name, bra
 
 
 def test_fixup_at_first_gives_zero_and_its_blocks_are_identities(key):
-    model = build("fixup_resnet8", width=2)
+    model = build("fixup_resnet8", width=2, stage_sizes=(1, 1))
     images = jax.random.normal(key, (1, 8, 8, 3))
-    logits, seen = model.apply(
-        model.init(key, images, train=False), images, train=False, capture_intermediates=True
-    )
+
+    def run(key, images):
+        variables = model.init(key, images, train=False)
+        logits, seen = model.apply(variables, images, train=False, capture_intermediates=True)
+        outputs = (seen["intermediates"][name]["__call__"][0] for name in ("act1", "stage1_block01"))
+        return logits, *outputs
+
+    logits, before, after = compiled(run, key, images)(key, images)
     assert not logits.any()
-    outputs = seen["intermediates"]
-    np.testing.assert_array_equal(outputs["stage1_block01"]["__call__"][0], outputs["act1"]["__call__"][0])
+    np.testing.assert_array_equal(after, before)
 
 
 def test_skipinit_is_a_preactivation_net_with_biases_and_one_factor_a_block():
@@ -65,7 +70,6 @@ def test_skipinit_is_a_preactivation_net_with_biases_and_one_factor_a_block():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25])
-def test_skipinit_factors_begin_at_alpha(key, alpha):
-    model = build("skipinit_resnet8", width=2, alpha=alpha)
-    params = model.lazy_init(key, jax.ShapeDtypeStruct((1, 8, 8, 3), "float32"), train=False)["params"]
-    assert params["stage2_block01"]["alpha"]["scale"] == alpha
+def test_skipinit_factors_begin_at_alpha(alpha):
+    model = build("skipinit_resnet8", width=2, stage_sizes=(1, 1), alpha=alpha)
+    assert initial(model, (8, 8, 3))["stage2_block01/alpha/scale"] == alpha

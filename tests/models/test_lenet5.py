@@ -5,14 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax.traverse_util import flatten_dict
 
 from cnnjax.counting import summary
 from cnnjax.errors import UserError
 from cnnjax.models import build
 from cnnjax.models.lenet5 import C3_INPUTS, CODES, PartialConv, Subsampling, map_loss
 from tests.counting import parameters, profile, trace
-from tests.gradients import assert_every_parameter_gets_a_gradient
+from tests.gradients import assert_every_parameter_gets_a_gradient, initial
 
 
 @pytest.mark.parametrize(
@@ -105,18 +104,17 @@ def assert_uniform(values, bound):
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(values.size)
 
 
-def test_initial_weights_have_the_papers_distribution(key):
-    image = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
-    params = flatten_dict(build("lenet5").lazy_init(key, image, train=False)["params"], sep="/")
+def test_initial_weights_have_the_papers_distribution():
+    params = initial(build("lenet5"), (32, 32, 1))
     fan_in = {"c1": 25, "c5": 400, "f6": 120}
     for layer, inputs in fan_in.items():
-        assert_uniform(np.asarray(params[f"{layer}/kernel"]), 2.4 / inputs)
+        assert_uniform(params[f"{layer}/kernel"], 2.4 / inputs)
     inputs = np.array(
         [[25 * len(seen) for seen in C3_INPUTS if i in seen] for i in range(6)]
     )  # of the map that a weight leads to
-    assert_uniform(np.asarray(params["c3/kernel"]) * inputs, 2.4)
+    assert_uniform(params["c3/kernel"] * inputs, 2.4)
     for layer in ("s2", "s4"):
-        assert_uniform(np.asarray(params[f"{layer}/coefficient"]), 2.4 / 4)
+        assert_uniform(params[f"{layer}/coefficient"], 2.4 / 4)
     assert all(not value.any() for path, value in params.items() if path.endswith("bias"))
 
 

@@ -7,13 +7,14 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from cnnjax.counting import summary
 from cnnjax.models import build
 from cnnjax.models.orders import ORDERS
 from cnnjax.models.resnet import BasicBlock
 from cnnjax.models.shortcuts import SHORTCUTS
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.norm import BatchNorm
-from tests.counting import multiply_adds, parameters, parameters_of_deep, trace
+from tests.counting import parameters, parameters_of_deep, trace
 from tests.gradients import assert_every_parameter_gets_a_gradient
 
 
@@ -32,7 +33,7 @@ def test_parameters_of_cifar_nets(depth, expected):
      (200, 64_666_152)],
 )  # fmt: skip
 def test_parameters_of_imagenet_nets(depth, expected):
-    assert parameters(build(f"preresnet{depth}")) == expected
+    assert summary(f"preresnet{depth}").parameters == expected
 
 
 def test_parameters_of_100_classes_and_of_gates():
@@ -43,9 +44,9 @@ def test_parameters_of_100_classes_and_of_gates():
 
 
 def test_multiply_adds_tell_where_strides_are():
-    assert multiply_adds(build("preresnet11"), (32, 32, 3)) == multiply_adds(build("resnet11"), (32, 32, 3))
-    assert multiply_adds(build("preresnet50"), (224, 224, 3)) == 4_089_184_256
-    assert multiply_adds(build("preresnet34"), (224, 224, 3)) == 3_663_761_408
+    assert summary("preresnet11").macs == summary("resnet11").macs
+    assert summary("preresnet50").macs == 4_089_184_256
+    assert summary("preresnet34").macs == 3_663_761_408
 
 
 # Figure 4 of He et al. 2016, for a block of two convolutions: c is a convolution, b a BatchNorm, r a ReLU.

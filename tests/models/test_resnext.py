@@ -1,12 +1,14 @@
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
+from cnnjax.counting import summary
 from cnnjax.errors import UserError
 from cnnjax.models import build, stack
 from cnnjax.models.resnext import FORMS, convert
-from tests.counting import multiply_adds, parameters, random_variables
-from tests.gradients import compiled
+from tests.counting import random_variables
+from tests.gradients import compiled, initial
 
 
 @pytest.mark.parametrize(
@@ -21,13 +23,13 @@ from tests.gradients import compiled
     ],
 )  # fmt: skip
 def test_parameters(name, expected):
-    assert parameters(build(name)) == expected
+    assert summary(name).parameters == expected
 
 
 def test_multiply_adds():
-    assert parameters(build("resnext29_4x32d", num_classes=100)) == 6_900_132
-    assert multiply_adds(build("resnext29_4x32d", num_classes=100), (32, 32, 3)) == 1_071_419_392
-    assert multiply_adds(build("resnext50_32x4d"), (224, 224, 3)) == 4_230_479_872
+    counted = summary("resnext29_4x32d", num_classes=100)
+    assert (counted.parameters, counted.macs) == (6_900_132, 1_071_419_392)
+    assert summary("resnext50_32x4d").macs == 4_230_479_872
 
 
 def test_the_three_forms_are_one_function(key):
@@ -60,9 +62,9 @@ def test_the_three_forms_are_one_function(key):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_initial_kernels_have_the_variance_of_the_grouped_ones(key, form):
+def test_initial_kernels_have_the_variance_of_the_grouped_ones(form):
     model = build("resnext29_2x64d", form=form, width=32, stage_sizes=(1,))
-    params = model.lazy_init(key, jax.ShapeDtypeStruct((1, 8, 8, 3), "float32"), train=False)["params"]
+    params = unflatten_dict(initial(model, (8, 8, 3)), sep="/")
     kernel = convert({"params": params}, "grouped", 2)["params"]["stage1_block01"]["conv2"]["kernel"]
     error = 4 / np.sqrt(2 * kernel.size)
     assert abs(np.std(kernel) / np.sqrt(2 / (9 * 2 * 32)) - 1) < error
