@@ -1,0 +1,108 @@
+"""Expected scaling: what communication leaves of the speed of up to 1,024 accelerators, and where it breaks.
+
+A model, not a measurement; `experiments/scaling.md` explains it and `experiments.scaling` measures. Give the
+speed that `experiments.throughput` measured on one device, and the links of the cluster at hand.
+"""
+
+import dataclasses
+import math
+
+import tyro
+
+from cnnjax.errors import UserError, one_line_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Print a table, in Markdown, of the expected efficiency of data parallel training."""
+
+    models: tuple[str, ...] = ("resnet50", "wrn28_10")
+    """Names of networks."""
+    batch: int = 128
+    """Images of a device in a step, in weak scaling."""
+    whole_batch: int = 4096
+    """Images of all devices in a step, in strong scaling."""
+    macs_per_second: float = 3e13
+    """Multiply-adds that a device does in a second while it trains, as measured; here an assumption."""
+    node: int = 8
+    """Devices in a node."""
+    node_bandwidth: float = 4e11
+    """Bytes that a device sends to its node in a second."""
+    bandwidth: float = 5e10
+    """Bytes that a device sends to other nodes in a second."""
+    latency: float = 1e-5
+    """Seconds of a message between two devices, the smallest there is."""
+    devices: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024)
+    """Numbers of devices."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "models" and min(value if isinstance(value, tuple) else (value,)) <= 0:
+                raise UserError(f"--{field.name.replace('_', '-')} {value}: must be above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """What of a network matters: `macs` of one image forward, `gradients` in bytes, `norms`: BatchNorms."""
+
+    macs: int
+    gradients: int
+    norms: int
+
+
+def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm: bool) -> float:
+    """Seconds of a step of `images` on each of so many devices.
+
+    Forward and backward pass: three times the forward multiply-adds. The gradients are summed within nodes,
+    in rings, and between them, in trees, while the backward pass, two thirds of the step, goes on: what takes
+    longer is waited for. A BatchNorm over the global batch is waited for four times, twice each way: the
+    messages of a mean and of a variance go up and down a tree of the devices.
+    """
+    work = 3 * net.macs * images / args.macs_per_second
+    inside, nodes = min(devices, args.node), max(1, devices // args.node)
+    sums = 2 * net.gradients * (inside - 1) / inside / args.node_bandwidth
+    sums += 2 * net.gradients / inside * (nodes - 1) / nodes / args.bandwidth
+    sums += 2 * (inside - 1 + math.log2(nodes)) * args.latency
+    norms = 4 * net.norms * 2 * math.log2(devices) * args.latency if global_norm else 0.0
+    return work + max(0.0, sums - work * 2 / 3) + norms
+
+
+def rows(name: str, args: Args) -> list[list[str]]:
+    """Rows of the table of one network."""
+    from cnnjax import build, summary
+
+    counted = summary(name)
+    fields = {field.name for field in dataclasses.fields(build(name))}
+    norms = sum("bn" in layer.name for layer in counted.layers) if "bn_groups" in fields else 0
+    net = Net(counted.macs, 4 * counted.parameters, norms)
+
+    def efficiency(images: float, devices: int, global_norm: bool) -> str:
+        ideal = step_seconds(net, images, 1, args, global_norm)
+        return f"{100 * ideal / step_seconds(net, images, devices, args, global_norm):.0f} %"
+
+    return [
+        [
+            f"`{name}`",
+            f"{devices:,}",
+            *(efficiency(args.batch, devices, global_norm) for global_norm in (True, False)),
+            f"{args.whole_batch / devices:g}",
+            *(efficiency(args.whole_batch / devices, devices, global_norm) for global_norm in (True, False)),
+        ]
+        for devices in args.devices
+    ]
+
+
+def main(args: Args) -> None:
+    """Print the table."""
+    header = [
+        "network", "devices", f"weak, {args.batch} images each", "the same, BN local",
+        f"images each of {args.whole_batch:,}", "strong", "the same, BN local",
+    ]  # fmt: skip
+    for cells in (header, ["---"] * len(header), *(row for name in args.models for row in rows(name, args))):
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    with one_line_errors("expected_scaling"):
+        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.expected_scaling"))
