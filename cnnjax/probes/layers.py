@@ -65,6 +65,8 @@ def layer_statistics(
 ) -> LayerStatistics:
     """Statistics of every layer in one training step's forward and backward pass; nothing is updated.
 
+    Losses of auxiliary classifiers do not count, so the gradients by their own layers are 0.
+
     Args:
         model: any network; BatchNorm is in training mode, so its statistics are the batch's.
         variables: its parameters and running averages, by block or stacked.
@@ -220,19 +222,21 @@ def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
     """Sum up what a module gives, and tap what comes back to it."""
     result = call(*args, **kwargs)
     module = context.module
+
+    def put(**values: jax.Array) -> None:
+        for name, value in values.items():
+            module.put_variable(STATISTICS, name, value)
+
     if context.method_name != "__call__":
         return result
     if _is_layer(module):
-        for name, value in {"rms": _rms(result), **_response(result)}.items():
-            module.put_variable(STATISTICS, name, value)
+        put(rms=_rms(result), std=_std(result), **_activity(result))
         return _tap(result, module.get_variable(TAPS, "gradient"))
     if _is_norm(module):
-        for name, value in _response(result).items():
-            module.put_variable(STATISTICS, name, value)
+        put(std=_std(result), **_activity(result))
     elif _is_join(module, args):
         _, branch = args
-        module.put_variable(STATISTICS, "branch_rms", _rms(branch))
-        module.put_variable(STATISTICS, "stream_rms", _rms(result - branch))
+        put(branch_rms=_rms(branch), stream_rms=_rms(result - branch))
     return result
 
 
@@ -248,13 +252,13 @@ def _is_join(module: nn.Module, args: tuple) -> bool:
     return module.name == "shortcut" and len(args) == 2
 
 
-def _response(y: jax.Array) -> dict[str, jax.Array]:
-    y = y.astype(jnp.float32)
-    active = (y > 0).astype(jnp.float32)
-    batch, times = len(y), active.sum(0)
+def _activity(y: jax.Array) -> dict[str, jax.Array]:
+    """From how often y is positive at each place: one sum over the batch; the rest is small."""
+    batch = len(y)
+    byte = jnp.uint8 if batch < 256 else jnp.uint32  # bytes are counted fastest
+    times = (y > 0).sum(0, dtype=byte).astype(jnp.float32)
     return {
-        "std": jnp.std(y),
-        "activation": active.mean(),
+        "activation": times.mean() / batch,
         "co_activation": jnp.mean(times * (times - 1)) / max(1, batch * (batch - 1)),
         "dead_fraction": jnp.mean(times.sum(tuple(range(times.ndim - 1))) == 0),
     }
@@ -270,9 +274,19 @@ _tap.defvjp(lambda x, tap: (x, None), lambda _, g: (g, _norm(g)))
 
 def _norm(x: jax.Array) -> jax.Array:
     x = x.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(x))  # squares of what is left of a gradient after 50 sigmoids would be 0
-    largest = jnp.where(largest > 0, largest, 1)
-    return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
+    squares = jnp.sum(jnp.square(x))
+
+    def scaled() -> jax.Array:
+        largest = jnp.max(jnp.abs(x))
+        largest = jnp.where(largest > 0, largest, 1)
+        return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
+
+    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
+    return jax.lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)
+
+
+def _std(x: jax.Array) -> jax.Array:
+    return jnp.std(x.astype(jnp.float32))
 
 
 def _rms(x: jax.Array) -> jax.Array:

@@ -8,6 +8,8 @@ from flax import linen as nn
 from cnnjax.models import build, stack
 from cnnjax.ops.norm import BatchNorm
 from cnnjax.probes import layer_statistics
+from cnnjax.probes.layers import _norm
+from tests.probes.every_network import check
 
 
 class Net(nn.Module):
@@ -73,6 +75,24 @@ def test_by_brute_force(key, batch):
     assert np.isnan(found.update_norm).all()
 
 
+def test_over_seeds_at_once(batch):
+    def init(seed):
+        return Net().init(jax.random.key(seed), batch[0], train=False)
+
+    variables = jax.jit(jax.vmap(init))(jnp.arange(2))
+    both = jax.jit(jax.vmap(lambda v: layer_statistics(Net(), v, batch)))(variables)
+    measure = jax.jit(lambda v: layer_statistics(Net(), v, batch))
+    for seed in range(2):
+        alone = measure(jax.tree.map(lambda leaf, seed=seed: leaf[seed], variables))
+        found = jax.tree.map(lambda leaf, seed=seed: leaf[seed], both)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, alone)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_norms_neither_vanish_nor_overflow(size):
+    assert _norm(size * jnp.array([3.0, 4.0])) == pytest.approx(5 * size, rel=1e-6)
+
+
 def test_dead_channels_are_counted(key, batch):
     variables = jax.jit(lambda: Net().init(key, batch[0], train=False))()
     variables["params"]["bn"]["bias"] = jnp.array([-100.0, 0, 0, -100.0])
@@ -114,3 +134,8 @@ def test_a_plain_nets_stream_is_nothing(batch):
     found = jax.eval_shape(lambda v: layer_statistics(model, v, batch), variables)
     assert found.blocks == ("stage1_block01", "stage2_block01", "stage3_block01")
     assert found.weight_norm.shape == (8,)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "cuda_convnet_11pct", "highway10", "fixup_resnet20"])
+def test_every_layer_is_seen(name):
+    assert check(name).weight_norm.ndim == 1
