@@ -146,6 +146,9 @@ class Keep:
                 raise UserError(f"keep.{field}={value}: must be at least {least}")
 
 
+KEEP = Keep()
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two configurations as JSON, as readable phrases, in the order of `new`."""
     return [

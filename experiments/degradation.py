@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cnnjax.config import Config
+from cnnjax.config import KEEP, Config, Keep
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.launch import joined
 
 Family = Literal["plain", "resnet"]
 
@@ -81,6 +82,9 @@ class Args:
     """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
     tensorboard: bool = False
     """Also write TensorBoard files into each run's folder."""
+    keep: Keep = KEEP
+    resume: int | None = None
+    """Go back to the checkpoint of this step in every run, once; what came later moves to RUN/after_STEP."""
     mesh: str | None = None
     """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
     shard: Literal["replicated", "model", "fsdp"] = "replicated"
@@ -209,11 +213,13 @@ def main(args: Args) -> None:
         runs,
         args.out,
         data,
-        tensorboard=args.tensorboard,
         how=args.run_seeds,
         mesh=args.mesh,
-        shard=args.shard,
         workers=args.workers,
+        resume=args.resume,
+        shard=args.shard,
+        keep=args.keep,
+        tensorboard=args.tensorboard,
     )
 
     results = [
@@ -277,5 +283,5 @@ def table(results: list[dict[str, Any]], published: bool) -> tuple[list[str], li
 
 
 if __name__ == "__main__":
-    with one_line_errors("degradation"):
+    with joined(), one_line_errors("degradation"):
         main(tyro.cli(Args, description=__doc__, prog="python -m experiments.degradation"))

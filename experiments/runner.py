@@ -15,11 +15,12 @@ from tqdm import tqdm
 from cnnjax.compilation import use_cache
 from cnnjax.config import Config
 from cnnjax.data import Dataset
+from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
 from cnnjax.files import read_json, write_json
-from cnnjax.mesh import Shard, parse_mesh
+from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
-from cnnjax.training import How, Probe, shared, train_many
+from cnnjax.training import How, shared, train_many
 from cnnjax.training.record import usable_cores, write_arrays
 from experiments.workers import side_by_side
 
@@ -29,18 +30,18 @@ def run_all(
     out: Path,
     data: Dataset,
     *,
-    tensorboard: bool = False,
-    probes: Probe | None = None,
     how: How = "sequential",
     mesh: str | None = None,
-    shard: Shard = "replicated",
     workers: int | None = None,
+    resume: int | None = None,
+    **options: Any,
 ) -> dict[str, dict]:
     """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated.
 
-    Those that can share a program, such as the seeds of one network, do; `how` and `shard` are those of
-    `train_many`, as is `mesh`, in the words of `parse_mesh`. So many `workers` train a program each at once;
-    by default one, or if a CPU is all there is, one for each core as far as there are programs.
+    Those that can share a program, such as the seeds of one network, do; `how`, `resume` and the options are
+    those of `train_many`, as is `mesh`, in the words of `parse_mesh`. So many `workers` train a program each
+    at once; by default one, or if a CPU is all there is, one for each core as far as there are programs. Of
+    processes that train together the first alone returns, to sum up and draw; the others end here.
 
     Raises:
         UserError: there are not so many cores; or as `train_many`.
@@ -55,11 +56,14 @@ def run_all(
         workers = min(cores, len(groups)) if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
     if not 1 <= workers <= cores:
         raise UserError(f"--workers {workers}: must be 1 to {cores}, the number of cores")
+    if workers > 1 and jax.process_count() > 1:
+        raise UserError(f"--workers {workers}: the launcher's processes train one network at a time")
 
+    finished = once(lambda: {name for name in runs if _finished(runs[name], out / name)})
+    if resume is not None:  # they may have to go back, which `train_many` finds out
+        finished = set()
     unfinished = [
-        left
-        for names in groups.values()
-        if (left := [name for name in names if not _finished(runs[name], out / name)])
+        left for names in groups.values() if (left := [one for one in names if one not in finished])
     ]
     tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
     jobs = [
@@ -69,10 +73,9 @@ def run_all(
             [out / name for name in names],
             how,
             mesh,
-            shard=shard,
             data=data,
-            tensorboard=tensorboard,
-            probes=probes,
+            resume=resume,
+            **options,
         )
         for names in unfinished
     ]
@@ -81,6 +84,8 @@ def run_all(
     else:
         for job in jobs:
             job()
+    if not first():
+        raise SystemExit
     return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
 
 

@@ -13,6 +13,8 @@ MAY_IMPORT = {
     "config": LEAVES,
     "mesh": LEAVES,
     "compilation": LEAVES,
+    "distributed": LEAVES,
+    "launch": LEAVES,
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
@@ -20,7 +22,7 @@ MAY_IMPORT = {
     "comparison": LEAVES | {"counting", "models"},
     "interop": LEAVES | {"models"},
     "probes": {"errors", "ops"},
-    "training": LEAVES | {"config", "data", "mesh", "models", "ops"},
+    "training": LEAVES | {"config", "data", "distributed", "mesh", "models", "ops"},
     "report": LEAVES,
     "doctor": LEAVES | {"data", "ops"},
     "__main__": LEAVES

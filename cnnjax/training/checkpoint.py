@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from cnnjax.config import Keep
+from cnnjax.distributed import once
 from cnnjax.errors import UserError
 from cnnjax.files import write_json
 
@@ -30,17 +31,26 @@ UNSEALED = (SEAL, "_CHECKPOINT_METADATA")  # orbax writes the commit's time into
 class Checkpoints:
     """The checkpoints of one run, those of `keep` kept, written in the background.
 
-    They hold host arrays, whole: nothing in them depends on devices, their mesh or the number of processes.
+    They hold whole host arrays: nothing in them depends on the devices, their mesh or the number of
+    processes. All processes call the methods together; the first alone reads and writes.
     """
 
     def __init__(self, folder: Path, keep: Keep):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
         self.folder = folder.absolute()
         self._saving = -1
+        self._manager: Any = None
+        once(lambda: self._open(keep))
+
+    def _open(self, keep: Keep) -> None:
+        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
+        self.folder.mkdir(parents=True, exist_ok=True)
+        alone = {jax.process_index()}
         options = ocp.CheckpointManagerOptions(
+            create=False,
             preservation_policy=_policy(keep),
             best_fn=_test_error,  # without it no metrics are kept for the policy
             cleanup_tmp_directories=True,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=alone),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -50,8 +60,11 @@ class Checkpoints:
 
         `test_error` is that of `step`, if it was evaluated, for `Keep.best`.
         """
+        once(lambda: self._save(step, state, test_error))
+
+    def _save(self, step: int, state: Any, test_error: float | None) -> None:
         state = jax.tree.map(np.array, state)  # a copy: the next step may overwrite the device's
-        self.wait()
+        self._wait()
         self._saving = step
         with self._failures_in_one_line():
             args = ocp.args.StandardSave(state)
@@ -66,6 +79,9 @@ class Checkpoints:
         checkpoints are passed over, reported through `say` and removed, so that their steps can be saved
         again.
         """
+        return once(lambda: self._restore(like, say))
+
+    def _restore(self, like: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
         abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         for step in sorted(self._manager.all_steps(), reverse=True):
             if damage := find_damage(self._folder(step)):
@@ -78,12 +94,17 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Return when everything saved is on disk."""
+        once(self._wait)
+
+    def _wait(self) -> None:
         with self._failures_in_one_line():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Release orbax's threads."""
-        self._manager.close()
+        if self._manager:
+            with self._failures_in_one_line():  # it first waits for what is being written
+                self._manager.close()
 
     def _folder(self, step: int) -> Path:
         return self.folder / str(step)

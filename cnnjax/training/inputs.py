@@ -19,6 +19,7 @@ from cnnjax.data.ahead import reading_ahead
 from cnnjax.data.augment import augmentation, normalizer, photograph_normalizer
 from cnnjax.data.batches import batch_indices
 from cnnjax.data.streams import EvaluationRows, Stream, TrainingRows
+from cnnjax.distributed import place
 from cnnjax.errors import UserError
 from cnnjax.mesh import over_data, over_seeds_and_data, replicated, share
 
@@ -56,13 +57,13 @@ class Resident:
     def train_held(self) -> Batch:
         """What the devices hold for training: all images and labels."""
         data = self._data
-        return jax.device_put((np.asarray(data.train_images), data.train_labels), replicated(self._mesh))
+        return place((np.asarray(data.train_images), data.train_labels), replicated(self._mesh))
 
     @functools.cached_property
     def test_held(self) -> Batch:
         """What the devices hold for evaluation: all images and labels."""
         data = self._data
-        return jax.device_put((np.asarray(data.test_images), data.test_labels), replicated(self._mesh))
+        return place((np.asarray(data.test_images), data.test_labels), replicated(self._mesh))
 
     @staticmethod
     def pick(held: Batch, indices: jax.Array) -> Batch:
@@ -71,21 +72,27 @@ class Resident:
         return images[indices], labels[indices]
 
     @contextlib.contextmanager
-    def training(self, configs: Sequence[Config], step: int) -> Iterator[Callable[[range], np.ndarray]]:
+    def training(self, configs: Sequence[Config], step: int) -> Iterator[Callable[[range], jax.Array]]:
         """Yield the function from the steps of a dispatch to what it brings: indices [run, step, batch].
 
         It is called for each dispatch from `step` on, in turn.
         """
         examples = len(self._data.train_labels)
-        yield lambda steps: np.array(
-            [[batch_indices(run.seed, now, run.batch_size, examples) for now in steps] for run in configs]
-        )
+
+        def indices(steps: range) -> jax.Array:
+            own = [
+                [batch_indices(run.seed, now, run.batch_size, examples) for now in steps] for run in configs
+            ]
+            return place(np.array(own), over_seeds_and_data(self._mesh))
+
+        yield indices
 
     @contextlib.contextmanager
-    def testing(self) -> Iterator[Iterator[np.ndarray]]:
+    def testing(self) -> Iterator[Iterator[jax.Array]]:
         """Yield the indices [batch] of the test set's batches; the last goes on with the first images."""
         starts = range(0, self.test_examples, self._batch_size)
-        yield (np.arange(start, start + self._batch_size) % self.test_examples for start in starts)
+        indices = (np.arange(start, start + self._batch_size) % self.test_examples for start in starts)
+        yield (place(batch, over_data(self._mesh)) for batch in indices)
 
 
 class Streamed:

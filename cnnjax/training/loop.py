@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,18 +16,19 @@ import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cnnjax.config import Config, Keep, differences
+from cnnjax.config import KEEP, Config, Keep, differences
 from cnnjax.data import Dataset, Stream, open_data
+from cnnjax.distributed import fetch, once
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import write_json
 from cnnjax.mesh import Shard, check_divisible, check_shard, for_fewer_runs, make_mesh
-from cnnjax.training.checkpoint import Checkpoints
-from cnnjax.training.program import IN_FLIGHT, Program, shared
+from cnnjax.training.program import Program, shared
 from cnnjax.training.progress import Progress
-from cnnjax.training.record import Record, claim, environment, write_arrays
+from cnnjax.training.record import claim, environment
 from cnnjax.training.rewind import rewind
-from cnnjax.training.step import Metrics, NoProbe, Probe, State
-from cnnjax.training.stop import Stop, locked, stop_on_signals
+from cnnjax.training.run import Run, opened
+from cnnjax.training.step import Metrics, NoProbe, Probe
+from cnnjax.training.stop import IN_FLIGHT, Stop, locked, stop_on_signals
 
 How = Literal["sequential", "vmap", "mesh"]
 
@@ -60,7 +61,7 @@ def train(
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
-    keep: Keep = Keep(),  # noqa: B008 - it is frozen
+    keep: Keep = KEEP,
     resume: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> Result:
@@ -106,7 +107,7 @@ def train_many(
     tensorboard: bool = False,
     probes: Probe | None = None,
     steps_per_dispatch: int | None = None,
-    keep: Keep = Keep(),  # noqa: B008 - it is frozen
+    keep: Keep = KEEP,
     resume: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> list[Result]:
@@ -180,51 +181,6 @@ def _largest_divisor(number: int, limit: int) -> int:
     return next(divisor for divisor in range(limit, 0, -1) if number % divisor == 0)
 
 
-@dataclasses.dataclass
-class _Run:
-    """One run on disk, open, as of its newest checkpoint."""
-
-    config: Config
-    out: Path
-    step: int
-    state: State | None  # None at step 0
-    checkpoints: Checkpoints
-    record: Record
-
-    def write(self, step: int, metrics: Metrics) -> None:
-        """Bring the metrics [step] of the steps after `step` to the record."""
-        names, columns = metrics.keys(), zip(*metrics.values(), strict=True)
-        for number, values in enumerate(columns, start=step + 1):
-            self.record.write(number, **dict(zip(names, map(float, values), strict=True)))
-
-    def write_probe(self, step: int, measured: Any) -> None:
-        """Keep what a probe measured in the step after `step`."""
-        write_arrays(self.out / "probes" / f"step_{step}.npz", measured.arrays())
-
-    def tested(self, step: int) -> bool:
-        """Whether the record has the test error of `step`."""
-        return self.record.value("test_error", step) is not None
-
-
-@contextlib.contextmanager
-def _opened(
-    config: Config, out: Path, program: Program, tensorboard: bool, keep: Keep, say: Callable[[str], None]
-) -> Iterator[_Run]:
-    with contextlib.closing(Checkpoints(out / "checkpoints", keep)) as checkpoints:
-        step, state = 0, None
-        if restored := checkpoints.restore(program.shapes, say):
-            step, state = restored
-            say(
-                f"{out}: goes on from step {step} of {config.steps}"
-                if step < config.steps
-                else f"{out}: is finished"
-            )
-        elif (out / "metrics.jsonl").exists():
-            say(f"{out}: no whole checkpoint, starts again from step 0")
-        with contextlib.closing(Record(out, step, tensorboard)) as record:
-            yield _Run(config, out, step, state, checkpoints, record)
-
-
 def _train(
     configs: Sequence[Config],
     outs: Sequence[Path | str],
@@ -251,7 +207,6 @@ def _train(
     results: dict[Path, Result] = {}
     with contextlib.ExitStack() as held, stop_on_signals() as stop:
         for config, out in zip(configs, outs, strict=True):
-            out.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(out))
             claim(out, "config", config.to_json())
             if resume is not None:
@@ -261,12 +216,10 @@ def _train(
         program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
         for first in range(0, len(configs), at_once):
             some = slice(first, first + at_once)
-            with contextlib.ExitStack() as opened:
-                open_run = functools.partial(
-                    _opened, program=program(mesh_for(at_once)), tensorboard=tensorboard, keep=keep, say=say
-                )
+            with contextlib.ExitStack() as folders:
+                shapes = program(mesh_for(at_once)).shapes
                 runs = [
-                    opened.enter_context(open_run(config, out))
+                    folders.enter_context(opened(config, out, shapes, tensorboard, keep, say))
                     for config, out in zip(configs[some], outs[some], strict=True)
                 ]
                 for step in sorted({run.step for run in runs}):
@@ -277,7 +230,7 @@ def _train(
 
 
 def _advance(
-    runs: Sequence[_Run], program: Program, probe: Probe, steps_per_dispatch: int, stop: Stop
+    runs: Sequence[Run], program: Program, probe: Probe, steps_per_dispatch: int, stop: Stop
 ) -> list[Result]:
     """Train runs that are at the same step to their end, together."""
     config, step = runs[0].config, runs[0].step
@@ -299,7 +252,7 @@ def _advance(
         """Bring what all dispatches gave, or all but the last few, to the records."""
         nonlocal written
         while len(pending) > but:
-            metrics, measured = jax.device_get(pending.popleft())
+            metrics, measured = fetch(pending.popleft())
             for number, run in enumerate(runs):
                 if measured is not None:
                     run.write_probe(written, jax.tree.map(lambda array, own=number: array[own, 0], measured))
@@ -311,14 +264,16 @@ def _advance(
         write_down()
         for run, its_state in zip(runs, program.get(state), strict=True):
             run.record.flush()
-            run.checkpoints.save(step, its_state, run.record.value("test_error", step))
+            run.checkpoints.save(step, its_state, run.test_error(step))
 
     with contextlib.closing(progress), program.input.training(configs, step) as brought:
         while True:
-            if _due(step, config.evaluate_every, config.steps) and not all(run.tested(step) for run in runs):
+            stop.look()
+            tested = all(run.test_error(step) is not None for run in runs)
+            if _due(step, config.evaluate_every, config.steps) and not tested:
                 write_down()
                 for run, test in zip(runs, program.evaluate(state.variables, stop), strict=not stop):
-                    if not run.tested(step):
+                    if run.test_error(step) is None:
                         run.record.write(step, **test)
             if step != saved and (stop or _due(step, config.checkpoint_every, config.steps)):
                 save()
@@ -333,7 +288,7 @@ def _advance(
         for run in runs:
             run.checkpoints.wait()
 
-    if stop.number is not None and not all(run.tested(config.steps) for run in runs):
+    if stop.number is not None and any(run.test_error(config.steps) is None for run in runs):
         raise Interrupted(
             f"stopped at step {step} of {config.steps}, saved in {', '.join(str(run.out) for run in runs)}; "
             "the same command goes on from there",
@@ -344,10 +299,10 @@ def _advance(
     ]
 
 
-def _finish(run: _Run, variables: dict[str, Any]) -> Result:
+def _finish(run: Run, variables: dict[str, Any]) -> Result:
     metrics = run.record.final(run.config.steps)
     result = {"config": run.config.to_json(), "metrics": metrics, "environment": environment()}
-    write_json(run.out / "result.json", result)
+    once(lambda: write_json(run.out / "result.json", result))
     return Result(run.config, run.out, metrics, jax.device_put(variables))
 
 

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream
+from cnnjax.distributed import check_shared, fetch, place
 from cnnjax.mesh import (
     Shard,
     for_runs,
@@ -40,9 +41,7 @@ from cnnjax.training.step import (
     make_eval_step,
     make_train_step,
 )
-from cnnjax.training.stop import Stop
-
-IN_FLIGHT = 2  # dispatches ahead of the host: keeps the device busy, and a signal is answered soon
+from cnnjax.training.stop import IN_FLIGHT, Stop
 
 
 def shared(config: Config) -> Config:
@@ -66,6 +65,7 @@ class Program:
     ):
         self._config, self._mesh, self._probe = config, mesh, probe
         self._shard: Shard = shard
+        check_shared(mesh)
         defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
         self._model = build(config.model, **{**defaults, **config.model_options})
         # On disk and in results variables are by block, whatever the loop over depth works on.
@@ -143,18 +143,21 @@ class Program:
         keys = [jax.random.key(seed) for seed in seeds]
         if self._shard == "replicated":  # by many small programs, which compile sooner than one
             return self.put([init(key) for key in keys])
-        sharded = jax.jit(jax.vmap(lambda key: self._lay_out(init(key))), out_shardings=self._placement)
-        return sharded(jnp.stack(keys))
+        sharded = jax.jit(
+            jax.vmap(lambda key: self._lay_out(init(jax.random.wrap_key_data(key)))),
+            out_shardings=self._placement,
+        )
+        return sharded(place(np.stack([jax.random.key_data(key) for key in keys]), replicated(self._mesh)))
 
     def put(self, trees: Sequence[Any]) -> Any:
         """A tree of arrays of each run, such as its state by block, as one on the devices."""
         host = jax.device_get([self._lay_out(tree) for tree in trees])
         stacked = jax.tree.map(lambda *own: np.stack(own), *host)
-        return jax.device_put(stacked, shardings(host[0], self._mesh, self._shard))
+        return place(stacked, shardings(host[0], self._mesh, self._shard))
 
     def get(self, tree: Any) -> list[Any]:
         """The inverse of `put`: the tree of each run, by block, on the host."""
-        host = jax.device_get(tree)
+        host = fetch(tree)
         runs = len(jax.tree.leaves(host)[0])
         return [unstack(jax.tree.map(lambda array, run=run: array[run], host)) for run in range(runs)]
 
@@ -163,7 +166,7 @@ class Program:
         keys = [jax.random.key_data(jax.random.key(config.seed)) for config in configs]
         rates = [np.float32(config.learning_rate) for config in configs]
         decays = [np.float32(config.weight_decay) for config in configs]
-        return jax.device_put(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
+        return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
 
     def lower(self, state: State, brought: Any, own: Any) -> jax.stages.Lowered:
         """What `train` would run, to be compiled and looked into: its memory, what devices exchange."""
@@ -183,14 +186,15 @@ class Program:
         sums = []
         with self.input.testing() as batches:
             for first, brought in zip(range(0, examples, batch_size), batches, strict=True):
+                stop.look()
                 if stop:
                     return []
                 # The last batch is padded, so that every batch has one shape and every image counts once.
-                counted = np.arange(first, first + batch_size) < examples
+                counted = place(np.arange(first, first + batch_size) < examples, over_data(self._mesh))
                 sums.append(self._test_step(variables, self.input.test_held, brought, counted))
                 if len(sums) > IN_FLIGHT:
                     jax.block_until_ready(sums[-IN_FLIGHT])
-        losses, errors = (np.array(values) for values in zip(*jax.device_get(sums), strict=True))
+        losses, errors = (np.array(values) for values in zip(*fetch(sums), strict=True))
         return [
             {"test_loss": float(loss) / examples, "test_error": int(error) / examples}
             for loss, error in zip(losses.sum(0, dtype=np.float64), errors.sum(0), strict=True)

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax.config import Config
+from cnnjax.distributed import first
 
 RECENT = 10  # lines that the loss and error shown are averaged over
 LINE = 0  # of the terminal, from where it stands; processes side by side have one each
@@ -31,6 +32,7 @@ class Progress:
             mininterval=interval,
             dynamic_ncols=True,
             position=LINE or None,
+            disable=not first(),
         )
         if step < config.steps:
             self._bar.set_postfix_str("compiling")

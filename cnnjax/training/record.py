@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
 
 from cnnjax.config import differences
+from cnnjax.distributed import first, once
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import read_json, read_jsonl, replacing, write_json
 from cnnjax.ops.conv import best_form
@@ -28,22 +29,28 @@ class Record:
     """The lines of metrics.jsonl, one object a line; optionally TensorBoard beside it.
 
     A run that goes on from `step` keeps the lines up to that step and writes the later ones anew, so the file
-    is the same, times aside, as that of a run never interrupted.
+    is the same, times aside, as that of a run never interrupted. All processes know the lines, the first has
+    the file.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool):
         self._folder = folder
-        path = folder / "metrics.jsonl"
-        self.lines = [line for line in read_jsonl(path) if line["step"] <= step]
-        path.touch()
-        self._file = open(path, "r+")  # noqa: SIM115 - `close` does
-        self._file.writelines(json.dumps(line) + "\n" for line in self.lines)
-        self._file.truncate()
+        self._file: IO[str] | None = None
         self._board: Any = None
-        if tensorboard:
+        self.lines = once(lambda: self._open(step))
+        if tensorboard and first():
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def _open(self, step: int) -> list[dict[str, Any]]:
+        path = self._folder / "metrics.jsonl"
+        lines = [line for line in read_jsonl(path) if line["step"] <= step]
+        path.touch()
+        self._file = open(path, "r+")  # noqa: SIM115 - `close` does
+        self._file.writelines(json.dumps(line) + "\n" for line in lines)
+        self._file.truncate()
+        return lines
 
     def write(self, step: int, **metrics: float) -> None:
         """Add one line for `step`, the number of steps taken; raises Diverged when a value is not finite."""
@@ -55,7 +62,8 @@ class Record:
                 )
         line = {"step": step, **metrics, "time": round(time.time(), 3)}
         self.lines.append(line)
-        self._file.write(json.dumps(line) + "\n")
+        if self._file:
+            self._file.write(json.dumps(line) + "\n")
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
@@ -78,15 +86,19 @@ class Record:
 
     def flush(self) -> None:
         """Bring all lines to disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        once(self._flush)
+
+    def _flush(self) -> None:
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
         if self._board:
             self._board.flush()
 
     def close(self) -> None:
         """Bring all lines to disk and close the file."""
-        with contextlib.closing(self._file):
-            self.flush()
+        with contextlib.closing(self._file) if self._file else contextlib.nullcontext():
+            self._flush()
         if self._board:
             self._board.close()
 
@@ -106,6 +118,10 @@ def claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequenc
     Raises:
         UserError: the folder holds other settings.
     """
+    once(lambda: _claim(folder, kind, settings, growing))
+
+
+def _claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequence[str]) -> None:
     path = folder / "config.json"
     found = read_json(path).get(kind, {}) if path.exists() else None
     if found == settings:

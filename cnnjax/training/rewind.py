@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from cnnjax.distributed import once
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoint import find_damage, kept_steps
 
@@ -19,6 +20,10 @@ def rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
     Raises:
         UserError: there are checkpoints, but no whole one of `step`.
     """
+    once(lambda: _rewind(out, step, say))
+
+
+def _rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
     aside, checkpoints = out / f"after_{step}", out / "checkpoints"
     steps = kept_steps(checkpoints)
     if aside.exists():

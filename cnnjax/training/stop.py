@@ -5,10 +5,16 @@ import fcntl
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
+from cnnjax.distributed import largest, once
 from cnnjax.errors import UserError
+
+IN_FLIGHT = 2  # dispatches ahead of the host: keeps the device busy, and a signal is answered soon
 
 
 class Stop:
@@ -19,17 +25,46 @@ class Stop:
     def __bool__(self) -> bool:
         return self.number is not None
 
+    def request(self, number: int) -> None:
+        """A signal came."""
+        self.number = number
+
+    def look(self) -> None:
+        """Called before every dispatch."""
+
+
+class CommonStop(Stop):
+    """The same for several processes: a signal to one stops all, after the same dispatch.
+
+    Before every dispatch the devices bring together what each process was asked; the host reads it some
+    dispatches later, when it has waited for that one anyway.
+    """
+
+    def __init__(self) -> None:
+        self._own = 0
+        self._asked: deque[jax.Array] = deque()
+
+    def request(self, number: int) -> None:
+        """A signal came to this process."""
+        self._own = number
+
+    def look(self) -> None:
+        """Called before every dispatch, by all processes."""
+        self._asked.append(largest(self._own))
+        if len(self._asked) > IN_FLIGHT:
+            self.number = int(self._asked.popleft()) or None
+
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """While inside, the first SIGINT or SIGTERM only sets the flag; a second one acts as usual."""
-    stop = Stop()
+    """While inside, the first SIGINT or SIGTERM only asks to stop; a second one acts as usual."""
+    stop = Stop() if jax.process_count() == 1 else CommonStop()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield stop
         return
 
     def request(number, frame):
-        stop.number = number
+        stop.request(number)
         signal.signal(number, before[number])
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -44,17 +79,23 @@ def stop_on_signals() -> Iterator[Stop]:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; raises UserError when another process does."""
-    with open(folder / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(
-                f"{folder} is in use by process {holder}: wait for it or give another --out"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    """Make `folder` and hold its lock, in process 0; raises UserError when somebody else does."""
+    with contextlib.ExitStack() as held:
+        once(lambda: _lock(folder, held))
         yield
+
+
+def _lock(folder: Path, held: contextlib.ExitStack) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = held.enter_context(open(folder / ".lock", "a+"))  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise UserError(
+            f"{folder} is in use by process {holder}: wait for it or give another --out"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()

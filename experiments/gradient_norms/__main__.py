@@ -4,6 +4,7 @@ import tyro
 
 import experiments.gradient_norms as question
 from cnnjax.errors import one_line_errors
+from cnnjax.launch import joined
 from experiments.gradient_norms.settings import Args
 
 
@@ -32,5 +33,5 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors("gradient_norms"):
+    with joined(), one_line_errors("gradient_norms"):
         main(tyro.cli(Args, description=question.__doc__, prog="python -m experiments.gradient_norms"))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cnnjax.config import KEEP, Keep
 from cnnjax.errors import UserError
 from cnnjax.probes import theory
 
@@ -95,6 +96,9 @@ class Args:
     """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
     data_dir: Path | None = None
     """Folder that holds the data set's official archives."""
+    keep: Keep = KEEP
+    resume: int | None = None
+    """Go back to the checkpoint of this step in every run, once; what came later moves to RUN/after_STEP."""
     mesh: str | None = None
     """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
     shard: Literal["replicated", "model", "fsdp"] = "replicated"

@@ -277,24 +277,6 @@ def test_tensorboard_on_request(data, tmp_path):
     assert b"train_loss" in events.read_bytes()
 
 
-def test_eight_devices_give_the_numbers_of_one(uninterrupted, tmp_path):
-    code = f"""
-import jax
-jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 8)
-import cnnjax
-from cnnjax.data.synthetic import synthetic
-config = cnnjax.Config.from_json({CONFIG.to_json()!r})
-cnnjax.train(config, {str(tmp_path)!r}, data=synthetic(train=50, test=21, size=8))
-"""
-    environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    for ours, theirs in zip(lines(uninterrupted.out), lines(tmp_path), strict=True):
-        assert ours.keys() == theirs.keys()
-        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-4)
-
-
 def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
     with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
         cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))

@@ -1,0 +1,181 @@
+"""Start the processes of one program: all of them here over loopback, or this host's one of several.
+
+    python -m cnnjax.launch --processes 2 --devices 4 -- python -m experiments.degradation
+    python -m cnnjax.launch --processes 8 --process 3 --coordinator host0:8476 -- python ...
+    srun python -m cnnjax.launch --coordinator auto -- python ...
+
+The first runs 2 processes with 4 virtual CPU devices each on this machine, the second one of 8 on as many
+hosts. The third leaves address and numbers to the cluster: Slurm, Open MPI, Kubernetes and Cloud TPUs tell
+them to JAX.
+
+When a process dies JAX ends the others, in a while and from C++, so nothing in them can say why. This does:
+it names the process that went first and how, stops the others, and exits with its code. The same command goes
+on from the last checkpoint.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Annotated
+
+import tyro
+
+from cnnjax.errors import UserError, one_line_errors
+
+GRACE = 5  # seconds that the others have to end by themselves, as they do when all agreed to stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Start the processes of one program."""
+
+    command: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """What each process runs, after `--`."""
+    processes: int | None = None
+    """How many there are, on all hosts together."""
+    process: int | None = None
+    """The number of the one to start here, from 0; all of them when not given."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, or auto: the cluster says it; a free port of this machine when not given."""
+    devices: int | None = None
+    """Virtual CPU devices of each process; the devices that JAX finds when not given."""
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            raise UserError("what shall be run? Such as: -- python -m experiments.degradation")
+        if self.coordinator == "auto":
+            if self.processes is not None or self.process is not None:
+                raise UserError("--coordinator auto: the cluster says --processes and --process")
+        elif self.processes is None or self.processes < 1:
+            raise UserError("--processes: how many there are, such as 2, or --coordinator auto in a cluster")
+        elif self.process is not None and not 0 <= self.process < self.processes:
+            raise UserError(f"--process {self.process}: must be from 0 to {self.processes - 1}")
+        elif self.process is not None and self.coordinator is None:
+            raise UserError("--process needs --coordinator HOST:PORT, where process 0 is, such as host0:8476")
+        if self.devices is not None and self.devices < 1:
+            raise UserError(f"--devices {self.devices}: must be at least 1")
+
+    def environments(self) -> list[dict[str, str]]:
+        """What is set in the environment of each process that is started here."""
+        shared = {"CNNJAX_COORDINATOR": self.coordinator or f"127.0.0.1:{_free_port()}"}
+        if self.devices is not None:
+            # Threads for all virtual devices, whatever the cores: on fewer, collectives wait for each other.
+            threads = str(4 * self.devices)
+            shared |= {
+                "JAX_PLATFORMS": "cpu",
+                "JAX_NUM_CPU_DEVICES": str(self.devices),
+                "PJRT_NPROC": threads,
+            }
+        if self.processes is None:
+            return [shared]
+        shared["CNNJAX_PROCESSES"] = str(self.processes)
+        numbers = range(self.processes) if self.process is None else [self.process]
+        return [{**shared, "CNNJAX_PROCESS": str(number)} for number in numbers]
+
+
+def main(args: Args) -> int:
+    """Start the processes and hand signals on to them; returns the code of the first that failed, or 0."""
+    running: dict[int, subprocess.Popen] = {}  # by process id
+    numbers: dict[int, str] = {}
+
+    def send(number: int, _: object = None) -> None:
+        for pid in running:
+            os.kill(pid, number)
+
+    def stop(*_: object) -> None:
+        left = ", ".join(numbers[pid] for pid in running)
+        print(f"launch: stopped process {left}, which waited for it", file=sys.stderr)
+        send(signal.SIGKILL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, send)
+    signal.signal(signal.SIGALRM, stop)
+    for environment in args.environments():
+        child = subprocess.Popen(
+            args.command,
+            env={**os.environ, **environment},
+            process_group=0,  # so that Ctrl-C comes once, from here
+            preexec_fn=_end_with_the_launcher,
+        )
+        running[child.pid] = child
+        numbers[child.pid] = environment.get("CNNJAX_PROCESS", "of this host")
+
+    failed = 0
+    while running:
+        pid, status = os.wait()  # at once, since the others soon follow the first that dies
+        code = os.waitstatus_to_exitcode(status)
+        running.pop(pid).returncode = code
+        if code and not failed:
+            failed = code if code > 0 else 128 - code
+            how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+            print(f"launch: process {numbers[pid]} (pid {pid}) went first: it {how}", file=sys.stderr)
+            signal.alarm(GRACE)
+    signal.alarm(0)
+    return failed
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Inside, this process is one of those that the launcher started; without it nothing happens.
+
+    Process 0 alone writes to stdout. After an error the process ends at once: a usual end waits for the
+    others, who may wait for this one.
+    """
+    coordinator = os.environ.get("CNNJAX_COORDINATOR")
+    if coordinator is None:
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    number, count = (int(os.environ.get(f"CNNJAX_{name}", 0)) for name in ("PROCESS", "PROCESSES"))
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    elif count > 1:
+        # On one machine the launcher sees who dies, and who is silent may only be suspended.
+        patience = 3600 if coordinator.startswith("127.0.0.1:") else 100
+        jax.distributed.initialize(coordinator, count, number, heartbeat_timeout_seconds=patience)
+    stdout = None if jax.process_index() == 0 else io.StringIO()
+    try:
+        with contextlib.redirect_stdout(stdout) if stdout else contextlib.nullcontext():
+            yield
+    except SystemExit as end:
+        if end.code:
+            _leave(end.code if isinstance(end.code, int) else 1, last=stdout is None)
+    except BaseException:
+        traceback.print_exc()
+        _leave(1, last=stdout is None)
+
+
+def _leave(code: int, last: bool) -> None:
+    if last:  # the others lean on process 0
+        time.sleep(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _end_with_the_launcher() -> None:
+    """Have Linux send SIGTERM to this process when its parent dies, however that was."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    with one_line_errors("launch"):
+        sys.exit(main(tyro.cli(Args, description=__doc__, prog="python -m cnnjax.launch")))

@@ -1,0 +1,138 @@
+import functools
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.data.synthetic import synthetic
+from cnnjax.distributed import check_shared
+from cnnjax.errors import UserError
+from cnnjax.files import read_jsonl
+from cnnjax.launch import Args
+
+CONFIG = cnnjax.Config(
+    model="resnet8",
+    model_options={"width": 2},
+    data="synthetic",
+    steps=20,
+    batch_size=16,
+    augment="crop_flip",
+    learning_rate=0.02,
+    schedule="cosine",
+    evaluate_every=10,
+    checkpoint_every=20,
+)
+RUN = """
+import os, signal, sys
+from cnnjax.distributed import check_shared
+from cnnjax.errors import one_line_errors
+from cnnjax.launch import joined
+
+with joined(), one_line_errors("run"):
+    import jax
+    import cnnjax
+    from cnnjax.compilation import use_cache
+    from cnnjax.data.synthetic import synthetic
+    from cnnjax.training import inputs
+
+    use_cache()
+    plain = inputs.batch_indices
+
+    def batch_indices(seed, now, *rest):
+        if now == {stop} and jax.process_index() == jax.process_count() - 1:
+            os.kill(os.getpid(), {signal})
+        return plain(seed, now, *rest)
+
+    inputs.batch_indices = batch_indices
+    print(f"on {{jax.device_count()}} devices")
+    config = cnnjax.Config.from_json({config})
+    cnnjax.train(config, {out!r}, data=synthetic(train=50, test=21, size=8))
+"""
+
+
+def launch(arguments, code):
+    command = [sys.executable, "-m", "cnnjax.launch", *arguments, "--", sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def lines(folder):
+    return [{k: v for k, v in line.items() if k != "time"} for line in read_jsonl(folder / "metrics.jsonl")]
+
+
+def test_a_run_moves_from_8_devices_to_2_processes_to_1_device_and_keeps_its_numbers(tmp_path):
+    """Each time the last process gets a signal, and all stop at the same step."""
+    data = synthetic(train=50, test=21, size=8)
+    expected = cnnjax.train(CONFIG, tmp_path / "expected", data=data)
+    out = tmp_path / "moved"
+    run = {"config": CONFIG.to_json(), "out": str(out), "signal": "signal.SIGTERM"}
+
+    one = launch(["--processes", "1", "--devices", "8"], RUN.format(stop=5, **run))
+    assert one.returncode == 143, one.stderr
+    assert "on 8 devices" in one.stdout
+    assert "run: stopped at step 6 of 20" in one.stderr
+
+    two = launch(["--processes", "2", "--devices", "4"], RUN.format(stop=9, **run))
+    assert two.returncode == 143, two.stderr
+    assert two.stdout.count("on 8 devices") == 1  # process 0 alone speaks
+    assert "goes on from step 6 of 20" in two.stdout
+    (step,) = set(re.findall(r"run: stopped at step (\d+) of 20", two.stderr))
+    assert 10 <= int(step) <= 13
+    assert re.search(r"launch: process [01] \(pid \d+\) went first: it ended with code 143", two.stderr)
+
+    said = []
+    moved = cnnjax.train(CONFIG, out, data=data, say=said.append)
+    assert said == [f"{out}: goes on from step {step} of 20"]
+    for ours, theirs in zip(lines(out), lines(expected.out), strict=True):
+        assert list(ours) == list(theirs)
+        np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, moved.variables, expected.variables)
+
+
+def test_the_launcher_says_who_went_first_and_how():
+    """Process 1 dies; process 0, which would wait for ever, is stopped."""
+    code = """
+import os, signal, time
+if os.environ["CNNJAX_PROCESS"] == "1":
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(600)
+"""
+    done = launch(["--processes", "2"], code)
+    assert done.returncode == 137
+    assert re.search(r"launch: process 1 \(pid \d+\) went first: it was killed by SIGKILL", done.stderr)
+    assert "launch: stopped process 0, which waited for it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "--processes: how many there are"),
+        ({"processes": 2, "process": 2}, "--process 2: must be from 0 to 1"),
+        ({"processes": 2, "process": 1}, "--process needs --coordinator HOST:PORT"),
+        ({"processes": 2, "coordinator": "auto"}, "the cluster says --processes"),
+        ({"processes": 1, "devices": 0}, "--devices 0: must be at least 1"),
+        ({"processes": 1, "command": ()}, "what shall be run"),
+    ],
+)
+def test_what_cannot_be(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Args(**{"command": ("true",), **arguments})
+
+
+def test_one_of_several_hosts():
+    (environment,) = Args(("true",), processes=4, process=3, coordinator="host0:8476").environments()
+    expected = {"CNNJAX_COORDINATOR": "host0:8476", "CNNJAX_PROCESSES": "4", "CNNJAX_PROCESS": "3"}
+    assert environment == expected
+    assert Args(("true",), coordinator="auto").environments() == [{"CNNJAX_COORDINATOR": "auto"}]
+    assert not {name for name in os.environ if name.startswith("CNNJAX_P")}
+
+
+def test_every_process_has_devices_of_the_mesh(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="a mesh of 1 of the 1 devices leaves process 1 without any"):
+        check_shared(cnnjax.make_mesh())
