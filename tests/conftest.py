@@ -1,5 +1,8 @@
 import os
 
+# Tests compile more than they compute. Subprocesses inherit it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax
 import pytest
 
@@ -20,11 +23,3 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def key():
     return jax.random.key(0)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Programs that run once, on next to nothing, need not be fast."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

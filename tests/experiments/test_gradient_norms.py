@@ -16,7 +16,7 @@ SIGMOID = "plain, sigmoid, no norm"
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory, quick_compilation):
+def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("norms")
     args = Args(preset="smoke", families=(SIGMOID,), trained=("plain",), out=out)
     main(args)

@@ -25,7 +25,7 @@ def pretended_runs(runs, out, data):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory, quick_compilation):
+def smoke(tmp_path_factory):
     args = Args(preset="smoke", out=tmp_path_factory.mktemp("shattered"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.shattered_gradients.looks_linear.run_all", pretended_runs)

@@ -7,8 +7,6 @@ from jax.flatten_util import ravel_pytree
 from cnnjax.probes import curvature
 from tests.nets import TwoConvolutions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def symmetric(eigenvalues):
     rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(len(eigenvalues),) * 2))

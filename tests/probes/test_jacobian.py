@@ -9,8 +9,6 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.norm import BatchNorm
 from cnnjax.probes.jacobian import nonlinearity_coefficient, singular_values
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IMAGES = jax.random.normal(jax.random.key(1), (6, 4, 4, 2)) * jnp.arange(1, 3)
 
 

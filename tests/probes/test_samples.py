@@ -9,8 +9,6 @@ from cnnjax.errors import UserError
 from cnnjax.probes import forward, samples, theory
 from tests.nets import TwoConvolutions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LABELS = jnp.array([0, 1, 2, 0])
 IMAGES = jax.random.normal(jax.random.key(1), (4, 6, 6, 3))
 
