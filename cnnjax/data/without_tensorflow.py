@@ -50,7 +50,7 @@ def without_tensorflow() -> Iterator[None]:
 
 def _encode_png(_encoder: Any, image: np.ndarray) -> bytes:
     """Stand in for the encoder's method: uint8 `[height, width, 1 or 3]` to the bytes of a PNG."""
-    from PIL import Image  # here, so that reading the cache does not pay for it
+    from PIL import Image
 
     png = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(png, format="png")
