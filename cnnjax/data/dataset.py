@@ -79,13 +79,7 @@ class Dataset:
         The rest stays the training split; the real test split is not in the result. This is the 45k/5k
         protocol of the CIFAR-10 experiments (He et al. 2015, section 4.2).
         """
-        total = len(self.train_labels)
-        if not 0 < validation < total:
-            raise UserError(
-                f"{self.name}: cannot hold out {validation} of {total} training images; use 1 to {total - 1}"
-            )
-        order = np.random.default_rng(seed).permutation(total)
-        held_out, kept = np.sort(order[:validation]), np.sort(order[validation:])
+        held_out, kept = draw_held_out(self.name, len(self.train_labels), validation, seed)
         return replace(
             self,
             train_images=self.train_images[kept],
@@ -130,3 +124,17 @@ def _box_average(images: np.ndarray, factor: int) -> np.ndarray:
         total = boxes.sum(axis=(2, 4), dtype=np.uint32)
         small[start : start + _CHUNK] = (2 * total + area) // (2 * area)
     return small
+
+
+def draw_held_out(name: str, total: int, validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, rising, of `validation` of `total` training images drawn by `seed`, and of the others.
+
+    Raises:
+        UserError: nothing would be held out, or nothing left.
+    """
+    if not 0 < validation < total:
+        raise UserError(
+            f"{name}: cannot hold out {validation} of {total} training images; use 1 to {total - 1}"
+        )
+    order = np.random.default_rng(seed).permutation(total)
+    return np.sort(order[:validation]), np.sort(order[validation:])

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cnnjax.data import tfds_source
 from cnnjax.data.batches import batch_indices
+from cnnjax.data.dataset import draw_held_out
 from cnnjax.data.folders import open_folder
 from cnnjax.data.pictures import CROPS, centre, decode
 from cnnjax.errors import UserError
@@ -77,16 +78,11 @@ class Stream:
 
     def split(self, validation: int, seed: int) -> "Stream":
         """Hold out `validation` training pictures as the new test split, as `Dataset.split` does."""
-        total = len(self.train)
-        if not 0 < validation < total:
-            raise UserError(
-                f"{self.name}: cannot hold out {validation} of {total} training images; use 1 to {total - 1}"
-            )
-        order = np.random.default_rng(seed).permutation(total)
+        held_out, kept = draw_held_out(self.name, len(self.train), validation, seed)
         return dataclasses.replace(
             self,
-            train=Part(self.train, np.sort(order[validation:])),
-            test=Part(self.train, np.sort(order[:validation])),
+            train=Part(self.train, kept),
+            test=Part(self.train, held_out),
             source=f"{self.source}, {validation} training images held out by seed {seed}",
         )
 
