@@ -12,6 +12,7 @@ import jax
 
 from cnnjax.data import find, list_datasets
 from cnnjax.files import cache_root
+from cnnjax.machine import usable_cores
 from cnnjax.ops import direct
 
 PACKAGES = (
@@ -35,7 +36,7 @@ def report() -> str:
     lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]
     lines += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     lines.append(f"devices: {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
-    lines.append(f"host: {_cores()} cores, {memory:.0f} GiB of memory")
+    lines.append(f"host: {len(usable_cores())} cores, {memory:.0f} GiB of memory")
     lines.append(f"cache: {cache_root()} ({_free(cache_root()) / GIB:.0f} GiB free)")
     lines += [
         f"data {name}: {find(name) or f'missing: `cnnjax data {name}` fetches it'}"
@@ -53,8 +54,8 @@ def _warnings(devices: list[Any]) -> list[str]:
         found.append("no accelerator: `quick` takes minutes, `paper` (64,000 steps a run) would take weeks")
         if problem := direct.load():
             found.append(f"convolutions run by XLA, 2 to 4 times slower than our own code: {problem}")
-        if len(devices) > _cores():
-            found.append(f"{len(devices)} virtual devices on {_cores()} cores: right numbers, no speed")
+        if len(devices) > (cores := len(usable_cores())):
+            found.append(f"{len(devices)} virtual devices on {cores} cores: right numbers, no speed")
     if not _writable(cache_root()):
         found.append(f"{cache_root()} cannot be written: set CNNJAX_CACHE to a folder that can")
     elif _free(cache_root()) < 2 * GIB:
@@ -62,10 +63,6 @@ def _warnings(devices: list[Any]) -> list[str]:
     if not _writable(Path.cwd()):
         found.append(f"{Path.cwd()} cannot be written: experiments need an --out elsewhere")
     return found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _existing(folder: Path) -> Path:

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cnnjax.config import KEEP, Config, Keep
+from cnnjax.config import Config
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
+from cnnjax.report.page import Table
+from experiments.settings import TrainingArgs, preset_with
 
 Family = Literal["plain", "resnet"]
 
@@ -55,55 +57,26 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Args:
+class Args(TrainingArgs):
     """Train plain and residual networks of growing depth and draw their errors."""
 
-    preset: Literal["quick", "paper", "smoke"] = "quick"
-    """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps, 3 seeds; smoke: seconds."""
-    data: str | None = None
-    """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
-    data_dir: Path | None = None
-    """Folder that holds the data set's official archives."""
-    verify: bool = True
-    """Whether archives must have the official checksums."""
-    depths: tuple[int, ...] | None = None
-    """Depths, each 6n + 2; quick has 20 and 56."""
     families: tuple[Family, ...] = ("plain", "resnet")
     """Kinds of network."""
-    seeds: int | None = None
-    """How many seeds; they are 0, 1, 2, ..."""
-    run_seeds: Literal["sequential", "vmap", "mesh"] = "sequential"
-    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
-    steps: int | None = None
-    """Gradient steps of each run."""
     validation: int = 0
     """Hold out so many training images and test on them; the paper chose its schedule with 5,000."""
-    workers: int | None = None
-    """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
-    tensorboard: bool = False
-    """Also write TensorBoard files into each run's folder."""
-    keep: Keep = KEEP
-    resume: int | None = None
-    """Go back to the checkpoint of this step in every run, once; what came later moves to RUN/after_STEP."""
-    mesh: str | None = None
-    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
-    shard: Literal["replicated", "model", "fsdp"] = "replicated"
-    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
     """Folder for the runs, the figure, the summary and the report."""
 
     @property
     def chosen(self) -> Preset:
         """The preset, with what the command line says instead; raises UserError for what cannot be."""
-        given = {
-            "data": self.data,
-            "seeds": self.seeds,
-            "steps": self.steps,
-            "plain_depths": self.depths,
-            "resnet_depths": self.depths,
-        }
-        chosen = dataclasses.replace(
-            PRESETS[self.preset], **{name: value for name, value in given.items() if value is not None}
+        chosen = preset_with(
+            PRESETS[self.preset],
+            data=self.data,
+            seeds=self.seeds,
+            steps=self.steps,
+            plain_depths=self.depths,
+            resnet_depths=self.depths,
         )
         for name in ("seeds", "steps"):
             if getattr(chosen, name) < 1:
@@ -188,11 +161,9 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.data import load, spec
-    from cnnjax.files import write_json
     from cnnjax.report.curves import error_curves
-    from cnnjax.report.page import write_page
     from cnnjax.training.record import claim
-    from experiments.runner import run_all, spread, text_table
+    from experiments.runner import Findings, run_all, spread
 
     use_cache()
     flips = spec(chosen.data).flips
@@ -209,18 +180,7 @@ def main(args: Args) -> None:
         **shared,
     }
     claim(args.out, "experiment", settings, growing=("networks", "seeds", "data_source"))
-    metrics = run_all(
-        runs,
-        args.out,
-        data,
-        how=args.run_seeds,
-        mesh=args.mesh,
-        workers=args.workers,
-        resume=args.resume,
-        shard=args.shard,
-        keep=args.keep,
-        tensorboard=args.tensorboard,
-    )
+    metrics = run_all(runs, args.out, data, **args.training)
 
     results = [
         {
@@ -235,29 +195,21 @@ def main(args: Args) -> None:
         }
         for net in nets
     ]
-    write_json(args.out / "summary.json", {"results": results})
-
     panels: dict[str, dict[int, list[Path]]] = {family: {} for family in args.families}
     for net in nets:
         panels[net.family][net.depth] = [
             args.out / net.run(seed) / "metrics.jsonl" for seed in range(chosen.seeds)
         ]
     figures = error_curves(panels, args.out / "degradation", f"{data.name}, {chosen.steps:,} steps")
-    header, rows = table(results, published=args.preset == "paper")
-    title, text = str(__doc__).split("\n\n", 1)
-    page = args.out / "report.html"
-    note = (
+    caption = (
         "Errors in percent, losses in nats; training values are means over the last tenth of the steps, "
         "test values are those of the last step."
     )
-    write_page(page, title, text, {"": figures["svg"]}, {note: (header, rows)}, args.out / "config.json")
-
-    print(f"\n{text_table(header, rows)}\n{note}")
-    for path in (*figures.values(), args.out / "summary.json", page):
-        print(path)
+    tables = {caption: table(results, published=args.preset == "paper")}
+    Findings(results, {"": figures}, tables).write(args.out, str(__doc__))
 
 
-def table(results: list[dict[str, Any]], published: bool) -> tuple[list[str], list[list[str]]]:
+def table(results: list[dict[str, Any]], published: bool) -> Table:
     """Header and rows for the terminal and the page, errors in percent."""
 
     def percent(value: dict[str, Any]) -> str:

@@ -18,10 +18,11 @@ from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
 from cnnjax.files import read_json, write_json
+from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
 from cnnjax.training import How, shared, train_many
-from cnnjax.training.record import usable_cores, write_arrays
+from cnnjax.training.record import write_arrays
 from experiments.workers import side_by_side
 
 

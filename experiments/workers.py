@@ -17,8 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cnnjax.errors import Interrupted, UserError, one_line_errors
+from cnnjax.machine import usable_cores
 from cnnjax.training import progress
-from cnnjax.training.record import usable_cores
 from cnnjax.training.stop import stop_on_signals
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files"}
+LEAVES = {"errors", "files", "machine"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "machine": set(),
     "config": LEAVES,
     "mesh": LEAVES,
     "compilation": LEAVES,

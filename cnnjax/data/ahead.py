@@ -1,9 +1,10 @@
 """Reading ahead with grain: the only file that imports it."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from cnnjax.machine import usable_cores
 
 READY = 2  # batches on the devices before they are asked for
 _THREADS = 16
@@ -23,7 +24,7 @@ def reading_ahead(
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain asks absl for its flags, which nobody parses here
-    threads = 1 if workers else min(_THREADS, os.cpu_count() or 1)
+    threads = 1 if workers else min(_THREADS, len(usable_cores()))
     results = (
         grain.MapDataset.range(numbers.start, numbers.stop)
         .map(read)

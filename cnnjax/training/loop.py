@@ -91,9 +91,19 @@ def train(
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         Diverged: the loss is not finite; what was saved before is intact.
     """
-    mesh = mesh or make_mesh()
-    options = shard, data, tensorboard, probes, steps_per_dispatch, keep, resume, say
-    return _train([config], [out], 1, lambda _: mesh, *options)[0]
+    return train_many(
+        [config],
+        [out],
+        data=data,
+        mesh=mesh,
+        shard=shard,
+        tensorboard=tensorboard,
+        probes=probes,
+        steps_per_dispatch=steps_per_dispatch,
+        keep=keep,
+        resume=resume,
+        say=say,
+    )[0]
 
 
 def train_many(
@@ -137,13 +147,38 @@ def train_many(
     for config in configs[1:]:
         if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
             raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
+    outs = [Path(out) for out in outs]
     at_once = 1 if how == "sequential" else len(configs)
-    mesh_for = meshes[how]
-    if mesh is not None:
-        check_divisible(configs[0].batch_size, mesh, at_once)
-        mesh_for = functools.partial(for_fewer_runs, mesh)
-    options = shard, data, tensorboard, probes, steps_per_dispatch, keep, resume, say
-    return _train(configs, outs, at_once, mesh_for, *options)
+    mesh_for = meshes[how] if mesh is None else functools.partial(for_fewer_runs, mesh)
+    check_divisible(configs[0].batch_size, mesh or mesh_for(at_once), at_once)
+    check_shard(shard, mesh_for(at_once))
+    if steps_per_dispatch is None:
+        steps_per_dispatch = default_steps_per_dispatch()
+    if steps_per_dispatch < 1:
+        raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
+    results: dict[Path, Result] = {}
+    with contextlib.ExitStack() as held, stop_on_signals() as stop:
+        for config, out in zip(configs, outs, strict=True):
+            held.enter_context(locked(out))
+            claim(out, "config", config.to_json())
+            if resume is not None:
+                rewind(out, resume, say)
+        data = _prepare(data or open_data(configs[0].data), configs[0])
+        probe = probes or NoProbe()
+        program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
+        for first in range(0, len(configs), at_once):
+            some = slice(first, first + at_once)
+            with contextlib.ExitStack() as folders:
+                shapes = program(mesh_for(at_once)).shapes
+                runs = [
+                    folders.enter_context(opened(config, out, shapes, tensorboard, keep, say))
+                    for config, out in zip(configs[some], outs[some], strict=True)
+                ]
+                for step in sorted({run.step for run in runs}):
+                    group = [run for run in runs if run.step == step]
+                    done = _advance(group, program(mesh_for(len(group))), probe, steps_per_dispatch, stop)
+                    results |= {result.out: result for result in done}
+    return [results[out] for out in outs]
 
 
 def default_steps_per_dispatch() -> int:
@@ -179,54 +214,6 @@ def _mesh_for(runs: int, batch_size: int) -> Mesh:
 
 def _largest_divisor(number: int, limit: int) -> int:
     return next(divisor for divisor in range(limit, 0, -1) if number % divisor == 0)
-
-
-def _train(
-    configs: Sequence[Config],
-    outs: Sequence[Path | str],
-    at_once: int,
-    mesh_for: Callable[[int], Mesh],
-    shard: Shard,
-    data: Dataset | Stream | None,
-    tensorboard: bool,
-    probes: Probe | None,
-    steps_per_dispatch: int | None,
-    keep: Keep,
-    resume: int | None,
-    say: Callable[[str], None],
-) -> list[Result]:
-    """Train `at_once` runs at a time, each group that is at one step on the mesh for its size."""
-    outs = [Path(out) for out in outs]
-    if steps_per_dispatch is None:
-        steps_per_dispatch = default_steps_per_dispatch()
-    if steps_per_dispatch < 1:
-        raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
-    check_divisible(configs[0].batch_size, mesh_for(at_once), at_once)
-    check_shard(shard, mesh_for(at_once))
-
-    results: dict[Path, Result] = {}
-    with contextlib.ExitStack() as held, stop_on_signals() as stop:
-        for config, out in zip(configs, outs, strict=True):
-            held.enter_context(locked(out))
-            claim(out, "config", config.to_json())
-            if resume is not None:
-                rewind(out, resume, say)
-        data = _prepare(data or open_data(configs[0].data), configs[0])
-        probe = probes or NoProbe()
-        program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
-        for first in range(0, len(configs), at_once):
-            some = slice(first, first + at_once)
-            with contextlib.ExitStack() as folders:
-                shapes = program(mesh_for(at_once)).shapes
-                runs = [
-                    folders.enter_context(opened(config, out, shapes, tensorboard, keep, say))
-                    for config, out in zip(configs[some], outs[some], strict=True)
-                ]
-                for step in sorted({run.step for run in runs}):
-                    group = [run for run in runs if run.step == step]
-                    done = _advance(group, program(mesh_for(len(group))), probe, steps_per_dispatch, stop)
-                    results |= {result.out: result for result in done}
-    return [results[out] for out in outs]
 
 
 def _advance(

@@ -20,6 +20,7 @@ from cnnjax.config import differences
 from cnnjax.distributed import first, once
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import read_json, read_jsonl, replacing, write_json
+from cnnjax.machine import usable_cores
 from cnnjax.ops.conv import best_form
 
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -149,13 +150,6 @@ def environment() -> dict[str, Any]:
         "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "git_commit": _git_commit(),
     }
-
-
-def usable_cores() -> list[int]:
-    """Numbers of the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _git_commit() -> str | None:

@@ -21,7 +21,7 @@ def main(args: Args) -> None:
     from experiments.runner import Findings
 
     use_cache()
-    data = load(chosen.data, args.data_dir)
+    data = load(chosen.data, args.data_dir, verify=args.verify)
     claim(args.out, "experiment", settings, growing=("families", "trained", "depths"))
     found = Findings()
     if args.families:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cnnjax.config import KEEP, Keep
 from cnnjax.errors import UserError
 from cnnjax.probes import theory
+from experiments.settings import TrainingArgs, preset_with
 
 Trained = Literal["plain", "resnet"]
 
@@ -75,34 +75,13 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Args:
+class Args(TrainingArgs):
     """Measure the gradients of every layer, at initialisation and along training."""
 
-    preset: Literal["quick", "paper", "smoke"] = "quick"
-    """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps; smoke: seconds."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """Families to measure at initialisation."""
     trained: tuple[Trained, ...] = ("plain", "resnet")
-    """Families to measure along training."""
-    depths: tuple[int, ...] | None = None
-    """Depths, each 6n + 2; quick has 20 and 56."""
-    seeds: int | None = None
-    """How many seeds; they are 0, 1, 2, ..."""
-    run_seeds: Literal["sequential", "vmap", "mesh"] = "sequential"
-    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
-    steps: int | None = None
-    """Gradient steps of each run; 0 trains nothing."""
-    data: str | None = None
-    """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
-    data_dir: Path | None = None
-    """Folder that holds the data set's official archives."""
-    keep: Keep = KEEP
-    resume: int | None = None
-    """Go back to the checkpoint of this step in every run, once; what came later moves to RUN/after_STEP."""
-    mesh: str | None = None
-    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
-    shard: Literal["replicated", "model", "fsdp"] = "replicated"
-    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
+    """Families to measure along training; --steps 0 trains nothing."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/gradient_norms")
     """Folder for the runs, the arrays, the figures, the summary and the report."""
 
@@ -111,9 +90,8 @@ class Args:
         """The preset, with what the command line says instead; raises UserError for what cannot be."""
         if unknown := [name for name in self.families if name not in FAMILIES]:
             raise UserError(f"--families {unknown[0]!r}: must be of {'; '.join(FAMILIES)}")
-        given = {name: getattr(self, name) for name in ("depths", "seeds", "steps", "data")}
-        chosen = dataclasses.replace(
-            PRESETS[self.preset], **{name: value for name, value in given.items() if value is not None}
+        chosen = preset_with(
+            PRESETS[self.preset], depths=self.depths, seeds=self.seeds, steps=self.steps, data=self.data
         )
         if chosen.seeds < 1:
             raise UserError(f"--seeds {chosen.seeds}: must be at least 1")

@@ -41,8 +41,7 @@ def measure_training(args: Args, data: Dataset, found: Findings) -> None:
     """Train every net with every seed: rows for the measured steps, and the figures of training."""
     chosen = args.chosen
     runs = configs(chosen, args.trained, spec(chosen.data).flips)
-    options = {"shard": args.shard, "keep": args.keep, "probes": LayerProbe()}
-    run_all(runs, args.out, data, how=args.run_seeds, mesh=args.mesh, resume=args.resume, **options)
+    run_all(runs, args.out, data, probes=LayerProbe(), **args.training)
     measured: dict[str, dict[int, list[dict[str, np.ndarray]]]] = {}  # [model][step][seed]
     ratios: dict[str, dict[int, list[float]]] = {}
     for family in args.trained:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.training.record import usable_cores
+from cnnjax.machine import usable_cores
 from experiments.runner import run_all
 from experiments.workers import side_by_side
 

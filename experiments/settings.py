@@ -1,0 +1,54 @@
+"""Flags that experiments share; nothing here imports jax, so that a wrong word is answered at once."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cnnjax.config import KEEP, Keep
+
+Preset = TypeVar("Preset")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingArgs:
+    """What can be asked of every experiment that trains networks of growing depth."""
+
+    preset: Literal["quick", "paper", "smoke"] = "quick"
+    """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps, 3 seeds; smoke: seconds."""
+    data: str | None = None
+    """Data set; quick has fashion_mini (embedded), paper has cifar10, smoke has synthetic."""
+    data_dir: Path | None = None
+    """Folder that holds the data set's official archives."""
+    verify: bool = True
+    """Whether archives must have the official checksums."""
+    depths: tuple[int, ...] | None = None
+    """Depths, each 6n + 2; quick has 20 and 56."""
+    seeds: int | None = None
+    """How many seeds; they are 0, 1, 2, ..."""
+    run_seeds: Literal["sequential", "vmap", "mesh"] = "sequential"
+    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
+    steps: int | None = None
+    """Gradient steps of each run."""
+    workers: int | None = None
+    """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
+    tensorboard: bool = False
+    """Also write TensorBoard files into each run's folder."""
+    keep: Keep = KEEP
+    resume: int | None = None
+    """Go back to the checkpoint of this step in every run, once; what came later moves to RUN/after_STEP."""
+    mesh: str | None = None
+    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The options of `experiments.runner.run_all`: how to train, which decides no numbers."""
+        names = ("workers", "tensorboard", "keep", "resume", "mesh", "shard")
+        return {"how": self.run_seeds, **{name: getattr(self, name) for name in names}}
+
+
+def preset_with(preset: Preset, **given: Any) -> Preset:
+    """A preset, a dataclass, with those of the fields that were given."""
+    fields = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(preset, **fields)  # pyright: ignore[reportArgumentType]
