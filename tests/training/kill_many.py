@@ -191,7 +191,8 @@ def kill(attempt: Attempt, kind: str, out: Path, disk: Path, draw: random.Random
         return "the launcher did not say who went first"
     if number == signal.SIGTERM and code:
         stopped = attempt.found(rf"stopped at step (\d+) of {STEPS}")
-        if code not in (143, -15) or (attempt.step >= 0 and not stopped):
+        ended = attempt.found(r"bits \w+")  # and was only on its way out
+        if code not in (143, -15) or (attempt.step >= 0 and not stopped and not ended):
             return f"code {code} after SIGTERM at step {attempt.step}"
         if stopped and not attempt.step <= int(stopped[0]) == newest_whole(out):
             return f"stopped at {stopped[0]}, saved {newest_whole(out)}, trained {attempt.step}"
