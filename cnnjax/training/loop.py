@@ -158,18 +158,19 @@ def train_many(
         raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
     results: dict[Path, Result] = {}
     with contextlib.ExitStack() as held, stop_on_signals() as stop:
-        for config, out in zip(configs, outs, strict=True):
+        for out in outs:
             held.enter_context(locked(out))
-            claim(out, "config", config.to_json())
-            if resume is not None:
-                rewind(out, resume, say)
         data = _prepare(data or open_data(configs[0].data), configs[0])
         probe = probes or NoProbe()
         program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
+        shapes = program(mesh_for(at_once)).shapes  # no folder is claimed for what cannot be built
+        for config, out in zip(configs, outs, strict=True):
+            claim(out, "config", config.to_json())
+            if resume is not None:
+                rewind(out, resume, say)
         for first in range(0, len(configs), at_once):
             some = slice(first, first + at_once)
             with contextlib.ExitStack() as folders:
-                shapes = program(mesh_for(at_once)).shapes
                 runs = [
                     folders.enter_context(opened(config, out, shapes, tensorboard, keep, say))
                     for config, out in zip(configs[some], outs[some], strict=True)

@@ -228,6 +228,13 @@ def test_another_config_is_refused(data, uninterrupted):
         cnnjax.train(dataclasses.replace(CONFIG, steps=13), uninterrupted.out, data=data)
 
 
+@pytest.mark.parametrize("options", [{"widht": 2}, {"width": 2, "shortcut": "Z"}])
+def test_what_cannot_be_built_claims_no_folder(data, tmp_path, options):
+    with pytest.raises(UserError):
+        cnnjax.train(dataclasses.replace(CONFIG, model_options=options), tmp_path, data=data)
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_one_process_to_a_folder(data, tmp_path):
     tmp_path.joinpath(".lock").touch()
     holder = subprocess.Popen(
