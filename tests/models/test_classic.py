@@ -14,7 +14,7 @@ from cnnjax.errors import UserError
 from cnnjax.models import build
 from cnnjax.models.zfnet import renormalize_filters
 from tests.counting import parameters, profile, random_variables, trace
-from tests.gradients import assert_every_parameter_gets_a_gradient, compiled
+from tests.gradients import assert_every_parameter_gets_a_gradient, compiled, initial
 
 # (name, side of the image, fields): parameters and multiply-adds.
 COUNTS = [
@@ -84,14 +84,6 @@ def test_widths_keep_the_ratios():
     assert parameters(build("vgg11", width=2, num_classes=7), (224, 224, 3)) == expected
 
 
-def initial(name, **fields):
-    model = build(name, **fields)
-    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-    key = jax.random.key(0)
-    params = compiled(lambda key: model.lazy_init(key, images, train=False)["params"], key)(key)
-    return {path: np.asarray(value) for path, value in flatten_dict(params, sep="/").items()}
-
-
 def assert_std(values, std, kurtosis):
     """A standard deviation, within four standard errors, and a mean of zero."""
     assert abs(values.std() / std - 1) < 4 * math.sqrt((kurtosis - 1) / 4 / values.size)
@@ -116,7 +108,8 @@ NIN_IMAGENET = {"conv1": 0.01, "conv3": 0.01, "cccp8": 0.01}
 )
 def test_initial_weights_have_the_papers_distribution(name, fields, std, others):
     ones = {f"{layer}/bias" for layer in ("conv2", "conv4", "conv5", "fc6", "fc7") if name == "alexnet"}
-    for path, value in initial(name, **fields).items():
+    model = build(name, **fields)
+    for path, value in initial(model, model.input_shape).items():
         layer, kind = path.split("/")
         if kind == "kernel":
             assert_std(value, others.get(layer, std), kurtosis=3)
@@ -125,12 +118,14 @@ def test_initial_weights_have_the_papers_distribution(name, fields, std, others)
 
 
 def test_initial_weights_as_torchvisions():
-    for path, value in initial("vgg11", width=2, kernel_init="torchvision").items():
+    vgg = build("vgg11", width=2, kernel_init="torchvision", head="cifar")
+    for path, value in initial(vgg, vgg.input_shape).items():
         if path.endswith("bias"):
             assert not value.any()
         else:
-            assert_std(value, 0.01 if "fc" in path else math.sqrt(2 / (9 * value.shape[-1])), kurtosis=3)
-    params = initial("alexnet_torchvision", width=8)
+            assert_std(value, 0.01 if "classifier" in path else math.sqrt(2 / (9 * value.shape[-1])), 3)
+    alexnet = build("alexnet_torchvision", width=8)
+    params = initial(alexnet, alexnet.input_shape)
     for path, value in params.items():
         bound = math.prod(params[path.replace("bias", "kernel")].shape[:-1]) ** -0.5
         assert np.abs(value).max() <= bound
@@ -159,7 +154,7 @@ def test_every_parameter_gets_a_gradient(name, side, fields):
 
 def test_the_towers_of_alexnet_meet_only_where_they_should(key):
     """What conv1 makes on one GPU reaches conv2's output on that GPU alone; conv3 sees both."""
-    model = build("alexnet", width=4)
+    model = build("alexnet", width=4, lrn=False)
     variables = random_variables(model, (227, 227, 3))
     images = jax.random.normal(key, (1, 227, 227, 3))
     changed = jax.tree.map(lambda leaf: leaf, variables)
@@ -168,11 +163,11 @@ def test_the_towers_of_alexnet_meet_only_where_they_should(key):
         for name, leaf in variables["params"]["conv1"].items()
     }
 
-    @jax.jit
     def maps(variables):
         _, state = model.apply(variables, images, train=False, capture_intermediates=True)
         return {name: state["intermediates"][name]["__call__"][0] for name in ("conv2", "conv3", "conv4")}
 
+    maps = compiled(maps, variables)
     before, after = maps(variables), maps(changed)
     half = before["conv2"].shape[-1] // 2
     np.testing.assert_array_equal(before["conv2"][..., :half], after["conv2"][..., :half])

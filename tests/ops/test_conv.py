@@ -10,7 +10,9 @@ from jax import lax
 
 from cnnjax.ops import direct
 from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT, conv_general_dilated
+from tests.gradients import compiled
 
+SEEDS = range(14)
 FORMS = ("canonical", "direct")
 needs_compiler = pytest.mark.skipif(direct.load() is not None, reason=f"{direct.load()}")
 
@@ -50,7 +52,6 @@ def derivatives(conv, images, kernel, options):
         gradients = jax.grad(loss, argnums=(0, 1))(images, kernel)
         return sum(jnp.cos(gradient).sum() for gradient in gradients)
 
-    @jax.jit
     def compute(images, kernel):
         return (
             conv(images, kernel, **options),
@@ -59,10 +60,10 @@ def derivatives(conv, images, kernel, options):
             jax.jvp(loss, (images, kernel), (jnp.cos(images), jnp.cos(kernel)))[1],
         )
 
-    return compute(images, kernel)
+    return compiled(compute, images, kernel)(images, kernel)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_equals_lax(seed):
     images, kernel, options = random_case(seed)
     theirs = derivatives(lax.conv_general_dilated, images, kernel, options)
@@ -122,7 +123,7 @@ def test_without_a_compiler_the_canonical_form_is_used(key, monkeypatch):
 
 
 def test_the_cases_meet_every_option():
-    cases = [random_case(seed)[2] for seed in range(20)]
+    cases = [random_case(seed)[2] for seed in SEEDS]
     assert {case["feature_group_count"] for case in cases} == {1, 2, 3}
     assert {"SAME", "VALID"} <= {case["padding"] for case in cases if isinstance(case["padding"], str)}
     for option in ("window_strides", "lhs_dilation", "rhs_dilation"):
@@ -157,10 +158,10 @@ def test_backward_convolutions_have_the_layout_that_is_fast_in_loops():
 
         return lax.scan(layer, images, length=3)[0].sum()
 
-    compiled = jax.jit(jax.grad(loss)).lower(kernel, jnp.ones((2, 6, 6, 4))).compile().as_text()
+    program = jax.jit(jax.grad(loss)).lower(kernel, jnp.ones((2, 6, 6, 4))).compile().as_text()
     layouts = {
         line.split("dim_labels=")[1].split(",")[0].split()[0]
-        for line in compiled.splitlines()
+        for line in program.splitlines()
         if "dim_labels=" in line
     }
     assert layouts == {"b01f_01io->b01f"}
