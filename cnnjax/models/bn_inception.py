@@ -21,7 +21,7 @@ from flax import linen as nn
 
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
-from cnnjax.models.googlenet import Conv, Inception, Layers, Step, scaled
+from cnnjax.models.googlenet import Conv, Inception, Layers, Step, Template, scaled
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
@@ -149,10 +149,14 @@ class BNInception(nn.Module):
         x = layers(x, Conv(192, 3), 3)
         x = downsample(x)
         for module, branches in modules(self.projection).items():
-            x = inception(branches, layers, name=f"inception{module}")(x)
+            x = inception(branches, layers, self.refine(), name=f"inception{module}")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
         x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
         return x.astype(jnp.float32)
+
+    def refine(self) -> Template | None:
+        """A template of what the result of a module goes through."""
+        return None
 
 
 @register("bn_inception", BNInception)

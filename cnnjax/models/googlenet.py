@@ -92,10 +92,14 @@ class Branch(nn.Module):
 
 
 class Inception(nn.Module):
-    """Branches side by side, `branch1` and so on, whose results are concatenated (figure 2)."""
+    """Branches side by side, `branch1` and so on, whose results are concatenated (figure 2).
+
+    `refine` is a template of what the concatenation goes through.
+    """
 
     branches: tuple[tuple[Step, ...], ...]
     layers: Layers
+    refine: Template | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -104,7 +108,8 @@ class Inception(nn.Module):
             Branch(steps, self.layers, name=f"branch{number}")(x)
             for number, steps in enumerate(self.branches, start=1)
         ]
-        return jnp.concatenate(outputs, axis=-1)
+        y = jnp.concatenate(outputs, axis=-1)
+        return self.refine()(y) if self.refine else y
 
 
 def scaled(

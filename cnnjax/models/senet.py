@@ -8,8 +8,9 @@ He et al.'s. CIFAR nets have He et al.'s shortcuts.
 
 `senet154` is the net of the ILSVRC 2017 entry: SE-ResNeXt-152 64x4d with half the filters in a block's first
 1x1, three 3x3 convolutions for the first 7x7, 3x3 convolutions in shortcuts that halve the resolution, and
-dropout before the classifier. SE-BN-Inception is not here: by its layers it has 11,931,622 parameters, where
-11,938,246 have been counted in the released net, and nothing says which is right.
+dropout before the classifier. `se_bn_inception` scales what each of BN-Inception's modules makes; as in the
+released net, pool projections are 128 wide in 4c and 4d. It has 11,931,622 parameters. Where 11,938,246 are
+counted, the 6,624 channels that are scaled went in as weights, but their factors come from the dense layers.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.models.bn_inception import BNInception
 from cnnjax.models.checks import check_at_least_one, check_rates
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
@@ -129,6 +131,25 @@ class SENet154(SENet):
         return self.classify(nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2))))
 
 
+class SEBNInception(BNInception):
+    """BN-Inception with squeeze and excitation at the end of each module.
+
+    Attributes:
+        reduction: r, of the dense layers.
+    """
+
+    projection: int = 128
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_one(self, "reduction")
+
+    def refine(self) -> Template:
+        """A template of what the result of a module goes through."""
+        return partial(SqueezeExcitation, self.reduction, self.dtype, name="se")
+
+
 @register("se_resnet{depth}", SENet, IMAGENET_STAGES)
 def se_resnet(depth: int, **fields: Any) -> SENet:
     """Hu et al. 2017, SE-ResNet (ImageNet: 18, 34, 50, 101, 152, 200; CIFAR: any 6n + 2 or 9n + 2)."""
@@ -150,3 +171,9 @@ def senet154(**fields: Any) -> SENet154:
     """Hu et al. 2017, SENet-154, the ILSVRC 2017 entry."""
     shape = {**bottleneck_shape("senet154", 152), "cardinality": 64, "base_width": 4}
     return SENet154(**{**shape, "shortcut": "B", "strides_at": "3x3", **fields})
+
+
+@register("se_bn_inception", SEBNInception)
+def se_bn_inception(**fields: Any) -> SEBNInception:
+    """Hu et al. 2017, SE-BN-Inception."""
+    return SEBNInception(**fields)
