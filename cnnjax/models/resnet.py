@@ -11,7 +11,9 @@ for bottlenecks (section 4.1, "deeper bottleneck architectures"). Torchvision ha
 bottleneck's stride from the first 1x1 to the 3x3 convolution; `resnet{depth}_torchvision` are those nets.
 
 The paper does not print three things; they are taken from the authors' released code: kernels drawn from
-N(0, 2 / (k * k * c_out)), BatchNorm's epsilon 1e-5, and running averages (decay 0.9) at test time.
+N(0, 2 / (k * k * c_out)), BatchNorm's epsilon 1e-5, and running averages (decay 0.9) at test time. The max
+pooling of the ImageNet nets has a pixel of padding, as in fb.resnet.torch and torchvision; Caffe's rounds its
+size up instead, which shifts the windows by a pixel.
 
 A depth belongs to ImageNet when a paper has it there (18, 34, 50, 101, 152; 200 is of He et al. 2016,
 table 5), otherwise to CIFAR: basic blocks if it is 6n + 2, bottlenecks if it is 9n + 2 alone. 164 is both;
@@ -157,11 +159,11 @@ def imagenet_shape(depth: int) -> dict[str, Any]:
     }
 
 
-def bottleneck_shape(name: str, depth: int) -> dict[str, Any]:
+def bottleneck_shape(name: str, depth: int, others: str = "") -> dict[str, Any]:
     """`imagenet_shape` of a net of bottlenecks called `name`; raises UserError for other depths."""
     depths = [depth for depth in IMAGENET_STAGES if depth >= 50]
     if depth not in depths:
-        raise UserError(f"{name}: depth must be one of {enumerate_values(depths)}")
+        raise UserError(f"{name}: depth must be one of {enumerate_values(depths)}{others and ' ' + others}")
     return imagenet_shape(depth)
 
 

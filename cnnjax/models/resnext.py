@@ -27,7 +27,7 @@ from cnnjax.errors import UserError
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
 from cnnjax.models.residual import Block
-from cnnjax.models.resnet import Bottleneck, ResNet, bottleneck_shape, group_width
+from cnnjax.models.resnet import IMAGENET_STAGES, Bottleneck, ResNet, bottleneck_shape, group_width
 from cnnjax.models.shortcuts import Template
 
 
@@ -64,7 +64,15 @@ class SplitPath(Path):
     @nn.compact
     def __call__(self, y: jax.Array) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, outputs]."""
-        return self.conv(self.outputs, (1, 1), 1, padding=0, name="conv3")(super().__call__(y))
+        init = self.init_as_a_share
+        return self.conv(self.outputs, (1, 1), 1, padding=0, kernel_init=init, name="conv3")(
+            super().__call__(y)
+        )
+
+    def init_as_a_share(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """A kernel as it would be drawn for all paths together."""
+        *spatial, inputs, outputs = shape
+        return self.kernel_init(key, (*spatial, self.cardinality * inputs, outputs), dtype)[..., :inputs, :]
 
 
 class ConcatenatedBottleneck(Bottleneck):
@@ -144,11 +152,21 @@ def convert(variables: Any, form: str, cardinality: int) -> Any:
     """The variables of a ResNeXt, by block or stacked, in any form, as those of the same net in `form`."""
     return {
         kind: {
-            name: _FROM_GROUPED[form](_grouped(entry), cardinality) if "_block" in name else entry
+            name: _split(_grouped(entry), cardinality, _in_path(tree, form)) if "_block" in name else entry
             for name, entry in tree.items()
         }
         for kind, tree in variables.items()
     }
+
+
+def _in_path(tree: Mapping[str, Any], form: str) -> tuple[str, ...]:
+    """The layers of a block that are a path's own."""
+    if form == "grouped":
+        return ()
+    # Orders that have them before the first convolution, and so at the net's end, number them from there.
+    bn, act = "bn_last" in tree, "act_last" in tree
+    between = (f"bn{1 + bn}", f"act{1 + act}", f"bn{2 + bn}", f"act{2 + act}")
+    return ("conv1", "conv2", *between, *(("conv3",) if form == "split" else ()))
 
 
 def _grouped(block: dict[str, Any]) -> dict[str, Any]:
@@ -172,17 +190,9 @@ def _split(block: dict[str, Any], cardinality: int, layers: tuple[str, ...]) -> 
 
     paths = {
         f"path{index + 1:0{digits}d}": {layer: part(layer, index) for layer in layers if layer in block}
-        for index in range(cardinality)
+        for index in range(cardinality if layers else 0)
     }
     return {**paths, **{layer: entry for layer, entry in block.items() if layer not in layers}}
-
-
-_IN_PATH = ("conv1", "bn1", "act1", "conv2", "bn2", "act2")
-_FROM_GROUPED = {
-    "grouped": lambda block, cardinality: block,
-    "concatenated": lambda block, cardinality: _split(block, cardinality, _IN_PATH),
-    "split": lambda block, cardinality: _split(block, cardinality, (*_IN_PATH, "conv3")),
-}
 
 
 def _axis(layer: str) -> int:
@@ -195,19 +205,16 @@ def _number(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-@register("resnext29_{c}x{d}d", ResNeXt, ((8, 64), (16, 64)))
-def resnext_cifar(c: int, d: int, **fields: Any) -> ResNeXt:
-    """Xie et al. 2016, ResNeXt-29 for CIFAR (any cardinality and group width)."""
-    shape = {"stage_sizes": (3, 3, 3), "cardinality": c, "base_width": d}
-    return ResNeXt(**{**shape, **fields})
-
-
 @register(
     "resnext{depth}_{c}x{d}d",
     ResNeXt,
-    ((50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)),
+    ((29, 8, 64), (29, 16, 64), (50, 32, 4), (101, 32, 4), (101, 32, 8), (101, 64, 4)),
 )
 def resnext(depth: int, c: int, d: int, **fields: Any) -> ResNeXt:
-    """Xie et al. 2016, ResNeXt for ImageNet (50, 101, 152, 200; any cardinality and group width)."""
-    shape = bottleneck_shape(f"resnext{depth}_{c}x{d}d", depth)
+    """Xie et al. 2016, ResNeXt (CIFAR: 29 and any 9n + 2; ImageNet: 50, 101, 152, 200)."""
+    blocks, rest = divmod(depth - 2, 9)
+    if rest or blocks < 1 or depth in IMAGENET_STAGES:
+        shape = bottleneck_shape(f"resnext{depth}_{c}x{d}d", depth, "or, for CIFAR, 9n + 2")
+    else:
+        shape = {"stage_sizes": (blocks,) * 3}
     return ResNeXt(**{**shape, "cardinality": c, "base_width": d, **fields})
