@@ -62,7 +62,7 @@ def predict(
     Raises:
         UserError: a file is no image, or the weights do not fit.
     """
-    how = PREPROCESSING.get(name, Preprocessing())
+    how = PREPROCESSING.get(name.removesuffix("_torchvision"), Preprocessing())
     if resize is not None:
         how = how._replace(resize=resize)
     if how.resize < how.crop:

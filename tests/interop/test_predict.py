@@ -73,3 +73,5 @@ def test_what_is_no_image_and_sizes_below_the_crop(files):
         predict("resnet18", weights, [weights])
     with pytest.raises(UserError, match="at least 224"):
         predict("resnet18", weights, [files / "a.png"], resize=100)
+    with pytest.raises(UserError, match="at least 299"):  # by our name too
+        predict("inception_v3_torchvision", weights, [files / "a.png"], resize=250)
