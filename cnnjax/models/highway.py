@@ -17,8 +17,10 @@ place of 50, which gives it as many parameters in a layer (5,112 and 5,100). The
 weights from N(0, 2 / fan-in) are choices made here.
 
 Convolutional: weights are Caffe's "xavier", pooling rounds sizes up, and the classifiers' deviations, 0.1 and
-0.05, are those of the released nets. With `num_classes=100` the 19 layers are the authors' CIFAR-100 net. The
-11- and 32-layer nets ("Highway A" and "C") are not here: no source for the filters of their stages was found.
+0.05, are those of the released nets. The first convolution of the released CIFAR nets would begin as N(0, 1),
+since Caffe does not read the name that its deviation has; here it is like the others. With `num_classes=100`
+the 19 layers are the authors' CIFAR-100 net, whose classifier begins as "xavier" there. The 11- and 32-layer
+nets ("Highway A" and "C") are not here: no source for the filters of their stages was found.
 """
 
 from collections.abc import Callable
