@@ -24,6 +24,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from cnnjax.mesh import by_groups
 from cnnjax.ops import direct
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -103,10 +104,10 @@ def best_form(dtype: Any = jnp.float32) -> str:
 
 
 CONVOLUTIONS = {
-    "auto": conv_general_dilated,
-    "direct": partial(conv_general_dilated, form="direct"),
-    "canonical": partial(conv_general_dilated, form="canonical"),
-    "native": lax.conv_general_dilated,
+    "auto": by_groups(conv_general_dilated),
+    "direct": by_groups(partial(conv_general_dilated, form="direct")),
+    "canonical": by_groups(partial(conv_general_dilated, form="canonical")),
+    "native": by_groups(lax.conv_general_dilated),
 }
 """Name to function, for the networks' field `convolution`; "native" is XLA's own on every backend."""
 

@@ -21,6 +21,7 @@ from cnnjax.mesh import (
     Shard,
     for_runs,
     gather,
+    groups_over,
     over_data,
     over_seeds,
     over_seeds_and_data,
@@ -76,7 +77,8 @@ class Program:
         eval_step = make_eval_step(self._model, given.normalize, self._loss, self._gather)
 
         def test_step(variables, held, brought, counted):
-            return eval_step(variables, *given.pick(held, brought), counted)
+            with groups_over(mesh, shard):
+                return eval_step(variables, *given.pick(held, brought), counted)
 
         self._test_step = jax.jit(
             for_runs(test_step, mesh, (0, None, None, None)),
@@ -101,9 +103,10 @@ class Program:
                 probe,
                 self._gather,
             )
-            return in_one_dispatch(train_step, given.pick)(
-                state, held, brought, jax.random.wrap_key_data(key)
-            )
+            with groups_over(mesh, self._shard):
+                return in_one_dispatch(train_step, given.pick)(
+                    state, held, brought, jax.random.wrap_key_data(key)
+                )
 
         runs, whole, batch = over_seeds(mesh), replicated(mesh), over_seeds_and_data(mesh)
         return {

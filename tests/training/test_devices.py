@@ -4,63 +4,87 @@
 """
 
 import json
-import math
 import os
-import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MESHES = ["data=1 replicated", "data=2 replicated", "data=8 replicated", "data=8 fsdp", "data=4,model=2 fsdp"]
-MORE = ["data=4 replicated", "data=2,model=4 fsdp", "data=4,model=2 model", "data=1,model=2 model"]
-STEPS = 20
+# What a network has of a Config, the side of its images, and what its initial kernels are multiplied by:
+# AlexNet's are so small that next to nothing comes through when it is narrow.
+NETS = {
+    "resnet8": ({"model_options": {"width": 8}, "batch_size": 16, "learning_rate": 0.02, "steps": 20}, 8, 1),
+    "alexnet": ({"model_options": {"width": 4}, "batch_size": 4, "learning_rate": 1e-3, "steps": 5}, 224, 8),
+    "resnext29_4x16d": (
+        {
+            "model_options": {"width": 8, "stage_sizes": [1, 1, 1]},
+            "batch_size": 16,
+            "learning_rate": 0.005,
+            "steps": 20,
+        },
+        8,
+        1,
+    ),
+}
+ONE = "data=1 replicated"
+MESHES = {
+    "resnet8": [ONE, "data=2 replicated", "data=8 replicated", "data=8 fsdp", "data=4,model=2 fsdp"],
+    "alexnet": [ONE, "data=1,model=2 model"],
+}
+MORE = {
+    "resnet8": ["data=4 replicated", "data=2,model=4 fsdp", "data=4,model=2 model", "data=1,model=2 model"],
+    "alexnet": ["data=2,model=2 model", "data=2,model=2 fsdp"],
+    "resnext29_4x16d": [ONE, "data=2 replicated", "data=1,model=2 model", "data=2,model=4 fsdp"],
+}
 
 
-def measure(meshes):
-    """For each mesh the losses, the parameters' distance from those on the first, bytes, and collectives."""
+def measure(net, meshes):
+    """For each mesh the losses, how far the state is from that on the first, bytes, and collectives."""
     import jax
-
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", 8)
     import numpy as np
 
     import cnnjax
-    from cnnjax.compilation import use_cache
     from cnnjax.data.batches import batch_indices
     from cnnjax.data.synthetic import synthetic
     from cnnjax.mesh import SMALL, parse_mesh
     from cnnjax.training.program import Program
     from cnnjax.training.step import NoProbe
+    from cnnjax.training.traffic import traffic
 
-    use_cache()
-    config = cnnjax.Config(
-        model="resnet8", model_options={"width": 8}, data="synthetic", batch_size=16, learning_rate=0.02
-    )
-    data = synthetic(train=50, test=21, size=8)
+    fields, side, gain = NETS[net]
+    config = cnnjax.Config(model=net, data="synthetic", **fields)
+    data = synthetic(train=50, test=21, size=side)
     first, found = None, {}
     for text in meshes:
         mesh, shard = text.split()
         program = Program(config, data, parse_mesh(mesh), NoProbe(), shard)
         state, own, losses = program.init([0]), program.own([config]), []
-        indices = [np.array([[batch_indices(0, step, 16, 50)]]) for step in range(STEPS)]
+        state = state.replace(
+            params=jax.tree.map(lambda array: gain * array if array.ndim > 2 else array, state.params)
+        )
+        indices = [
+            np.array([[batch_indices(0, step, config.batch_size, 50)]]) for step in range(config.steps)
+        ]
         compiled = program.lower(state, indices[0], own).compile()
         for now in indices:
-            state, metrics, _ = program.train(state, now, own, measured=False)
+            state, metrics, _ = compiled(state, program.input.train_held, now, own)
             losses.append(float(metrics["train_loss"][0, 0]))  # one step in flight: more can dead-lock
         (final,) = program.get(state)
-        first = first or final.params
+        first = first or final
         sizes = [leaf.size for leaf in jax.tree.leaves(final.params)]
+        apart = [
+            jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), *trees))
+            for trees in ((final.params, first.params), (final.opt_state, first.opt_state))
+        ]
+        largest = jax.tree.leaves(jax.tree.map(lambda a: float(abs(a).max()), first.opt_state))
         found[text] = {
             "losses": losses,
-            "distance": max(
-                map(lambda a, b: float(abs(a - b).max()), *map(jax.tree.leaves, (final.params, first)))
-            ),
+            "distance": max(apart[0]),
+            "momentum": max(a / (b or 1.0) for a, b in zip(apart[1], largest, strict=True)),
             "memory": compiled.memory_analysis().argument_size_in_bytes,
-            "exchanged": exchanged(compiled.as_text()),
+            "exchanged": {kind: each.bytes // 4 for kind, each in traffic(compiled.as_text()).items()},
             "parameters": sum(sizes),
             "large": sum(size for size in sizes if size >= SMALL),
             "statistics": sum(leaf.size for leaf in jax.tree.leaves(final.batch_stats)),
@@ -68,53 +92,72 @@ def measure(meshes):
     return found
 
 
-def exchanged(hlo):
-    """Elements that each kind of collective takes or gives, in all."""
-    elements = Counter()
-    kinds = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-    for result, kind in re.findall(rf" = (.*?) ({kinds})(?:-start)?\(", hlo):
-        shapes = re.findall(r"\w+\[([\d,]*)\]", result)
-        elements[kind] += sum(math.prod(int(side) for side in shape.split(",") if side) for shape in shapes)
-    return dict(elements)
-
-
 @pytest.fixture(scope="module")
 def found(own_cache):
     environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
-    command = [sys.executable, "-m", "tests.training.test_devices", *MESHES]
+    command = [sys.executable, "-m", "tests.training.test_devices", json.dumps(MESHES)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("mesh", MESHES[1:])
-def test_the_numbers_are_those_of_one_device(found, mesh):
-    one, several = found[MESHES[0]], found[mesh]
+@pytest.mark.parametrize(("net", "mesh"), [(net, mesh) for net in MESHES for mesh in MESHES[net][1:]])
+def test_the_numbers_are_those_of_one_device(found, net, mesh):
+    one, several = found[net][ONE], found[net][mesh]
     assert several["losses"] == pytest.approx(one["losses"], rel=1e-5)
     assert several["distance"] < 1e-4
-    assert one["losses"][-1] < one["losses"][0]
+
+
+def test_the_losses_fall(found):
+    *_, last = losses = found["resnet8"][ONE]["losses"]
+    assert last < losses[0]
 
 
 def test_devices_exchange_gradients_and_batch_statistics(found):
     """Each BatchNorm channel two sums forward and two backward; the loss and the errors."""
+    found = found["resnet8"]
     one = found["data=8 replicated"]
     reduced = one["parameters"] + 2 * one["statistics"] + 2
     assert one["exchanged"] == {"all-reduce": reduced}
-    assert found["data=1 replicated"]["exchanged"] == {}
+    assert found[ONE]["exchanged"] == {}
     # Fully sharded, each large array is brought together once besides.
     assert found["data=8 fsdp"]["exchanged"] == {"all-reduce": reduced, "all-gather": one["large"]}
 
 
+def test_the_towers_of_alexnet_meet_in_few_layers(found):
+    """The third convolution and the fully connected layers take all channels; the loss takes all logits."""
+    images, conv2, pool5, hidden = 4, 13 * 13 * 10, 6 * 6 * 10, 170  # channels and units of both towers
+    assert found["alexnet"][ONE]["exchanged"] == {}
+    towers = found["alexnet"]["data=1,model=2 model"]
+    # Each such layer's input is gathered (conv3's once more, for its kernel's gradient), and its gradient
+    # summed. Of the logits: for each half the maximum and where it is; and three sums over both.
+    assert towers["exchanged"] == {
+        "all-gather": images * (2 * conv2 + pool5 + 2 * hidden + 2 * 2),
+        "all-reduce": images * (conv2 + pool5 + 2 * hidden + 3),
+    }
+    assert towers["momentum"] < 1e-4  # relative, in each layer
+
+
 def test_memory_of_a_device_falls_as_the_state_is_divided(found):
     """Parameters and momentum, 4 bytes each: an eighth of the large ones, the small ones whole."""
+    found = found["resnet8"]
     one = found["data=8 replicated"]
     assert one["memory"] - found["data=8 fsdp"]["memory"] == 2 * 4 * one["large"] * 7 / 8
 
 
 if __name__ == "__main__":
-    if meshes := sys.argv[1:]:
-        print(json.dumps(measure(meshes)))
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 8)
+    from cnnjax.compilation import use_cache
+
+    use_cache()
+    if sys.argv[1:]:
+        print(json.dumps({net: measure(net, meshes) for net, meshes in json.loads(sys.argv[1]).items()}))
     else:
-        for mesh, values in measure(MESHES + MORE).items():
-            print(f"{mesh:22}", *(f"{name}={values[name]}" for name in ("distance", "memory", "exchanged")))
-            print(f"{'':22}", *(f"{loss:.6f}" for loss in values["losses"][::4]))
+        for net, more in MORE.items():
+            for mesh, values in measure(net, MESHES.get(net, []) + more).items():
+                shown = ("distance", "momentum", "memory", "exchanged")
+                print(f"{net} {mesh:22}", *(f"{name}={values[name]}" for name in shown))
+                print(f"{'':22}", *(f"{loss:.6f}" for loss in values["losses"][::4]))
