@@ -47,9 +47,7 @@ class BatchNorm(nn.Module):
             return y.astype(self.dtype)
 
         def normalized_batch(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            var = jnp.square(x - mean).mean(axes)
+            mean, var = self.moments(x)
             m = x.size // channels
             return normalized(x, mean, var), mean, var * (m / max(m - 1, 1))
 
@@ -67,3 +65,9 @@ class BatchNorm(nn.Module):
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased_var
         return y
+
+    def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and biased variance [channel] of `x` [..., channel]; a method, so that probes see them."""
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes)
+        return mean, jnp.square(x - mean).mean(axes)

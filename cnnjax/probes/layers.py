@@ -165,7 +165,7 @@ class LayerProbe:
             weight_norm=gather(params, layers, "kernel", _norm),
             weight_gradient_norm=gather(gradients, layers, "kernel", _norm),
             activation_gradient_norm=gather(norms, layers, "gradient"),
-            rms=gather(seen, layers, "rms"),
+            rms=gather(seen, responses, "rms"),
             response_std=gather(seen, responses, "std"),
             activation=gather(seen, responses, "activation"),
             co_activation=gather(seen, responses, "co_activation"),
@@ -227,13 +227,17 @@ def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         for name, value in values.items():
             module.put_variable(STATISTICS, name, value)
 
+    if context.method_name == "moments" and module.groups == 1:
+        put(**_from_moments(module, *result))
     if context.method_name != "__call__":
         return result
     if _is_layer(module):
         put(rms=_rms(result), std=_std(result), **_activity(result))
         return _tap(result, module.get_variable(TAPS, "gradient"))
     if _is_norm(module):
-        put(std=_std(result), **_activity(result))
+        put(**_activity(result))
+        if not module.has_variable(STATISTICS, "std"):
+            put(rms=_rms(args[0]), std=_std(result))
     elif _is_join(module, args):
         _, branch = args
         put(branch_rms=_rms(branch), stream_rms=_rms(result - branch))
@@ -250,6 +254,16 @@ def _is_norm(module: nn.Module) -> bool:
 
 def _is_join(module: nn.Module, args: tuple) -> bool:
     return module.name == "shortcut" and len(args) == 2
+
+
+def _from_moments(norm: nn.Module, mean: jax.Array, var: jax.Array) -> dict[str, jax.Array]:
+    """What a BatchNorm takes and what it makes of that, without three more sums over all of it."""
+    scale, bias = (norm.get_variable("params", name) for name in ("scale", "bias"))
+    made = var * jnp.square(scale) / (var + norm.epsilon)
+    return {
+        "rms": jnp.sqrt(jnp.mean(var + jnp.square(mean))),
+        "std": jnp.sqrt(jnp.mean(made) + jnp.var(bias)),
+    }
 
 
 def _activity(y: jax.Array) -> dict[str, jax.Array]:

@@ -15,10 +15,12 @@ from tests.probes.every_network import check
 class Net(nn.Module):
     """Called in an order that is not that of the names: 'b' before 'a'."""
 
+    groups: int = 1
+
     @nn.compact
     def __call__(self, x, train):
         x = nn.Conv(4, (3, 3), padding=1, use_bias=False, name="b")(x)
-        x = nn.relu(BatchNorm(use_running_average=not train, name="bn")(x))
+        x = nn.relu(BatchNorm(use_running_average=not train, groups=self.groups, name="bn")(x))
         x = nn.Dense(5, name="a")(x.mean((1, 2)))
         return x
 
@@ -31,8 +33,8 @@ def batch():
 def test_by_brute_force(key, batch):
     images, labels = batch
     variables = jax.jit(lambda: Net().init(key, images, train=False))()
-    scale = jnp.array([1.0, 2.0, 0.5, -1.0])
-    variables["params"]["bn"]["scale"] = scale
+    scale, bias = jnp.array([1.0, 2.0, 0.5, -1.0]), jnp.array([0.5, 0.0, -0.5, 1.0])
+    variables["params"]["bn"] = {"scale": scale, "bias": bias}
     found = jax.jit(lambda v: layer_statistics(Net(), v, batch))(variables)
     assert found.layers == ("b", "a")
 
@@ -41,7 +43,7 @@ def test_by_brute_force(key, batch):
     def forward(z_noise, params):
         z = jax.lax.conv_general_dilated(images, params["b"]["kernel"], (1, 1), [(1, 1)] * 2,
                                          dimension_numbers=("NHWC", "HWIO", "NHWC")) + z_noise  # fmt: skip
-        y = (z - z.mean((0, 1, 2))) / jnp.sqrt(z.var((0, 1, 2)) + 1e-5) * scale
+        y = (z - z.mean((0, 1, 2))) / jnp.sqrt(z.var((0, 1, 2)) + 1e-5) * scale + bias
         logits = jax.nn.relu(y).mean((1, 2)) @ params["a"]["kernel"] + params["a"]["bias"]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), (z, y, logits)
 
@@ -73,6 +75,18 @@ def test_by_brute_force(key, batch):
     assert found.co_activation[0] == pytest.approx(np.mean(both))
     assert found.dead_fraction[1] == np.mean((np.asarray(logits) <= 0).all(0))
     assert np.isnan(found.update_norm).all()
+
+
+def test_responses_normalised_in_groups(key, batch):
+    """The same as without groups but for the statistics, which no probe sees: it sums over the response."""
+    images, _ = batch
+    variables = jax.jit(lambda: Net().init(key, images, train=False))()
+    variables["params"]["bn"] = {"scale": jnp.array([1.0, 2.0, 0.5, -1.0]), "bias": jnp.arange(4.0)}
+    found = jax.jit(lambda v: layer_statistics(Net(groups=2), v, batch))(variables)
+    z = nn.Conv(4, (3, 3), padding=1, use_bias=False).apply({"params": variables["params"]["b"]}, images)
+    norm = {name: tree["bn"] for name, tree in variables.items()}
+    y, _ = BatchNorm(use_running_average=False, groups=2).apply(norm, z, mutable=["batch_stats"])
+    np.testing.assert_allclose(found.response_std[0], np.std(y), rtol=1e-5)
 
 
 def test_over_seeds_at_once(batch):
