@@ -152,11 +152,11 @@ def jax_step(setting: Setting, kind: str):
         images = np.asarray(normalizer(images, config.normalize)(jnp.asarray(images)))[: setting.batch]
         augment, normalize = (lambda key, x: x), (lambda x: x)
     optimizer = make_optimizer(config)
-    state = init_state(model, optimizer, jax.random.key(0), image)
+    probe = LayerProbe(lambda step: True) if kind == "with_probes" else NoProbe()
+    state = init_state(model, optimizer, jax.random.key(0), image, probe.compares_gradients)
     state = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")))
     images, labels = jax.device_put((images, labels))
     indices, key = np.arange(setting.batch), jax.random.key(0)
-    probe = LayerProbe(lambda step: True) if kind == "with_probes" else NoProbe()
     train_step = make_train_step(model, optimizer, learning_rate(config), augment, normalize, probe=probe)
     jitted = jax.jit(
         lambda state, images, labels, indices, key: train_step(state, images[indices], labels[indices], key),

@@ -46,6 +46,11 @@ class LayerStatistics:
     """Fraction of channels whose response is nowhere positive in the batch."""
     scale: jax.Array
     """Root mean square of the BatchNorm's gamma; NaN where none takes z."""
+    gradient_cosine: jax.Array
+    """Between the weight's gradient and that of the step before.
+
+    NaN where there is none: outside training, at step 0, and when a run goes on that had no probe before.
+    """
     update_norm: jax.Array
     """Of the optimiser's change of the weight; NaN where nothing was updated."""
     branch_rms: jax.Array
@@ -107,6 +112,7 @@ class LayerProbe:
     """
 
     collections: tuple[str, ...] = (STATISTICS,)
+    compares_gradients: bool = True
 
     def __init__(self, at: Callable[[int], bool] = one_two_five) -> None:
         self.due = at
@@ -136,6 +142,7 @@ class LayerProbe:
         tapped: Any,
         new: Any,
         updates: Any = None,
+        previous: Any = None,
     ) -> LayerStatistics:
         """The statistics, from the loss's gradients by parameters and taps and what the forward pass left.
 
@@ -147,9 +154,11 @@ class LayerProbe:
             tapped: of the loss, like `taps(params)`.
             new: the mutable collections that `apply` gave.
             updates: the optimiser's, like `params`, if there are any.
+            previous: the gradients of the step before, if they are known.
         """
         layout = call_order(model, images)
         params, gradients, updates = unstack(params), unstack(gradients), unstack(updates)
+        cosines = None if previous is None else jax.tree.map(_cosine, gradients, unstack(previous))
         seen, norms = unstack(new[STATISTICS]), unstack(tapped[TAPS])
 
         def gather(tree: Any, paths: tuple[Path, ...], name: str, of: Callable = jnp.asarray) -> jax.Array:
@@ -171,6 +180,7 @@ class LayerProbe:
             co_activation=gather(seen, responses, "co_activation"),
             dead_fraction=gather(seen, responses, "dead_fraction"),
             scale=gather(params, responses, "scale", _rms),
+            gradient_cosine=gather(cosines, layers, "kernel"),
             update_norm=gather(updates, layers, "kernel", _norm),
             branch_rms=gather(seen, joins, "branch_rms"),
             stream_rms=gather(seen, joins, "stream_rms"),
@@ -297,6 +307,11 @@ def _norm(x: jax.Array) -> jax.Array:
 
     # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
     return jax.lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)
+
+
+def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
+    """NaN where one of them is 0."""
+    return jnp.sum((x / _norm(x)) * (y / _norm(y)))
 
 
 def _std(x: jax.Array) -> jax.Array:

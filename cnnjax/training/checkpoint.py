@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +53,20 @@ class Checkpoints:
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=alone),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
 
-    def save(self, step: int, state: Any, test_error: float | None = None) -> None:
-        """Start writing `state`, a tree of arrays, as of `step`; returns once the arrays may be reused.
+    def save(self, step: int, state: Mapping[str, Any], test_error: float | None = None) -> None:
+        """Start writing `state`, trees of arrays, as of `step`; returns once the arrays may be reused.
 
         `test_error` is that of `step`, if it was evaluated, for `Keep.best`.
         """
         once(lambda: self._save(step, state, test_error))
 
-    def _save(self, step: int, state: Any, test_error: float | None) -> None:
-        state = jax.tree.map(np.array, state)  # a copy: the next step may overwrite the device's
+    def _save(self, step: int, state: Mapping[str, Any], test_error: float | None) -> None:
+        # A copy: the next step may overwrite the device's.
+        state = {name: jax.tree.map(np.array, tree) for name, tree in state.items()}
         self._wait()
         self._saving = step
         with self._failures_in_one_line():
@@ -72,24 +75,30 @@ class Checkpoints:
             if not self._manager.save(step, args=args, metrics=metrics, force=True):
                 raise OSError(f"orbax did not take step {step}")
 
-    def restore(self, like: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
+    def restore(
+        self, like: Mapping[str, Any], say: Callable[[str], None]
+    ) -> tuple[int, dict[str, Any]] | None:
         """The newest whole checkpoint as (step, state), or None when there is none.
 
-        `like` is a tree of arrays or shapes as `save` got; the state is one of numpy arrays. Damaged
-        checkpoints are passed over, reported through `say` and removed, so that their steps can be saved
-        again.
+        `like` has trees of arrays or shapes as `save` got them; the state has those of them that were saved,
+        as numpy arrays. Damaged checkpoints are passed over, reported through `say` and removed, so that
+        their steps can be saved again.
         """
         return once(lambda: self._restore(like, say))
 
-    def _restore(self, like: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
-        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+    def _restore(
+        self, like: Mapping[str, Any], say: Callable[[str], None]
+    ) -> tuple[int, dict[str, Any]] | None:
         for step in sorted(self._manager.all_steps(), reverse=True):
             if damage := find_damage(self._folder(step)):
                 say(f"checkpoint {step} in {self.folder} is damaged ({damage}): passed over")
                 shutil.rmtree(self._folder(step))
                 self._manager.reload()
             else:
-                return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+                saved = self._manager.item_metadata(step).tree  # orbax reads all that there is, or nothing
+                whole = {name: _empty(like.get(name, tree)) for name, tree in saved.items()}
+                state = self._manager.restore(step, args=ocp.args.StandardRestore(whole))
+                return step, {name: state[name] for name in like if name in saved}
         return None
 
     def wait(self) -> None:
@@ -147,6 +156,10 @@ def find_damage(folder: Path) -> str | None:
         ),
         None,
     )
+
+
+def _empty(tree: Any) -> Any:
+    return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
 def _policy(keep: Keep) -> managers.PreservationPolicy:

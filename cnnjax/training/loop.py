@@ -252,7 +252,7 @@ def _advance(
         write_down()
         for run, its_state in zip(runs, program.get(state), strict=True):
             run.record.flush()
-            run.checkpoints.save(step, its_state, run.test_error(step))
+            run.save(step, its_state)
 
     with contextlib.closing(progress), program.input.training(configs, step) as brought:
         while True:

@@ -124,7 +124,8 @@ class Program:
         """Random key to a run's state at step 0, by block, traced once for all runs; and the shapes."""
 
         def init(key: jax.Array) -> State:
-            return init_state(self._model, make_optimizer(self._config), key, self.input.image_shape)
+            optimizer, carried = make_optimizer(self._config), self._probe.compares_gradients
+            return init_state(self._model, optimizer, key, self.input.image_shape, carried)
 
         traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)

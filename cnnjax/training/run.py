@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from cnnjax.config import Config, Keep
 from cnnjax.distributed import once
 from cnnjax.training.checkpoint import Checkpoints
@@ -34,6 +37,10 @@ class Run:
         """Keep what a probe measured in the step after `step`."""
         once(lambda: write_arrays(self.out / "probes" / f"step_{step}.npz", measured.arrays()))
 
+    def save(self, step: int, state: State) -> None:
+        """Start writing the checkpoint of `step`; returns once the arrays may be reused."""
+        self.checkpoints.save(step, _parts(state), self.test_error(step))
+
     def test_error(self, step: int) -> float | None:
         """The test error of `step`, if the record has it."""
         return self.record.value("test_error", step)
@@ -43,11 +50,16 @@ class Run:
 def opened(
     config: Config, out: Path, shapes: State, tensorboard: bool, keep: Keep, say: Callable[[str], None]
 ) -> Iterator[Run]:
-    """The run in `out`, as of its newest whole checkpoint, a state of `shapes`."""
+    """The run in `out`, as of its newest whole checkpoint, a state of `shapes`.
+
+    Gradients of the step before that no probe asked for are not there; then they are 0, as at step 0.
+    """
     with contextlib.closing(Checkpoints(out / "checkpoints", keep)) as checkpoints:
         step, state = 0, None
-        if restored := checkpoints.restore(shapes, say):
-            step, state = restored
+        if restored := checkpoints.restore(_parts(shapes), say):
+            step, saved = restored
+            none = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes.gradients)
+            state = State(**{"gradients": none, **saved})
             say(
                 f"{out}: goes on from step {step} of {config.steps}"
                 if step < config.steps
@@ -57,3 +69,7 @@ def opened(
             say(f"{out}: no whole checkpoint, starts again from step 0")
         with contextlib.closing(Record(out, step, tensorboard)) as record:
             yield Run(config, out, step, state, checkpoints, record)
+
+
+def _parts(state: State) -> dict[str, Any]:
+    return {name: tree for name, tree in vars(state).items() if tree is not None}

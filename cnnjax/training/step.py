@@ -23,6 +23,8 @@ class State:
     params: Any
     batch_stats: Any
     opt_state: Any
+    gradients: Any = None
+    """Of the step before, 0 if there was none, in runs with a probe that compares them; else None."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -31,13 +33,22 @@ class State:
 
 
 def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, key: jax.Array, image_shape: tuple[int, ...]
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    image_shape: tuple[int, ...],
+    with_gradients: bool = False,
 ) -> State:
-    """The state at step 0 for images of `image_shape` [height, width, channel]."""
+    """The state at step 0 for images of `image_shape` [height, width, channel].
+
+    `with_gradients`: for a probe with `compares_gradients`.
+    """
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = model.lazy_init(key, images, train=False)  # weights alone: no forward pass is run
-    params = variables["params"]
-    return State(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    step, opt_state = jnp.zeros((), jnp.int32), optimizer.init(params)
+    gradients = jax.tree.map(jnp.zeros_like, params) if with_gradients else None
+    return State(step, params, batch_stats, opt_state, gradients)
 
 
 class Probe(Protocol):
@@ -45,6 +56,9 @@ class Probe(Protocol):
 
     collections: tuple[str, ...]
     """Mutable collections that it fills in the forward pass."""
+
+    compares_gradients: bool
+    """Whether it takes the gradients of the step before, too; then every step's are kept for the next."""
 
     def due(self, step: int, /) -> bool:
         """Whether the step that follows `step` steps is measured."""
@@ -67,6 +81,7 @@ class Probe(Protocol):
         tapped: Any,
         new: Any,
         updates: Any,
+        previous: Any,
     ) -> Any:
         """The measurement, a tree of arrays whose method `arrays` names them."""
         ...
@@ -76,6 +91,7 @@ class NoProbe:
     """Measures nothing and costs nothing."""
 
     collections: tuple[str, ...] = ()
+    compares_gradients: bool = False
 
     def due(self, step: int, /) -> bool:
         """Never."""
@@ -139,9 +155,11 @@ def make_train_step(
             "train_error": jnp.mean(logits.argmax(-1) != y),
             "learning_rate": schedule(state.step),
         }
-        measured = probe.collect(model, x, state.params, grads, tapped, new, updates)
+        measured = probe.collect(model, x, state.params, grads, tapped, new, updates, state.gradients)
         params = optax.apply_updates(state.params, updates)
-        return State(state.step + 1, params, new.get("batch_stats", {}), opt_state), metrics, measured
+        kept = None if state.gradients is None else grads
+        state = State(state.step + 1, params, new.get("batch_stats", {}), opt_state, kept)
+        return state, metrics, measured
 
     return train_step
 

@@ -75,6 +75,7 @@ def test_by_brute_force(key, batch):
     assert found.co_activation[0] == pytest.approx(np.mean(both))
     assert found.dead_fraction[1] == np.mean((np.asarray(logits) <= 0).all(0))
     assert np.isnan(found.update_norm).all()
+    assert np.isnan(found.gradient_cosine).all()
 
 
 def test_responses_normalised_in_groups(key, batch):

@@ -5,9 +5,11 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax.config import Keep
+from cnnjax.config import Config, Keep
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoint import Checkpoints, kept_steps
+from cnnjax.training.run import opened
+from cnnjax.training.step import State
 
 
 @pytest.fixture
@@ -103,6 +105,27 @@ def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, dama
     checkpoints.wait()
     checkpoints.close()
     assert restore(folder, state)[0][0] == 3
+
+
+@pytest.mark.parametrize("saved", [None, {"kernel": np.float32([3, 4])}])
+@pytest.mark.parametrize("asked", [None, {"kernel": np.float32([7, 8])}])
+def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved, asked):
+    """A run may go on with a probe that it did not have, or without one that it had."""
+
+    def state(gradients):
+        return State(np.int32(1), {"kernel": np.float32([1, 2])}, {}, (np.float32(5), None), gradients)
+
+    def run():
+        return opened(Config(), tmp_path, state(asked), tensorboard=False, keep=Keep(), say=print)
+
+    with run() as first:
+        first.save(1, state(saved))
+        first.checkpoints.wait()
+    with run() as second:
+        zeros = {"kernel": np.float32([0, 0])}
+        expected = state(None if asked is None else zeros if saved is None else saved)
+        assert jax.tree.structure(second.state) == jax.tree.structure(expected)
+        jax.tree.map(np.testing.assert_array_equal, second.state, expected)
 
 
 def test_nothing_to_restore(tmp_path, state):

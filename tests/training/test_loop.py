@@ -299,12 +299,17 @@ def test_scanned_over_depth_a_run_leaves_the_same(data, uninterrupted, tmp_path)
     results = []
     for loop_over_depth in ("scan", "unrolled"):
         config = dataclasses.replace(CONFIG, steps=4, model_options={**fields, "loop": loop_over_depth})
-        results.append(cnnjax.train(config, tmp_path / loop_over_depth, data=data))
+        out, probe = tmp_path / loop_over_depth, LayerProbe(lambda step: step == 1)
+        results.append(cnnjax.train(config, out, data=data, probes=probe))
         assert cnnjax.train(config, results[-1].out, data=data).metrics == results[-1].metrics  # restores
     scanned, unrolled = results
     assert jax.tree.structure(scanned.variables) == jax.tree.structure(unrolled.variables)
     for ours, theirs in zip(lines(scanned.out), lines(unrolled.out), strict=True):
         np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-4)
+    ours, theirs = (np.load(result.out / "probes/step_1.npz") for result in results)
+    assert list(ours["layers"]) == list(theirs["layers"])
+    for name in ("weight_gradient_norm", "activation_gradient_norm", "response_std", "gradient_cosine"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
 
 
 def test_probes_write_arrays_at_their_steps_and_resume_to_the_same_bits(monkeypatch, data, tmp_path):
@@ -315,7 +320,7 @@ def test_probes_write_arrays_at_their_steps_and_resume_to_the_same_bits(monkeypa
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     straight = cnnjax.train(CONFIG, whole, data=data, probes=LayerProbe())
     with monkeypatch.context() as patch:
-        at_step(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 9, lambda: os.kill(os.getpid(), signal.SIGTERM))  # it goes on with a measured step
         with pytest.raises(Interrupted):
             cnnjax.train(CONFIG, broken, data=data, probes=LayerProbe())
     assert_same(cnnjax.train(CONFIG, broken, data=data, probes=LayerProbe()), straight)
@@ -329,6 +334,14 @@ def test_probes_write_arrays_at_their_steps_and_resume_to_the_same_bits(monkeypa
     # Momentum has nothing to add yet, and the rate is a quarter of its peak (warm-up).
     rate = lines(whole)[0]["learning_rate"]
     np.testing.assert_allclose(first["update_norm"][-1], rate * first["weight_gradient_norm"][-1], rtol=1e-5)
+    # The second update is momentum times the first gradient, plus the second: by the law of cosines
+    second, momentum = found["step_1.npz"], CONFIG.momentum
+    before, now = (each["weight_gradient_norm"][-1] for each in (first, second))
+    velocity = second["update_norm"][-1] / lines(whole)[1]["learning_rate"]
+    cosine = (velocity**2 - (momentum * before) ** 2 - now**2) / (2 * momentum * before * now)
+    np.testing.assert_allclose(second["gradient_cosine"][-1], cosine, atol=1e-4)
+    assert np.isnan(first["gradient_cosine"]).all()
+    assert (np.abs(found["step_5.npz"]["gradient_cosine"]) <= 1).all()  # step 4 was not measured
 
 
 def test_going_back_to_an_earlier_checkpoint_loses_nothing(monkeypatch, data, uninterrupted, tmp_path):

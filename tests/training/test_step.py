@@ -4,7 +4,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from cnnjax.training.step import init_state, make_train_step
+from cnnjax.training.step import State, init_state, make_train_step
 
 
 class TwoHeads(nn.Module):
@@ -45,3 +45,39 @@ def test_auxiliary_losses_are_weighed_and_added():
         if head == "classifier":
             loss = -np.log(probabilities[np.arange(5), labels]).mean()
             np.testing.assert_allclose(metrics["train_loss"], loss, rtol=1e-5)
+
+
+def test_without_a_probe_the_program_is_the_plain_one():
+    """Not an operation more: the text that the compiler gets is the same."""
+    optimizer = optax.sgd(0.1, momentum=0.9)
+
+    def train_step(state, images, labels, key):
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        x = images + jax.random.normal(augment_key, images.shape)
+
+        def loss_of(params):
+            logits, new = TwoHeads().apply(
+                {"params": params}, x, train=True, mutable=["auxiliary"], rngs={"dropout": dropout_key}
+            )
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            (auxiliary,) = new["auxiliary"]["logits"]
+            side = optax.softmax_cross_entropy_with_integer_labels(auxiliary, labels).mean()
+            return loss + 0.3 * side, (loss, logits)
+
+        (_, (loss, logits)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        error = jnp.mean(logits.argmax(-1) != labels)
+        metrics = {"train_loss": loss, "train_error": error, "learning_rate": jnp.float32(1)}
+        params = optax.apply_updates(state.params, updates)
+        return State(state.step + 1, params, {}, opt_state), metrics, None
+
+    ours = make_train_step(
+        TwoHeads(),
+        optimizer,
+        schedule=lambda step: jnp.float32(1),
+        augment=lambda key, x: x + jax.random.normal(key, x.shape),
+        normalize=lambda x: x,
+    )
+    state = init_state(TwoHeads(), optimizer, jax.random.key(0), (2, 2, 1))
+    batch = jnp.zeros((5, 2, 2, 1)), jnp.zeros(5, int), jax.random.key(0)
+    assert jax.jit(ours).lower(state, *batch).as_text() == jax.jit(train_step).lower(state, *batch).as_text()

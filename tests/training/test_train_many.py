@@ -12,6 +12,7 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl, write_json
+from cnnjax.probes import LayerProbe
 from cnnjax.training import inputs
 from experiments import runner
 
@@ -27,6 +28,7 @@ CONFIG = cnnjax.Config(
     checkpoint_every=2,
 )
 CONFIGS = [CONFIG, dataclasses.replace(CONFIG, seed=1, learning_rate=0.01, weight_decay=0.01)]
+PROBE = LayerProbe(lambda step: True)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,8 @@ def folders(root):
 
 @pytest.fixture(scope="module")
 def sequential(data, tmp_path_factory):
-    return cnnjax.train_many(CONFIGS, folders(tmp_path_factory.mktemp("sequential")), data=data)
+    outs = folders(tmp_path_factory.mktemp("sequential"))
+    return cnnjax.train_many(CONFIGS, outs, data=data, probes=PROBE)
 
 
 def numbers(out):
@@ -55,10 +58,15 @@ def assert_close(outs, sequential, rtol=1e-5):
         np.testing.assert_allclose(values, expected, rtol=rtol)
         assert json.loads((out / "result.json").read_text())["config"] == config.to_json()
         assert (out / "checkpoints" / "4").exists()
+        for step in range(4):
+            with np.load(out / f"probes/step_{step}.npz") as probed:
+                for name, expected in np.load(reference.out / f"probes/step_{step}.npz").items():
+                    if expected.dtype.kind == "f":
+                        np.testing.assert_allclose(probed[name], expected, rtol=rtol, atol=1e-6)
 
 
 def test_sequential_runs_are_those_of_train(data, sequential, tmp_path):
-    alone = cnnjax.train(CONFIGS[1], tmp_path, data=data)
+    alone = cnnjax.train(CONFIGS[1], tmp_path, data=data, probes=PROBE)
     np.testing.assert_array_equal(numbers(alone.out)[1], numbers(sequential[1].out)[1])
     assert sequential[0].metrics != sequential[1].metrics
 
@@ -80,8 +88,8 @@ def test_begun_with_vmap_a_study_goes_on_one_by_one(monkeypatch, data, sequentia
     with monkeypatch.context() as patch:
         stop_at(patch, seed=1, step=2)
         with pytest.raises(Interrupted, match=f"stopped at step 3 of 4, saved in {outs[0]}, {outs[1]}"):
-            cnnjax.train_many(CONFIGS, outs, "vmap", data=data)
-    results = cnnjax.train_many(CONFIGS, outs, data=data)
+            cnnjax.train_many(CONFIGS, outs, "vmap", data=data, probes=PROBE)
+    results = cnnjax.train_many(CONFIGS, outs, data=data, probes=PROBE)
     assert [result.config for result in results] == CONFIGS
     assert_close(outs, sequential)
 
@@ -91,9 +99,9 @@ def test_begun_one_by_one_a_study_goes_on_with_vmap(monkeypatch, data, sequentia
     with monkeypatch.context() as patch:
         stop_at(patch, seed=0, step=0)
         with pytest.raises(Interrupted, match="stopped at step 1 of 4"):
-            cnnjax.train_many(CONFIGS, outs, data=data)
+            cnnjax.train_many(CONFIGS, outs, data=data, probes=PROBE)
     said = []
-    cnnjax.train_many(CONFIGS, outs, "vmap", data=data, say=said.append)  # from steps 1 and 0
+    cnnjax.train_many(CONFIGS, outs, "vmap", data=data, probes=PROBE, say=said.append)  # from steps 1 and 0
     assert said == [f"{outs[0]}: goes on from step 1 of 4"]
     assert_close(outs, sequential)
 
@@ -106,13 +114,27 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 import cnnjax
 from cnnjax.data.synthetic import synthetic
+from cnnjax.probes import LayerProbe, layer_statistics
 from cnnjax.training.loop import _mesh_for
 assert dict(_mesh_for(2, 16).shape) == dict(seed=2, data=4, model=1)
 assert dict(_mesh_for(3, 10).shape) == dict(seed=3, data=2, model=1)
 assert dict(_mesh_for(16, 5).shape) == dict(seed=8, data=1, model=1)
 configs = [cnnjax.Config.from_json(config) for config in {[config.to_json() for config in CONFIGS]!r}]
 data = synthetic(train=50, test=21, size=8)
-cnnjax.train_many(configs, {[str(out) for out in folders(tmp_path)]!r}, "mesh", data=data)
+probe = LayerProbe(lambda step: True)
+cnnjax.train_many(configs, {[str(out) for out in folders(tmp_path)]!r}, "mesh", data=data, probes=probe)
+
+import numpy as np
+from tests.nets import TwoConvolutions
+images, labels = jax.random.normal(jax.random.key(0), (16, 6, 6, 3)), jax.numpy.arange(16) % 3
+variables = TwoConvolutions().init(jax.random.key(0), images, train=False)
+measured = jax.jit(lambda *batch: layer_statistics(TwoConvolutions(), variables, batch))
+over_devices = jax.NamedSharding(cnnjax.make_mesh(data=8), jax.P("data"))
+jax.tree.map(
+    lambda one, eight: np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-7),
+    measured(images, labels),
+    measured(*jax.device_put((images, labels), over_devices)),
+)
 """
     environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
