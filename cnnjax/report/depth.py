@@ -37,6 +37,7 @@ def against_depth(
             name, values = theory[title]
             axis.plot(np.arange(1, len(values) + 1), values, "--", color="black", linewidth=1, label=name)
         axis.set_yscale("log")
+        axis.margins(y=0.3)  # room for the legend
         axis.set_title(title, fontsize=10)
         axis.legend(frameon=False, fontsize=8)
         axis.set_xlabel("layer")

@@ -21,7 +21,7 @@ def signals(series: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
         scaled = gradients / np.sqrt(np.mean(gradients**2, 1, keepdims=True))
         top, bottom = axes[:, column]
         top.plot(np.linspace(-2, 2, scaled.shape[1]), scaled[0], linewidth=0.8, color="tab:blue")
-        top.set_title(title, fontsize=10)
+        top.set_title(title.replace(", ", "\n", 1), fontsize=10)
         top.set_yticks([])
         bottom.imshow(scaled.T @ scaled / len(scaled), cmap="gray", vmin=-1, vmax=1, extent=(-2, 2, 2, -2))
         bottom.grid(False)
@@ -41,11 +41,12 @@ def autocorrelations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Pat
             _band(axis, np.arange(values.shape[1]), values, colours[index], label)
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set_title(title, fontsize=10)
-        axis.legend(frameon=False, fontsize=8, title_fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="upper center", ncols=3, columnspacing=1)
+        axis.set_xlabel("lag")
+        axis.tick_params(labelbottom=True)
+    axes[0][0].set_ylim(top=1.4)  # the curves begin at 1: above them is room for the legend
     for axis in axes.flat[len(families) :]:
         axis.axis("off")
-    for axis in axes[-1]:
-        axis.set_xlabel("lag")
     for axis in axes[:, 0]:
         axis.set_ylabel("autocorrelation")
     return figure.save(drawing, stem)
@@ -74,8 +75,14 @@ def against_depth(
                     label = name.replace("_", "-")
                     axis.plot(depths, values, styles[name], color="black", linewidth=1, label=label)
             axis.set_xscale("log")
-            axis.set_yscale("log")
+            axis.set_xticks(depths, [str(depth) for depth in depths])
+            axis.minorticks_off()
+        axes[0][column].set_yscale("log")
         axes[0][column].set_ylim(1e-3, 1.3)
+        if max(map(np.max, quantities[1].values())) > 10:  # a logarithmic axis has its labels a decade apart
+            axes[1][column].set_yscale("log")
+            axes[1][column].set_ylim(bottom=0.7)
+            axes[1][column].yaxis.set_minor_formatter("")
         axes[0][column].set_title(title, fontsize=10)
         axes[1][column].set_xlabel("layers to the output")
     axes[0][0].set_ylabel("correlation")
