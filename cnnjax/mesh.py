@@ -15,12 +15,10 @@ follows from that:
   forward and the backward pass, and of its gradient's sum a device keeps its part, which it updates.
 """
 
-import contextlib
 import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -34,7 +32,6 @@ Shard = Literal["replicated", "model", "fsdp"]
 SHARDS = get_args(Shard)
 SMALL = 1024  # elements; to bring fewer together costs more than their memory is worth
 _STACK = re.compile(r"_block\d+-\d+")  # as cnnjax.ops.depth names what it stacks
-_GROUPS_OVER: ContextVar[Mesh | None] = ContextVar("groups_over", default=None)
 
 
 def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
@@ -156,54 +153,33 @@ def _divided(path: Any, shape: Sequence[int], mesh: Mesh, shard: Shard) -> list[
     return [name or None for name in names]
 
 
-@contextlib.contextmanager
-def groups_over(mesh: Mesh, shard: Shard) -> Iterator[None]:
-    """Networks that are traced inside have their grouped convolutions divided as `by_groups` says."""
-    alike = shard == "replicated" and mesh.shape[MODEL] > 1  # what devices along `model` are
-    before = _GROUPS_OVER.set(None if mesh.size == 1 or mesh.shape[SEED] > 1 or alike else mesh)
-    try:
-        yield
-    finally:
-        _GROUPS_OVER.reset(before)
+def by_groups(mesh: Mesh, shard: Shard) -> Callable[..., jax.Array]:
+    """How grouped convolutions are divided, for `cnnjax.ops.groups.divided`.
 
-
-def by_groups(convolve: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`convolve`, which Flax calls like `lax.conv_general_dilated`, with its groups divided over devices.
-
-    Inside `groups_over` each device has its part of the batch and, of the channels, those of its own groups,
-    before and after: nothing is exchanged but, in the end, the kernel's gradient over `data`. XLA by itself
-    brings all channels together over `model`, and for the gradients all images over `data`.
+    Each device has its part of the batch and, of the channels, those of its own groups, before and after:
+    nothing is exchanged but, in the end, the kernel's gradient over `data`. XLA by itself brings all channels
+    together over `model`, and for the gradients all images over `data`.
     """
+    alike = shard == "replicated" and mesh.shape[MODEL] > 1  # what devices along `model` are
+    whole = alike or mesh.size == 1 or mesh.shape[SEED] > 1
 
-    @functools.wraps(convolve)
-    def divided(
-        images: jax.Array, kernel: jax.Array, *window: Any, feature_group_count: int = 1, **options: Any
+    def divide(
+        convolve: Callable[..., jax.Array], images: jax.Array, kernel: jax.Array, groups: int
     ) -> jax.Array:
-        def among(devices: int) -> Callable[..., jax.Array]:
-            groups = feature_group_count // devices
-            return lambda images, kernel: convolve(
-                images, kernel, *window, feature_group_count=groups, **options
-            )
-
-        mesh = _GROUPS_OVER.get()
-        if (
-            mesh is None
-            or feature_group_count == 1
-            or feature_group_count % mesh.shape[MODEL]
-            or len(images) % mesh.shape[DATA]  # not a step's batch: probes trace networks with one image
-        ):
-            return among(1)(images, kernel)
+        # Probes trace networks with one image, which is no step's batch.
+        if whole or groups % mesh.shape[MODEL] or len(images) % mesh.shape[DATA]:
+            return convolve(images, kernel, groups)
         # There is one seed; not to name its axis would be a sum over it.
         channels = PartitionSpec((SEED, DATA), *[None] * (images.ndim - 2), MODEL)
         return jax.shard_map(
-            among(mesh.shape[MODEL]),
+            functools.partial(convolve, groups=groups // mesh.shape[MODEL]),
             mesh=mesh,
             in_specs=(channels, PartitionSpec(*[None] * (kernel.ndim - 1), MODEL)),
             out_specs=channels,
             check_vma=False,  # as in `for_runs`
         )(images, kernel)
 
-    return divided
+    return divide
 
 
 def for_runs(function: Callable, mesh: Mesh, in_axes: tuple[int | None, ...]) -> Callable:

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "compilation": LEAVES,
     "distributed": LEAVES,
     "launch": LEAVES,
-    "ops": LEAVES | {"mesh"},
+    "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
     "counting": LEAVES | {"models"},

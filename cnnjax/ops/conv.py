@@ -24,8 +24,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from cnnjax.mesh import by_groups
 from cnnjax.ops import direct
+from cnnjax.ops.groups import divisible
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 Pair = tuple[int, int]
@@ -104,10 +104,10 @@ def best_form(dtype: Any = jnp.float32) -> str:
 
 
 CONVOLUTIONS = {
-    "auto": by_groups(conv_general_dilated),
-    "direct": by_groups(partial(conv_general_dilated, form="direct")),
-    "canonical": by_groups(partial(conv_general_dilated, form="canonical")),
-    "native": by_groups(lax.conv_general_dilated),
+    "auto": divisible(conv_general_dilated),
+    "direct": divisible(partial(conv_general_dilated, form="direct")),
+    "canonical": divisible(partial(conv_general_dilated, form="canonical")),
+    "native": divisible(lax.conv_general_dilated),
 }
 """Name to function, for the networks' field `convolution`; "native" is XLA's own on every backend."""
 

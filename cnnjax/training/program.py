@@ -19,9 +19,9 @@ from cnnjax.data import Dataset, Stream
 from cnnjax.distributed import check_shared, fetch, place
 from cnnjax.mesh import (
     Shard,
+    by_groups,
     for_runs,
     gather,
-    groups_over,
     over_data,
     over_seeds,
     over_seeds_and_data,
@@ -29,6 +29,7 @@ from cnnjax.mesh import (
     shardings,
 )
 from cnnjax.models import build, lay_out, unstack
+from cnnjax.ops.groups import divided
 from cnnjax.training.inputs import make_input
 from cnnjax.training.losses import make_loss
 from cnnjax.training.optim import learning_rate, make_optimizer
@@ -77,7 +78,7 @@ class Program:
         eval_step = make_eval_step(self._model, given.normalize, self._loss, self._gather)
 
         def test_step(variables, held, brought, counted):
-            with groups_over(mesh, shard):
+            with divided(by_groups(mesh, shard)):
                 return eval_step(variables, *given.pick(held, brought), counted)
 
         self._test_step = jax.jit(
@@ -103,7 +104,7 @@ class Program:
                 probe,
                 self._gather,
             )
-            with groups_over(mesh, self._shard):
+            with divided(by_groups(mesh, self._shard)):
                 return in_one_dispatch(train_step, given.pick)(
                     state, held, brought, jax.random.wrap_key_data(key)
                 )
