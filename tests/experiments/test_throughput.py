@@ -7,8 +7,9 @@ import pytest
 
 from cnnjax import build, summary
 from cnnjax.errors import UserError
-from experiments import throughput
-from experiments.throughput import Args, main, table
+from experiments.throughput.__main__ import main, table
+from experiments.throughput.contestants import network
+from experiments.throughput.settings import Args, Setting
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +63,13 @@ def test_bad_input_is_one_line(tmp_path):
 )
 def test_the_twin_in_pytorch_has_as_many_parameters(name):
     pytest.importorskip("torch")
-    from experiments.torch_twin import step
+    from experiments.throughput.torch_twin import step
 
     assert step(build(name), 1, build(name).input_shape).parameters == summary(name).parameters
 
 
 def test_the_plain_contestant_has_xlas_convolution_and_no_loop():
-    setting = throughput.Setting("resnet20", 4, None, "float32", "scan")
-    model, image = throughput.network(setting, "flax")
+    setting = Setting("resnet20", 4, None, "float32", "scan")
+    model, image = network(setting, "flax")
     assert (model.convolution, model.loop, image) == ("native", "unrolled", (32, 32, 3))
-    assert throughput.network(setting, "cnnjax")[0].loop == "scan"
+    assert network(setting, "cnnjax")[0].loop == "scan"

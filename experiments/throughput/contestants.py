@@ -1,0 +1,194 @@
+"""What happens in the process of each contestant: it makes a step ready, takes turns, and tells of itself."""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cnnjax.config import Config
+from experiments.throughput.settings import Setting
+
+_seconds: Callable[[int], float]  # takes so many steps, gives the seconds of one
+
+
+def prepare(setting: Setting, kind: str) -> dict[str, Any]:
+    """Make ready to step; what is known before the first step."""
+    global _seconds
+    os.environ["TQDM_DISABLE"] = "1"  # before it is imported: a contestant's progress says nothing here
+    _seconds, facts = CONTESTANTS[kind](setting, kind)
+    _seconds(1)
+    return facts
+
+
+def turn(steps: int) -> float:
+    """Seconds a step, over so many."""
+    return _seconds(steps)
+
+
+def timed(take: Callable[[], None]) -> Callable[[int], float]:
+    """Seconds of one of so many calls of `take`, after one that finds caches and free memory another's."""
+
+    def seconds(steps: int) -> float:
+        take()
+        start = time.perf_counter()
+        for _ in range(steps):
+            take()
+        return (time.perf_counter() - start) / steps
+
+    return seconds
+
+
+def peak_memory() -> int:
+    """The most bytes it has held on the host."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def trace(folder: Path) -> None:
+    """Write a profile of three steps."""
+    import jax
+
+    with jax.profiler.trace(str(folder)):
+        turn(3)
+
+
+def network(setting: Setting, kind: str):
+    """The network of a setting and the [height, width, channel] of its images."""
+    import jax.numpy as jnp
+
+    from cnnjax.models import build
+
+    options = {"dtype": jnp.dtype(setting.dtype)}
+    model = build(setting.model)
+    options |= {name: value for name, value in setting.options(kind).items() if hasattr(model, name)}
+    height, width, channels = model.input_shape
+    side = setting.image
+    return build(setting.model, **options), (side or height, side or width, channels)
+
+
+def jax_step(setting: Setting, kind: str):
+    """A step of ours: with kind "with_input" from a data set on the device, otherwise on a ready batch."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from cnnjax.data.augment import AUGMENTATIONS, normalizer
+    from cnnjax.models import lay_out
+    from cnnjax.probes import LayerProbe
+    from cnnjax.training.optim import learning_rate, make_optimizer
+    from cnnjax.training.step import NoProbe, init_state, make_train_step
+
+    model, image = network(setting, kind)
+    config = Config(learning_rate=1e-3)  # random labels: nothing is learnt
+    draw = np.random.default_rng(0)
+    examples = max(1024, setting.batch)
+    images = draw.integers(0, 256, (examples, *image), np.uint8)
+    labels = draw.integers(0, model.num_classes, examples)
+    if kind == "with_input":
+        augment, normalize = AUGMENTATIONS[config.augment], normalizer(images, config.normalize)
+    else:
+        images = np.asarray(normalizer(images, config.normalize)(jnp.asarray(images)))[: setting.batch]
+        augment, normalize = (lambda key, x: x), (lambda x: x)
+    optimizer = make_optimizer(config)
+    probe = LayerProbe(lambda step: True) if kind == "with_probes" else NoProbe()
+    state = init_state(model, optimizer, jax.random.key(0), image, probe.compares_gradients)
+    state = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")))
+    images, labels = jax.device_put((images, labels))
+    indices, key = np.arange(setting.batch), jax.random.key(0)
+    train_step = make_train_step(model, optimizer, learning_rate(config), augment, normalize, probe=probe)
+    jitted = jax.jit(
+        lambda state, images, labels, indices, key: train_step(state, images[indices], labels[indices], key),
+        donate_argnums=0,
+    )
+    start = time.perf_counter()
+    step = jitted.lower(state, images, labels, indices, key).compile()
+    seconds = time.perf_counter() - start
+
+    def take():
+        nonlocal state
+        state, metrics, measured = step(state, images, labels, indices, key)
+        jax.block_until_ready((metrics, measured))
+
+    return timed(take), {
+        "compile_seconds": seconds,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "matmul_macs_per_second": _matmul_peak(jnp.dtype(setting.dtype)),
+    }
+
+
+def _matmul_peak(dtype: Any) -> float:
+    """Multiply-adds a second of a large matrix product, the best of five."""
+    import jax
+    import jax.numpy as jnp
+
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.dot)
+    product(matrix, matrix).block_until_ready()
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return size**3 / min(times)
+
+
+def torch_step(setting: Setting, kind: str):
+    """A step of PyTorch's."""
+    from experiments.throughput.torch_twin import step
+
+    model, image = network(setting, kind)
+    take = step(model, setting.batch, image)
+    return timed(take), {"parameters": take.parameters}
+
+
+def in_loop(setting: Setting, kind: str):
+    """A step inside `train`, between its first dispatch and its last, with all that it writes."""
+    import tempfile
+
+    import jax
+    import numpy as np
+
+    from cnnjax import train
+    from cnnjax.data import Dataset
+    from cnnjax.files import read_jsonl
+    from cnnjax.training.loop import default_steps_per_dispatch
+
+    model, image = network(setting, kind)
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (max(1024, setting.batch), *image), np.uint8)
+    labels = draw.integers(0, model.num_classes, len(images)).astype(np.int32)
+    data = Dataset(
+        "random", images, labels, images[: setting.batch], labels[: setting.batch], model.num_classes, ""
+    )
+    parameters, first = 0, default_steps_per_dispatch()
+
+    def seconds(steps: int) -> float:
+        nonlocal parameters
+        last = first * (1 + max(1, steps // first))
+        config = Config(
+            model=setting.model, model_options=setting.options(kind), dtype=setting.dtype, learning_rate=1e-3,
+            batch_size=setting.batch, steps=last, evaluate_every=last, checkpoint_every=last,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as out:
+            result = train(config, out, data=data, say=lambda line: None)
+            lines = read_jsonl(result.out / "metrics.jsonl")
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(result.variables["params"]))
+        times = {line["step"]: line["time"] for line in lines if "train_loss" in line}
+        return (times[last] - times[first]) / (last - first)
+
+    seconds(1)
+    return seconds, {"parameters": parameters}
+
+
+CONTESTANTS = {
+    "cnnjax": jax_step,
+    "with_input": jax_step,
+    "with_probes": jax_step,
+    "in_loop": in_loop,
+    "flax": jax_step,
+    "torch": torch_step,
+}

@@ -1,0 +1,56 @@
+"""What can be asked: the networks to time, beside what, and how often."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from cnnjax.config import Dtype
+
+Rival = Literal["flax", "torch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Args:
+    """Time training steps, and compare them."""
+
+    models: tuple[str, ...] = ("resnet20", "resnet56")
+    """Names of networks."""
+    batch: tuple[int, ...] = (128,)
+    """Images in a step."""
+    image: int | None = None
+    """Side of the images; the network's own when not given."""
+    dtype: tuple[Dtype, ...] = ("float32",)
+    """Of the computation."""
+    loop: tuple[Literal["auto", "scan", "unrolled"], ...] = ("auto",)
+    """Over depth; only for networks that have it."""
+    against: tuple[Rival, ...] = ()
+    """Also time the same network in plain Flax ("flax") or in PyTorch ("torch")."""
+    overheads: bool = False
+    """Also time the step with its input (gather, augment, normalise) and inside the training loop."""
+    probes: bool = False
+    """Also time the step with the statistics of every layer, at every step."""
+    turns: int = 5
+    """How often each is timed."""
+    steps: int = 3
+    """Steps in a turn."""
+    trace: Path | None = None
+    """Folder for a profile of three steps, for xprof or Perfetto."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/throughput")
+    """Folder for the summary, the figure and the table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One network to time."""
+
+    model: str
+    batch: int
+    image: int | None
+    dtype: Dtype
+    loop: str
+
+    def options(self, kind: str) -> dict[str, Any]:
+        """Fields of the network; `kind` "flax" has it plain."""
+        return {"loop": "unrolled", "convolution": "native"} if kind == "flax" else {"loop": self.loop}
