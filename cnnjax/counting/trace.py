@@ -14,6 +14,8 @@ from flax.core.scope import Scope
 from jax.extend.core import Literal, get_opaque_trace_state
 
 from cnnjax.counting.walk import BEGIN, END, TWIN, Path, Reach, Row, Walk
+from cnnjax.ops.activations import Elementwise
+from cnnjax.ops.norm import BatchNorm
 
 
 def rows(model: nn.Module, image: tuple[int, ...]) -> list[Row]:
@@ -27,6 +29,8 @@ def rows(model: nn.Module, image: tuple[int, ...]) -> list[Row]:
         if context.method_name != "__call__" or (calling and calling[-1] is module):  # super().__call__
             return call(*args, **kwargs)
         kinds.setdefault(path, type(module).__name__)
+        if isinstance(module, Elementwise):  # it neither costs nor sees anything
+            return args[0]
         key = _identity(module, args, kwargs)
         trace = get_opaque_trace_state(convention="flax")
         twin, result, where = twins.get(key, ((), None, None))
@@ -36,7 +40,10 @@ def rows(model: nn.Module, image: tuple[int, ...]) -> list[Row]:
         inputs = [arg for arg in args if isinstance(arg, jax.Array)]
         marked = iter(BEGIN.bind(*inputs, path=path))
         calling.append(module)
-        result = call(*(next(marked) if isinstance(arg, jax.Array) else arg for arg in args), **kwargs)
+        # Arithmetic alone, which jnp would trace as a program for each of its operations.
+        is_plain = isinstance(module, BatchNorm)
+        with jax.disable_jit() if is_plain else contextlib.nullcontext():
+            result = call(*(next(marked) if isinstance(arg, jax.Array) else arg for arg in args), **kwargs)
         calling.pop()
         if key is not None:
             twins[key] = path, jax.tree.map(jax.typeof, result), trace
@@ -76,8 +83,11 @@ def _without_drawing() -> Iterator[None]:
     param = Scope.param
 
     def zeros(scope: Scope, name: str, init: Callable, *args: Any, **kwargs: Any) -> Any:
-        is_shaped = bool(args) and isinstance(args[0], tuple)
-        return param(scope, name, nn.initializers.zeros if is_shaped else init, *args, **kwargs)
+        if not args or not isinstance(args[0], tuple):
+            return param(scope, name, init, *args, **kwargs)
+        if not scope.has_variable("params", name):
+            scope.put_variable("params", name, jnp.zeros(*args[:2]))
+        return scope.get_variable("params", name)
 
     Scope.param = zeros  # pyright: ignore[reportAttributeAccessIssue]
     try:
