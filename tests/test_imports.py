@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
-    "counting": LEAVES | {"models"},
+    "counting": LEAVES | {"models", "ops"},
     "comparison": LEAVES | {"counting", "models"},
     "interop": LEAVES | {"models"},
     "probes": {"errors", "ops"},
