@@ -75,11 +75,12 @@ def build(name: str, **fields: Any) -> nn.Module:
         there_are = ", ".join(sorted(known))
         raise UserError(f"{name} has no field {unknown[0]!r}: {hint}its fields are {there_are}")
     check_types(entry.module, fields)
-    # Flax wants hashable fields; JSON has no tuples.
-    return entry.make(
-        **numbers,
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()},
-    )
+    return entry.make(**{**numbers, **{key: _hashable(value) for key, value in fields.items()}})
+
+
+def _hashable(value: Any) -> Any:
+    """Tuples for lists: Flax wants hashable fields, and JSON has no tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def find(name: str) -> tuple[Entry, dict[str, int]]:

@@ -145,7 +145,7 @@ def residual_shape(family: str, depth: int) -> dict[str, Any]:
     blocks, rest = divmod(depth - 2, 9)
     if depth in CIFAR_BOTTLENECK or ((depth - 2) % 6 and not rest and blocks > 0):
         return {"stage_sizes": (blocks,) * 3, "block": "bottleneck"}
-    return cifar_shape(family, depth, IMAGENET_STAGES)
+    return cifar_shape(family, depth, IMAGENET_STAGES, "6n + 2 or 9n + 2")
 
 
 def imagenet_shape(depth: int) -> dict[str, Any]:
@@ -167,14 +167,19 @@ def bottleneck_shape(name: str, depth: int, others: str = "") -> dict[str, Any]:
     return imagenet_shape(depth)
 
 
-def cifar_shape(family: str, depth: int, imagenet: Iterable[int] = ()) -> dict[str, Any]:
-    """Stages and block of a CIFAR net of basic blocks, 6n + 2 layers deep; `imagenet`: what else there is."""
+def cifar_shape(
+    family: str, depth: int, imagenet: Iterable[int] = (), forms: str = "6n + 2"
+) -> dict[str, Any]:
+    """Stages and block of a CIFAR net of basic blocks, 6n + 2 layers deep.
+
+    If there is none, the UserError says which `forms` of depth there are, and which depths for ImageNet.
+    """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         below, above = max(8, 6 * blocks + 2), max(8, 6 * blocks + 8)
         near = f"{family}{below}" if below == above else f"{family}{below} and {family}{above}"
         others = f" and none of ImageNet's {enumerate_values(imagenet)}" if imagenet else ""
-        raise UserError(f"{family}{depth}: depth {depth} is not 6n + 2 (nearest: {near}){others}")
+        raise UserError(f"{family}{depth}: depth {depth} is not {forms} (nearest: {near}){others}")
     return {"stage_sizes": (blocks,) * 3, "block": "basic"}
 
 

@@ -161,31 +161,31 @@ STAGES_C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
 @register("vgg{depth}", VGG, STAGES)
 def vgg(depth: int, **fields: Any) -> VGG:
     """Simonyan and Zisserman 2014, table 1: A (11), B (13), D (16) and E (19)."""
-    return _vgg(_stages(f"vgg{depth}", depth), **fields)
+    return _vgg(**{"stages": _stages(f"vgg{depth}", depth), **fields})
 
 
 @register("vgg{depth}_bn", VGG, STAGES)
 def vgg_bn(depth: int, **fields: Any) -> VGG:
     """Simonyan and Zisserman 2014, with BatchNorm after every convolution as in torchvision."""
-    return _vgg(_stages(f"vgg{depth}_bn", depth), **{"norm": "batch", **fields})
+    return _vgg(**{"stages": _stages(f"vgg{depth}_bn", depth), "norm": "batch", **fields})
 
 
 @register("vgg11_lrn", VGG)
 def vgg11_lrn(**fields: Any) -> VGG:
     """Simonyan and Zisserman 2014, table 1: A-LRN."""
-    return _vgg(STAGES[11], **{"norm": "lrn", **fields})
+    return _vgg(**{"stages": STAGES[11], "norm": "lrn", **fields})
 
 
 @register("vgg_c", VGG)
 def vgg_c(**fields: Any) -> VGG:
     """Simonyan and Zisserman 2014, table 1: C, 16 layers of which three are 1x1."""
-    return _vgg(STAGES_C, **fields)
+    return _vgg(**{"stages": STAGES_C, **fields})
 
 
 @register("vgg_c_bn", VGG)
 def vgg_c_bn(**fields: Any) -> VGG:
     """Simonyan and Zisserman 2014, table 1: C, with BatchNorm after every convolution."""
-    return _vgg(STAGES_C, **{"norm": "batch", **fields})
+    return _vgg(**{"stages": STAGES_C, "norm": "batch", **fields})
 
 
 def _stages(name: str, depth: int) -> tuple[tuple[int, ...], ...]:
@@ -194,6 +194,6 @@ def _stages(name: str, depth: int) -> tuple[tuple[int, ...], ...]:
     return STAGES[depth]
 
 
-def _vgg(stages: tuple[tuple[int, ...], ...], **fields: Any) -> VGG:
+def _vgg(**fields: Any) -> VGG:
     num_classes = 10 if fields.get("head") == "cifar" else 1000
-    return VGG(**{"stages": stages, "num_classes": num_classes, **fields})
+    return VGG(**{"num_classes": num_classes, **fields})

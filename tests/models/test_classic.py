@@ -84,6 +84,12 @@ def test_widths_keep_the_ratios():
     assert parameters(build("vgg11", width=2, num_classes=7), (224, 224, 3)) == expected
 
 
+def test_the_stages_are_a_field_too():
+    model = build("vgg11", stages=[[3], [3, 1]], width=2, head="cifar")
+    assert model == build("vgg16", stages=((3,), (3, 1)), width=2, head="cifar")
+    assert model.num_classes == 10
+
+
 def assert_std(values, std, kurtosis):
     """A standard deviation, within four standard errors, and a mean of zero."""
     assert abs(values.std() / std - 1) < 4 * math.sqrt((kurtosis - 1) / 4 / values.size)

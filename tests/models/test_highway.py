@@ -54,6 +54,10 @@ def test_layers_are_the_depth_in_the_name(name):
         assert gates == {layer for layer in params if not re.fullmatch(f"{first}|classifier", layer)}
 
 
+def test_a_field_overrides_the_number_in_the_name():
+    assert build("highway50", depth=20) == build("highway20")
+
+
 def test_a_plain_net_differs_in_the_layer_and_the_papers_width():
     assert build("highway20", layer="plain", width=71) == build("highway_plain20")
     assert parameters(build("highway_cifar19", layer="plain"), (8, 8, 3)) == 1_193_526

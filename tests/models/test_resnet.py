@@ -131,7 +131,7 @@ def test_names_sort_with_numbers_as_numbers():
         (lambda: build("resnte56"), "did you mean resnet56"),
         (lambda: build("plain21"), "plain20 and plain26"),
         (lambda: build("resnet2"), "nearest: resnet8"),
-        (lambda: build("preresnet21"), "preresnet20 and preresnet26"),
+        (lambda: build("preresnet21"), "is not 6n + 2 or 9n + 2 (nearest: preresnet20 and preresnet26)"),
         (lambda: build("resnet26_torchvision"), "18, 34, 50, 101, 152"),
         (lambda: build("resnet20", shortcut="D"), "none, A, A_pooled, B, "),
         (lambda: build("resnet20", order="last"), "full_preactivation"),
