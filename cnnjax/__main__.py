@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cnnjax.config import Config
+from cnnjax.config import KEEP, Config, Keep
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.launch import joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,9 @@ class Train:
     """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
     tensorboard: bool = False
     """Whether to write TensorBoard files too."""
+    keep: Keep = KEEP
+    resume: int | None = None
+    """Go back to the checkpoint of this step, once; what came later moves to OUT/after_STEP."""
     mesh: str | None = None
     """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
     shard: Literal["replicated", "model", "fsdp"] = "replicated"
@@ -115,9 +119,17 @@ class Train:
         use_cache()
         mesh = None if self.mesh is None else parse_mesh(self.mesh)
         data = open_data(config.data, self.workers)
-        options = {"mesh": mesh, "shard": self.shard, "tensorboard": self.tensorboard}
-        metrics = train(config, self.out, data=data, **options).metrics
-        print("\n".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        result = train(
+            config,
+            self.out,
+            data=data,
+            mesh=mesh,
+            shard=self.shard,
+            tensorboard=self.tensorboard,
+            keep=self.keep,
+            resume=self.resume,
+        )
+        print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -181,7 +193,7 @@ Verb = (
 
 def main() -> None:
     """Entry point of `cnnjax` and `python -m cnnjax`."""
-    with one_line_errors("cnnjax"):
+    with joined(), one_line_errors("cnnjax"):
         verb = tyro.cli(Verb, prog="cnnjax", description="Why deep convolutional networks train, or do not.")
         verb.run()
         sys.stdout.flush()

@@ -1,7 +1,12 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+import cnnjax.training
+from cnnjax.__main__ import main
+from cnnjax.config import Keep
 
 
 def run(*words):
@@ -62,6 +67,41 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_train_hands_its_options_on(monkeypatch, capsys, tmp_path):
+    given = {}
+
+    def train(config, out, **options):
+        given.update(options, fields=config.model_options, out=out)
+        return SimpleNamespace(metrics={"test_error": 0.25})
+
+    words = [
+        "--data",
+        "synthetic",
+        "--options",
+        "width=4",
+        "shortcut=B",
+        "--mesh",
+        "data=1",
+        "--shard",
+        "fsdp",
+    ]
+    words += ["--resume", "4000", "--keep.best", "1", "--tensorboard"]
+    monkeypatch.setattr(cnnjax.training, "train", train)
+    monkeypatch.setattr(sys, "argv", ["cnnjax", "train", "--out", str(tmp_path), *words])
+    main()
+    assert capsys.readouterr().out == "test_error 0.2500\n"
+    assert given.pop("data").name == "synthetic"
+    assert given == {
+        "fields": {"width": 4, "shortcut": "B"},
+        "out": tmp_path,
+        "mesh": cnnjax.make_mesh(data=1),
+        "shard": "fsdp",
+        "tensorboard": True,
+        "keep": Keep(best=1),
+        "resume": 4000,
+    }
 
 
 def test_models_lists_names():

@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "data",
         "doctor",
         "interop",
+        "launch",
         "mesh",
         "models",
         "training",
