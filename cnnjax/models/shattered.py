@@ -9,8 +9,10 @@ over the grid; drawn from N(0, 1 / width) they would all lie near 0. And that la
 BatchNorm takes biases away, so that all its neurons would switch at one point.
 
 The convolutional nets are those of section 4 as far as it describes them: 3x3 convolutions of equal width
-with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution and end
-with BatchNorm, ReLU, global pooling and a classifier is our choice.
+with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution, end with
+BatchNorm, ReLU, global pooling and a classifier, and have He's weights by fan-out is our choice. The first
+convolution is the only one whose fan-in is another: it decides the variance v that the residual stream begins
+with, 54 / (9 * width) times that of the pixels, against which branches of variance beta^2 are weighed.
 """
 
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from cnnjax.errors import UserError
 from cnnjax.models.shortcuts import Template
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import repeat
-from cnnjax.ops.init import he_normal_fan_in
+from cnnjax.ops.init import he_normal, he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
 
 
@@ -202,7 +204,7 @@ class ConvNet(nn.Module):
             (3, 3),
             padding=1,
             use_bias=False,
-            kernel_init=he_normal_fan_in,
+            kernel_init=he_normal,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = partial(BatchNorm, use_running_average=not train)

@@ -19,9 +19,10 @@ from experiments.runner import Findings, kept
 
 def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
     """Statistics of `seeds` initialisations, [seed, layer] by field, on one batch; and the layers' names."""
-    initialize = jax.jit(lambda key: model.lazy_init(key, images[:1], train=False))
     measure = jax.jit(lambda variables: layer_statistics(model, variables, (images, labels)))
-    found = [measure(initialize(jax.random.key(seed))).arrays() for seed in range(seeds)]
+    # Weights by many small programs, most of which nets share: one of all of them compiles longer.
+    variables = (model.lazy_init(jax.random.key(seed), images[:1], train=False) for seed in range(seeds))
+    found = [measure(each).arrays() for each in variables]
     names = ("layers", "blocks")
     arrays = {name: np.stack([one[name] for one in found]) for name in found[0] if name not in names}
     return {**arrays, **{name: np.array(found[0][name]) for name in names}}

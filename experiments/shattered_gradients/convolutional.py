@@ -38,7 +38,6 @@ def statistics(model: nn.Module, batches: list[jax.Array]) -> dict[str, Any]:
     samples, *shape = batches[0].shape
     labels = jnp.zeros(samples, jnp.int32)
     normal_rank = gaussian_effective_rank(samples, int(np.prod(shape)))
-    initialize = jax.jit(lambda key: model.lazy_init(key, batches[0][:1], train=False))
 
     @jax.jit
     def gradients_and_measures(variables: Any, images: jax.Array) -> tuple[jax.Array, Any]:
@@ -46,7 +45,9 @@ def statistics(model: nn.Module, batches: list[jax.Array]) -> dict[str, Any]:
         return gradients.reshape(samples, -1), measure(gram(gradients), normal_rank)
 
     found = [
-        gradients_and_measures(initialize(jax.random.key(net)), images) for net, images in enumerate(batches)
+        # Weights by many small programs, most of which nets share: one of all of them compiles longer.
+        gradients_and_measures(model.lazy_init(jax.random.key(net), images[:1], train=False), images)
+        for net, images in enumerate(batches)
     ]
     gradients, first = found[0]
     return {
@@ -69,7 +70,7 @@ def convolutional(args: Args, found: Findings) -> None:
     """Correlation between samples, sorted; and its measures against depth."""
     chosen = args.chosen.convolutional
     data = load(chosen.data, args.data_dir)
-    normalize = normalizer(data.train_images, "pixel_mean")
+    normalize = normalizer(data.train_images, "channel")
     images = np.asarray(data.train_images)
     batches = [
         normalize(jnp.asarray(images[batch_indices(args.seed, net, chosen.samples, len(images))]))
