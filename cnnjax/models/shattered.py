@@ -9,10 +9,10 @@ over the grid; drawn from N(0, 1 / width) they would all lie near 0. And that la
 BatchNorm takes biases away, so that all its neurons would switch at one point.
 
 The convolutional nets are those of section 4 as far as it describes them: 3x3 convolutions of equal width
-with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution, end with
-BatchNorm, ReLU, global pooling and a classifier, and have He's weights by fan-out is our choice. The first
-convolution is the only one whose fan-in is another: it decides the variance v that the residual stream begins
-with, 54 / (9 * width) times that of the pixels, against which branches of variance beta^2 are weighed.
+with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution, that
+they end with BatchNorm, ReLU, global pooling and a classifier, and that they have He's weights by fan-out is
+our choice. Only the first convolution has another fan-in: it decides the variance that a residual stream
+begins with, 54 / (9 * width) times that of the pixels, against which branches of variance beta^2 are weighed.
 """
 
 from collections.abc import Callable

@@ -138,7 +138,8 @@ def sample_measures(
         axis.set_xlabel("convolutions")
         axis.set_ylabel(label)
     axes[0][2].set_yscale("log")
-    axes[0][0].legend(frameon=False, fontsize=8)
+    axes[0][0].set_ylim(top=1.35 * axes[0][0].get_ylim()[1])  # room for the legend
+    axes[0][0].legend(frameon=False, fontsize=8, loc="upper right")
     return figure.save(drawing, stem)
 
 
