@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.errors import UserError
 from cnnjax.files import cache_root
 
 SOURCE = Path(__file__).with_name("direct_conv.cc")
@@ -47,6 +48,8 @@ def kernel_gradient(
 def _call(
     target: str, lhs: jax.Array, rhs: jax.Array, shape: tuple[int, ...], window: dict[str, Any]
 ) -> jax.Array:
+    if missing := load():
+        raise UserError(f"convolution='direct': {missing}; 'auto' takes what can be had")
     attributes: dict[str, Any] = {name: np.asarray(value, np.int64) for name, value in window.items()}
     attributes["groups"] = np.int64(window["groups"])
     result = jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from cnnjax.errors import UserError
 from cnnjax.ops import direct
 from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT, conv_general_dilated
 from tests.gradients import compiled
@@ -94,6 +95,13 @@ def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, channels,
     ours, theirs = derivative(CONVOLUTIONS["direct"]), derivative(lax.conv_general_dilated)
     for mine, reference in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
+
+
+def test_direct_by_name_without_a_compiler(monkeypatch, key):
+    monkeypatch.setattr(direct, "load", lambda: "no C++ compiler is here")
+    images, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 5))
+    with pytest.raises(UserError, match=r"convolution='direct': no C\+\+ compiler is here; 'auto' takes"):
+        CONVOLUTIONS["direct"](images, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
 
 
 @needs_compiler
