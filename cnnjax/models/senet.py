@@ -74,7 +74,7 @@ class SENet(ResNet):
 
     def templates(self, train: bool) -> dict[str, Any]:
         """What blocks and shortcuts are made with, by the names of their fields."""
-        return {**super().templates(train), "refine": self.configure(SqueezeExcitation, name="se")}
+        return {**super().templates(train), "refine": partial(self.configure(SqueezeExcitation), name="se")}
 
 
 class HalvedBottleneck(Bottleneck):
