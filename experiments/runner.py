@@ -52,13 +52,8 @@ def run_all(
     groups: dict[str, list[str]] = {}
     for name, config in runs.items():
         groups.setdefault(json.dumps(shared(config).to_json()), []).append(name)
-    cores = len(usable_cores())
-    if workers is None:  # of all groups, not of those left: a run must get as many cores when it goes on
-        workers = min(cores, len(groups)) if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
-    if not 1 <= workers <= cores:
-        raise UserError(f"--workers {workers}: must be 1 to {cores}, the number of cores")
-    if workers > 1 and jax.process_count() > 1:
-        raise UserError(f"--workers {workers}: the launcher's processes train one network at a time")
+    # Of all groups, not of those left: a run must get as many cores when it goes on.
+    workers = how_many(workers, len(groups))
 
     finished = once(lambda: {name for name in runs if _finished(runs[name], out / name)})
     if resume is not None:  # they may have to go back, which `train_many` finds out
@@ -80,14 +75,35 @@ def run_all(
         )
         for names in unfinished
     ]
+    do(jobs, workers)
+    if not first():
+        raise SystemExit
+    return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
+
+
+def how_many(workers: int | None, jobs: int) -> int:
+    """How many of so many jobs to do at once, by default one, or on a CPU one for each core.
+
+    Raises:
+        UserError: there are not so many cores, or the launcher has started several processes.
+    """
+    cores = len(usable_cores())
+    if workers is None:
+        workers = min(cores, jobs) if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
+    if not 1 <= workers <= cores:
+        raise UserError(f"--workers {workers}: must be 1 to {cores}, the number of cores")
+    if workers > 1 and jax.process_count() > 1:
+        raise UserError(f"--workers {workers}: the launcher's processes train one network at a time")
+    return workers
+
+
+def do(jobs: Sequence[Callable[[], object]], workers: int) -> None:
+    """Do every job, here or by several workers, to which they are pickled."""
     if workers > 1:
         side_by_side(jobs, workers)
     else:
         for job in jobs:
             job()
-    if not first():
-        raise SystemExit
-    return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
 
 
 def _finished(config: Config, out: Path) -> bool:

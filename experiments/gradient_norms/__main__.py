@@ -1,5 +1,7 @@
 """The command: `python -m experiments.gradient_norms`."""
 
+import os
+
 import tyro
 
 import experiments.gradient_norms as question
@@ -11,6 +13,8 @@ from experiments.gradient_norms.settings import Args
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
     chosen, settings = args.chosen, args.settings  # what cannot be is said before jax is imported
+    if chosen.steps < 1_000:  # programs are compiled longer than they run; workers inherit it
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
     from cnnjax.compilation import use_cache
     from cnnjax.data import load

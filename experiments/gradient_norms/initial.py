@@ -1,11 +1,17 @@
 """Families of nets as they are initialised, on one batch of whole images."""
 
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
+from cnnjax.compilation import use_cache
 from cnnjax.data import Dataset
 from cnnjax.data.augment import normalizer
 from cnnjax.data.batches import batch_indices
@@ -14,7 +20,7 @@ from cnnjax.probes import layer_statistics
 from cnnjax.report.depth import against_depth
 from experiments.gradient_norms.rows import row
 from experiments.gradient_norms.settings import FAMILIES, Args
-from experiments.runner import Findings, kept
+from experiments.runner import Findings, do, how_many, kept
 
 
 def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
@@ -38,36 +44,65 @@ def theory_of(family: str, values: np.ndarray) -> tuple[str, np.ndarray] | None:
     return name, last * factor() ** np.arange(convolutions - 1, -1, -1.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A net of a family, in whose `file` its arrays are kept."""
+
+    family: str
+    depth: int
+    file: Path
+
+    @property
+    def model(self) -> str:
+        """Its name for `build`."""
+        return FAMILIES[self.family].model(self.depth)
+
+    def arrays(self, options: Mapping[str, Any], images: Any, labels: Any, seeds: int) -> dict[str, Any]:
+        """Statistics of its initialisations, measured once."""
+        built = build(self.model, **options, **FAMILIES[self.family].options)
+        return kept(self.file, lambda: initial(built, images, labels, seeds))
+
+
+def measure_share(nets: Sequence[Net], *measured: Any) -> None:
+    """A worker's part: the arrays of some of the nets."""
+    use_cache()
+    for net in tqdm(nets, "initial nets", unit="net"):
+        net.arrays(*measured)
+
+
 def measure_initial(args: Args, data: Dataset, found: Findings) -> None:
     """Every family at every depth: rows, and norm against depth with theory over it."""
     chosen = args.chosen
     normalize = normalizer(data.train_images, "pixel_mean")
     indices = batch_indices(0, 0, chosen.batch_size, len(data.train_labels))
-    images = normalize(jnp.asarray(np.asarray(data.train_images)[indices]))
-    labels = jnp.asarray(data.train_labels[indices])
+    images = np.asarray(normalize(jnp.asarray(np.asarray(data.train_images)[indices])))
+    labels = np.asarray(data.train_labels[indices])
     options = {"width": chosen.width, "num_classes": data.classes, "loop": "scan"}
-    curves: dict[str, dict[str, Any]] = {}
+    measured = options, images, labels, chosen.seeds
+    nets = [
+        Net(name, depth, args.out / "init" / f"{name.replace(', ', '_').replace(' ', '_')}{depth}.npz")
+        for name in args.families
+        for depth in chosen.depths
+    ]
+    if not all(net.file.exists() for net in nets):
+        # Most of the time goes into compiling, which takes one core.
+        workers = how_many(args.workers, len(nets))
+        shares = [sorted(nets, key=lambda net: net.depth)[number::workers] for number in range(workers)]
+        do([functools.partial(measure_share, share, *measured) for share in shares], workers)
+
+    curves: dict[str, dict[str, Any]] = {name: {} for name in args.families}
     overlays: dict[str, tuple[str, Any]] = {}
-    for name in args.families:
-        family = FAMILIES[name]
-        curves[name] = {}
-        for depth in chosen.depths:
-            model = family.model(depth)
-            arrays = kept(
-                args.out / "init" / f"{name.replace(', ', '_').replace(' ', '_')}{depth}.npz",
-                lambda family=family, model=model: initial(
-                    build(model, **options, **family.options), images, labels, chosen.seeds
-                ),
-            )
-            for seed in range(chosen.seeds):
-                own = {
-                    field: values if field in ("layers", "blocks") else values[seed]
-                    for field, values in arrays.items()
-                }
-                found.results.append({"part": "init", **row(model, name, depth, seed, 0, own)})
-            curves[name][model] = arrays["activation_gradient_norm"]
-            if overlay := theory_of(name, arrays["activation_gradient_norm"]):
-                overlays[name] = overlay
+    for net in nets:
+        arrays = net.arrays(*measured)
+        for seed in range(chosen.seeds):
+            own = {
+                field: values if field in ("layers", "blocks") else values[seed]
+                for field, values in arrays.items()
+            }
+            found.results.append({"part": "init", **row(net.model, net.family, net.depth, seed, 0, own)})
+        curves[net.family][net.model] = arrays["activation_gradient_norm"]
+        if overlay := theory_of(net.family, arrays["activation_gradient_norm"]):
+            overlays[net.family] = overlay
     caption = (
         "Norm of the gradient by each layer's output at initialisation; bands over seeds; dashed: theory."
     )
