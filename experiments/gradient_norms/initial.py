@@ -59,8 +59,12 @@ class Net:
 
     def arrays(self, options: Mapping[str, Any], images: Any, labels: Any, seeds: int) -> dict[str, Any]:
         """Statistics of its initialisations, measured once."""
-        built = build(self.model, **options, **FAMILIES[self.family].options)
-        return kept(self.file, lambda: initial(built, images, labels, seeds))
+
+        def measure() -> dict[str, Any]:
+            built = build(self.model, **options, **FAMILIES[self.family].options)
+            return initial(built, images, labels, seeds)
+
+        return kept(self.file, measure)
 
 
 def measure_share(nets: Sequence[Net], *measured: Any) -> None:
