@@ -14,7 +14,7 @@ from cnnjax.data import cache, local, tfds_source
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.network import unreachable
 from cnnjax.data.specs import Spec, spec
-from cnnjax.data.synthetic import synthetic
+from cnnjax.data.synthetic import low_pass, synthetic
 from cnnjax.errors import UserError
 
 Source = Literal["auto", "archives", "tfds"]
@@ -109,8 +109,8 @@ def find(name: str) -> str | None:
 
 
 def _built_in(entry: Spec) -> Dataset:
-    if entry.name == "synthetic":
-        return synthetic()
+    if generated := {"synthetic": synthetic, "low_pass": low_pass}.get(entry.name):
+        return generated()
     embedded = resources.files("cnnjax.data.fashion_mini") / "images.npz"
     with resources.as_file(embedded) as path, np.load(path) as arrays:
         return Dataset(entry.name, **arrays, classes=entry.classes, source="embedded")

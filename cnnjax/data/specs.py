@@ -87,6 +87,17 @@ _TABLE = (
         homepage="cnnjax/data/synthetic.py",
     ),
     Spec(
+        name="low_pass",
+        title="low-pass noise with random labels, generated on the spot",
+        classes=10,
+        shape=(16, 16, 3),
+        train=2048,
+        test=512,
+        flips=False,
+        licence="Apache-2.0",
+        homepage="cnnjax/data/synthetic.py",
+    ),
+    Spec(
         name="mnist",
         title="MNIST handwritten digits",
         classes=10,

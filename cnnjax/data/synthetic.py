@@ -1,4 +1,4 @@
-"""A data set made on the spot: small, learnable and the same everywhere."""
+"""Data sets made on the spot: small and the same everywhere; one is learnable, one is noise."""
 
 import numpy as np
 
@@ -15,11 +15,7 @@ def synthetic(
     train: int = 2048, test: int = 512, size: int = 16, classes: int = 10, seed: int = 0
 ) -> Dataset:
     """Draw images `[image, size, size, 3]`, each a shifted, noisy copy of one of its class's 4 patterns."""
-    if min(train, test, classes) < 1 or size < 2 * _SHIFT:
-        raise UserError(
-            f"synthetic: train={train}, test={test}, classes={classes} must be at least 1 and size={size} "
-            f"at least {2 * _SHIFT}"
-        )
+    _check("synthetic", train, test, size, classes)
     for_patterns, for_train, for_test = np.random.default_rng(seed).spawn(3)
     patterns = _low_pass(for_patterns.normal(size=(classes, _PROTOTYPES, size, size, 3)))
     return Dataset(
@@ -29,6 +25,35 @@ def synthetic(
         classes=classes,
         source=f"generated, seed {seed}",
     )
+
+
+def low_pass(train: int = 2048, test: int = 512, size: int = 16, classes: int = 10, seed: int = 0) -> Dataset:
+    """Draw images `[image, size, size, 3]` of smooth noise; their labels say nothing of them.
+
+    Images alike in nothing but their spectrum, for measures over inputs; and labels to learn by heart.
+    """
+    _check("low_pass", train, test, size, classes)
+
+    def draw(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        images = _low_pass(rng.normal(size=(count, size, size, 3)))
+        return _grey_levels(images), rng.permutation(np.arange(count, dtype=np.int32) % classes)
+
+    for_train, for_test = np.random.default_rng(seed).spawn(2)
+    return Dataset(
+        "low_pass",
+        *draw(for_train, train),
+        *draw(for_test, test),
+        classes=classes,
+        source=f"generated, seed {seed}",
+    )
+
+
+def _check(name: str, train: int, test: int, size: int, classes: int) -> None:
+    if min(train, test, classes) < 1 or size < 2 * _SHIFT:
+        raise UserError(
+            f"{name}: train={train}, test={test}, classes={classes} must be at least 1 and size={size} "
+            f"at least {2 * _SHIFT}"
+        )
 
 
 def _low_pass(noise: np.ndarray) -> np.ndarray:
@@ -48,4 +73,8 @@ def _draw(rng: np.random.Generator, patterns: np.ndarray, count: int) -> tuple[n
     images = patterns[
         labels[:, None, None], prototype[:, None, None], rows[:, :, None], columns[:, None, :]
     ] + _NOISE * rng.normal(size=(count, size, size, 3))
-    return np.clip(np.rint(128 + _LEVELS * images), 0, 255).astype(np.uint8), labels
+    return _grey_levels(images), labels
+
+
+def _grey_levels(images: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(128 + _LEVELS * images), 0, 255).astype(np.uint8)

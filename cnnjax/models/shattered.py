@@ -10,9 +10,9 @@ BatchNorm takes biases away, so that all its neurons would switch at one point.
 
 The convolutional nets are those of section 4 as far as it describes them: 3x3 convolutions of equal width
 with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution, that
-they end with BatchNorm, ReLU, global pooling and a classifier, and that they have He's weights by fan-out is
-our choice. Only the first convolution has another fan-in: it decides the variance that a residual stream
-begins with, 54 / (9 * width) times that of the pixels, against which branches of variance beta^2 are weighed.
+they end with BatchNorm, ReLU, global pooling and a classifier is our choice. With weights of variance
+2 / fan-in, as in section 2, a residual stream begins with twice the pixels' variance, against which branches
+of variance beta^2 are weighed.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from cnnjax.errors import UserError
 from cnnjax.models.shortcuts import Template
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import repeat
-from cnnjax.ops.init import he_normal, he_normal_fan_in
+from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
 
 
@@ -204,7 +204,7 @@ class ConvNet(nn.Module):
             (3, 3),
             padding=1,
             use_bias=False,
-            kernel_init=he_normal,
+            kernel_init=he_normal_fan_in,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = partial(BatchNorm, use_running_average=not train)

@@ -56,7 +56,7 @@ class Convolutional:
         models: networks that `build` knows, to be measured beside them.
     """
 
-    data: str = "synthetic"
+    data: str = "low_pass"
     samples: int = 256
     nets: int = 3
     width: int = 16
@@ -165,7 +165,7 @@ class Args:
     data_dir: Path | None = None
     """Folder that holds the official archives of a data set."""
     nets: int | None = None
-    """Networks that the autocorrelation functions are averaged over; quick has the paper's 20."""
+    """Networks of each kind: on the grid, where quick has the paper's 20, and on images, where it has 3."""
     seed: int = 0
     """Of all weights and inputs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/shattered_gradients")
@@ -178,7 +178,8 @@ class Args:
         if self.nets is not None:
             if self.nets < 2:
                 raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
-            chosen = dataclasses.replace(chosen, nets=self.nets)
+            convolutional = dataclasses.replace(chosen.convolutional, nets=self.nets)
+            chosen = dataclasses.replace(chosen, nets=self.nets, convolutional=convolutional)
         if self.models is not None:
             convolutional = dataclasses.replace(chosen.convolutional, models=self.models)
             chosen = dataclasses.replace(chosen, convolutional=convolutional)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data import load
-from cnnjax.data.synthetic import synthetic
+from cnnjax.data.synthetic import low_pass, synthetic
 from cnnjax.errors import UserError
 
 
@@ -37,7 +37,24 @@ def test_it_can_be_learned_but_not_by_a_linear_classifier():
     assert 0.15 < ((test @ ridge).argmax(axis=1) == data.test_labels).mean() < 0.6
 
 
+def test_low_pass_images_are_smooth_and_alike_in_nothing():
+    data = load("low_pass")
+    np.testing.assert_array_equal(data.train_images, low_pass().train_images)
+    assert (data.train_images.shape, len(data.test_labels)) == ((2048, 16, 16, 3), 512)
+    np.testing.assert_array_equal(np.bincount(data.test_labels), [52, 52] + 8 * [51])
+    images = (data.train_images - 128.0) / 32
+    power = np.square(np.abs(np.fft.fft2(images, axes=(1, 2)))).sum((0, 3))
+    frequency = np.fft.fftfreq(16, 1 / 16)
+    low = np.hypot(frequency[:, None], frequency) <= 2
+    assert power[low].sum() / power.sum() > 0.999  # but for the rounding to grey levels
+    cosines = np.corrcoef(images.reshape(2048, -1))[~np.eye(2048, dtype=bool)]
+    assert abs(cosines.mean()) < 1e-3
+    assert cosines.std() == pytest.approx((3 * (low.sum() - 1)) ** -0.5, rel=0.1)
+
+
 def test_impossible_arguments():
     for bad in ({"train": 0}, {"test": 0}, {"classes": 0}, {"size": 5}):
         with pytest.raises(UserError, match=r"synthetic: .* at least"):
             synthetic(**bad)
+        with pytest.raises(UserError, match=r"low_pass: .* at least"):
+            low_pass(**bad)
