@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cnnjax.config import KEEP, Config, Keep
+from cnnjax.config import RUNNING, Config, Running
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 
@@ -97,15 +97,7 @@ class Train:
     """Fields of the network to override, such as width=8 shortcut=B."""
     workers: int = 0
     """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
-    tensorboard: bool = False
-    """Whether to write TensorBoard files too."""
-    keep: Keep = KEEP
-    resume: int | None = None
-    """Go back to the checkpoint of this step, once; what came later moves to OUT/after_STEP."""
-    mesh: str | None = None
-    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
-    shard: Literal["replicated", "model", "fsdp"] = "replicated"
-    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
+    running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
 
     def run(self) -> None:
         """Print the final metrics."""
@@ -117,18 +109,9 @@ class Train:
         from cnnjax.training import train
 
         use_cache()
-        mesh = None if self.mesh is None else parse_mesh(self.mesh)
+        mesh = None if self.running.mesh is None else parse_mesh(self.running.mesh)
         data = open_data(config.data, self.workers)
-        result = train(
-            config,
-            self.out,
-            data=data,
-            mesh=mesh,
-            shard=self.shard,
-            tensorboard=self.tensorboard,
-            keep=self.keep,
-            resume=self.resume,
-        )
+        result = train(config, self.out, data=data, **{**vars(self.running), "mesh": mesh})
         print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
 
 

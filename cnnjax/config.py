@@ -149,6 +149,24 @@ class Keep:
 KEEP = Keep()
 
 
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """How runs are recorded and divided; it decides no numbers."""
+
+    tensorboard: bool = False
+    """Whether to write TensorBoard files too."""
+    keep: Keep = KEEP
+    resume: int | None = None
+    """Go back to the checkpoint of this step, once; what came later moves to RUN/after_STEP."""
+    mesh: str | None = None
+    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    """How weights and the optimizer's state are divided over the devices."""
+
+
+RUNNING = Running()
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs between two configurations as JSON, as readable phrases, in the order of `new`."""
     return [

@@ -2,9 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from cnnjax.config import KEEP, Keep
+import tyro
+
+from cnnjax.config import RUNNING, Running
 
 Preset = TypeVar("Preset")
 
@@ -31,21 +33,12 @@ class TrainingArgs:
     """Gradient steps of each run."""
     workers: int | None = None
     """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
-    tensorboard: bool = False
-    """Also write TensorBoard files into each run's folder."""
-    keep: Keep = KEEP
-    resume: int | None = None
-    """Go back to the checkpoint of this step in every run, once; what came later moves to RUN/after_STEP."""
-    mesh: str | None = None
-    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
-    shard: Literal["replicated", "model", "fsdp"] = "replicated"
-    """How weights and the optimizer's state are divided over the devices; the numbers are the same."""
+    running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
 
     @property
     def training(self) -> dict[str, Any]:
         """The options of `experiments.runner.run_all`: how to train, which decides no numbers."""
-        names = ("workers", "tensorboard", "keep", "resume", "mesh", "shard")
-        return {"how": self.run_seeds, **{name: getattr(self, name) for name in names}}
+        return {"how": self.run_seeds, "workers": self.workers, **vars(self.running)}
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:
