@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax.compilation import use_cache
 from cnnjax.config import Config
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
@@ -112,7 +111,6 @@ def _finished(config: Config, out: Path) -> bool:
 
 
 def _train(configs: list[Config], outs: list[Path], how: How, mesh: str | None, **options: Any) -> None:
-    use_cache()
     train_many(configs, outs, how, mesh=parse_mesh(mesh) if mesh is not None else None, **options)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cnnjax.compilation import use_cache
 from cnnjax.errors import Interrupted, UserError, one_line_errors
 from cnnjax.machine import usable_cores
 from cnnjax.training import progress
@@ -92,6 +93,7 @@ def _work(job: Callable[[], object], place: int, cores: Sequence[int], lock, com
     tqdm.set_lock(lock)
     progress.LINE = place
     with one_line_errors(Path(sys.argv[0]).stem):
+        use_cache()
         job()
 
 

@@ -24,6 +24,7 @@ from cnnjax.machine import usable_cores
 from cnnjax.ops.conv import best_form
 
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+FLAGS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
 
 
 class Record:
@@ -139,7 +140,7 @@ def _claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequen
 
 
 def environment() -> dict[str, Any]:
-    """Versions, device, command and git commit, for the record."""
+    """Versions, device, command, git commit and the flags that change programs, for the record."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
     kind = f"{devices[0].device_kind} ({devices[0].platform})"
@@ -149,6 +150,7 @@ def environment() -> dict[str, Any]:
         "device": f"{len(devices)} x {kind}, {len(usable_cores())} cores",
         "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "git_commit": _git_commit(),
+        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
     }
 
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax.compilation import use_cache
 from cnnjax.data import Dataset
 from cnnjax.data.augment import normalizer
 from cnnjax.data.batches import batch_indices
@@ -69,7 +68,6 @@ class Net:
 
 def measure_share(nets: Sequence[Net], *measured: Any) -> None:
     """A worker's part: the arrays of some of the nets."""
-    use_cache()
     for net in tqdm(nets, "initial nets", unit="net"):
         net.arrays(*measured)
 

@@ -75,6 +75,7 @@ def test_what_a_run_leaves(uninterrupted):
     assert saved["metrics"] == uninterrupted.metrics
     assert cnnjax.Config.from_json(saved["config"]) == CONFIG
     assert {"versions", "device", "command", "git_commit"} <= set(saved["environment"])
+    assert saved["environment"]["flags"]["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"  # tests/conftest.py
     assert uninterrupted.metrics["train_loss"] == found[-2]["train_loss"]
     assert uninterrupted.metrics["test_error"] == found[-1]["test_error"]
 
