@@ -92,12 +92,12 @@ def against_depth(
 
 
 def correlations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
-    """Figure 7, a and b: a column a family, a matrix [sample, sample] a depth below each other; grey is 0."""
+    """Figure 7, a and b: a column a family, a matrix [sample, sample] a depth; black is -1, white 1."""
     rows = max(len(matrices) for matrices in families.values())
     drawing, axes = figure.panels(rows, len(families), 2.8, 2.7)
     for column, (title, matrices) in zip(axes.T, families.items(), strict=True):
         for axis, (name, matrix) in zip(column, matrices.items(), strict=True):
-            axis.imshow(matrix, cmap="gray", vmin=-0.5, vmax=0.5, interpolation="none")
+            axis.imshow(matrix, cmap="gray", vmin=-1, vmax=1, interpolation="none")
             axis.grid(False)
             axis.set_xticks([])
             axis.set_yticks([])
