@@ -15,6 +15,8 @@ Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
 Optimizer = Literal["sgd", "adam"]
 Dtype = Literal["float32", "bfloat16"]
+How = Literal["sequential", "vmap", "mesh"]
+Shard = Literal["replicated", "model", "fsdp"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Running:
     """Go back to the checkpoint of this step, once; what came later moves to RUN/after_STEP."""
     mesh: str | None = None
     """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
-    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    shard: Shard = "replicated"
     """How weights and the optimizer's state are divided over the devices."""
 
 

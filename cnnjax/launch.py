@@ -123,6 +123,12 @@ def main(args: Args) -> int:
     return failed
 
 
+def alone() -> None:
+    """Raise UserError if this process is one of several that the launcher started."""
+    if "CNNJAX_COORDINATOR" in os.environ:
+        raise UserError("this is the work of one process: start it without cnnjax.launch")
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Inside, this process is one of those that the launcher started; without it nothing happens.

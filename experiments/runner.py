@@ -12,7 +12,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax.config import Config
+from cnnjax.config import Config, How
+from cnnjax.counting.table import table
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
@@ -20,7 +21,7 @@ from cnnjax.files import read_json, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
-from cnnjax.training import How, shared, train_many
+from cnnjax.training import shared, train_many
 from cnnjax.training.record import write_arrays
 from experiments.workers import side_by_side
 
@@ -118,6 +119,11 @@ def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.n
     """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once."""
     if not path.exists():
         write_arrays(path, compute())
+    return read_arrays(path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name."""
     with np.load(path) as file:
         return dict(file)
 
@@ -133,16 +139,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain table for the terminal: the first column to the left, the others to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (header, *rows)
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join(table([tuple(header), *map(tuple, rows)], left=1, ruled={0}))
 
 
 @dataclasses.dataclass

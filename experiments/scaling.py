@@ -13,12 +13,13 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
-from cnnjax.config import Dtype
+from cnnjax.config import Dtype, Shard
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.launch import alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Layout:
 
     data: int
     model: int = 1
-    shard: Literal["replicated", "model", "fsdp"] = "replicated"
+    shard: Shard = "replicated"
 
     @property
     def devices(self) -> int:
@@ -197,6 +198,7 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
+    alone()
     for name in ("batch", "virtual", "dispatches"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")

@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "machine": set(),
     "config": LEAVES,
-    "mesh": LEAVES,
+    "mesh": LEAVES | {"config"},
     "compilation": LEAVES,
     "distributed": LEAVES,
     "launch": LEAVES,

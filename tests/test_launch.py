@@ -13,7 +13,7 @@ from cnnjax.data.synthetic import synthetic
 from cnnjax.distributed import check_shared
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
-from cnnjax.launch import Args
+from cnnjax.launch import Args, alone
 
 CONFIG = cnnjax.Config(
     model="resnet8",
@@ -136,3 +136,10 @@ def test_every_process_has_devices_of_the_mesh(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="a mesh of 1 of the 1 devices leaves process 1 without any"):
         check_shared(cnnjax.make_mesh())
+
+
+def test_work_of_one_process_is_not_done_by_several(monkeypatch):
+    alone()
+    monkeypatch.setenv("CNNJAX_COORDINATOR", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"start it without cnnjax\.launch"):
+        alone()

@@ -1,10 +1,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from cnnjax.errors import UserError
-from cnnjax.mesh import AXES, check_shard, make_mesh, parse_mesh, shardings
+from cnnjax.mesh import AXES, check_shard, make_mesh, parse_mesh, shard_batch, shardings
 
 
 def test_a_mesh_from_the_command_line():
@@ -72,3 +72,11 @@ def test_what_cannot_be_divided():
         check_shard("zero", make_mesh())
     with pytest.raises(UserError, match="shard='fsdp' needs a mesh with seed=1, not seed=2"):
         check_shard("fsdp", AbstractMesh((2, 1, 1), AXES))
+
+
+def test_a_batch_is_divided_over_the_data_axis():
+    mesh = make_mesh()
+    batch = {"images": jnp.ones((4, 2, 2, 1)), "labels": jnp.arange(4)}
+    placed = shard_batch(batch, mesh)
+    assert jnp.array_equal(placed["labels"], batch["labels"])
+    assert placed["images"].sharding == NamedSharding(mesh, PartitionSpec("data"))

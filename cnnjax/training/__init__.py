@@ -1,7 +1,7 @@
 """From a Config to a trained network, a metrics file and checkpoints."""
 
-from cnnjax.training.loop import How, Result, evaluate, train, train_many
+from cnnjax.training.loop import Result, evaluate, train, train_many
 from cnnjax.training.program import shared
 from cnnjax.training.step import Probe
 
-__all__ = ["How", "Probe", "Result", "evaluate", "shared", "train", "train_many"]
+__all__ = ["Probe", "Result", "evaluate", "shared", "train", "train_many"]

@@ -10,18 +10,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cnnjax.config import KEEP, Config, Keep, differences
+from cnnjax.config import KEEP, Config, How, Keep, Shard, differences
 from cnnjax.data import Dataset, Stream, open_data
 from cnnjax.distributed import fetch, once
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import write_json
-from cnnjax.mesh import Shard, check_divisible, check_shard, for_fewer_runs, make_mesh
+from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
 from cnnjax.training.program import Program, shared
 from cnnjax.training.progress import Progress
 from cnnjax.training.record import claim, environment
@@ -29,8 +29,6 @@ from cnnjax.training.rewind import rewind
 from cnnjax.training.run import Run, opened
 from cnnjax.training.step import Metrics, NoProbe, Probe
 from cnnjax.training.stop import IN_FLIGHT, Stop, locked, stop_on_signals
-
-How = Literal["sequential", "vmap", "mesh"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,8 +286,8 @@ def _advance(
 
 
 def _finish(run: Run, variables: dict[str, Any]) -> Result:
-    metrics = run.record.final(run.config.steps)
-    result = {"config": run.config.to_json(), "metrics": metrics, "environment": environment()}
+    metrics, config = run.record.final(run.config.steps), run.config.to_json()
+    result = {"config": config, "metrics": metrics, "environment": environment(config)}
     once(lambda: write_json(run.out / "result.json", result))
     return Result(run.config, run.out, metrics, jax.device_put(variables))
 

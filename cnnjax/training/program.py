@@ -14,11 +14,10 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
-from cnnjax.config import Config
+from cnnjax.config import Config, Shard
 from cnnjax.data import Dataset, Stream
 from cnnjax.distributed import check_shared, fetch, place
 from cnnjax.mesh import (
-    Shard,
     by_groups,
     for_runs,
     gather,

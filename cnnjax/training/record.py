@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.config import differences
@@ -136,17 +138,21 @@ def _claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequen
             raise UserError(
                 f"{folder} holds another {kind} ({'; '.join(changes)}): give another folder or remove it"
             )
-    write_json(path, {kind: dict(settings), "environment": environment()})
+    write_json(path, {kind: dict(settings), "environment": environment(settings)})
 
 
-def environment() -> dict[str, Any]:
-    """Versions, device, command, git commit and the flags that change programs, for the record."""
+def environment(settings: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Versions, device, command, git commit and what decides programs, for the record.
+
+    `settings` are those of `Config.to_json`, or of an experiment, whose networks compute in float32.
+    """
+    form = settings.get("model_options", {}).get("convolution", "auto")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
     kind = f"{devices[0].device_kind} ({devices[0].platform})"
     return {
         "versions": {"python": sys.version.split()[0], **versions},
-        "convolution": best_form(),
+        "convolution": best_form(jnp.dtype(settings.get("dtype", "float32"))) if form == "auto" else form,
         "device": f"{len(devices)} x {kind}, {len(usable_cores())} cores",
         "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "git_commit": _git_commit(),

@@ -10,7 +10,7 @@ from cnnjax.probes import LayerProbe
 from cnnjax.report.depth import against_step, heat_map, microscope, responses
 from experiments.gradient_norms.rows import row
 from experiments.gradient_norms.settings import Args, Preset, Trained
-from experiments.runner import Findings, kept, run_all
+from experiments.runner import Findings, read_arrays, run_all
 
 FIRST_STEPS = (0, 1, 2, 5, 10, 20)
 
@@ -48,10 +48,10 @@ def measure_training(args: Args, data: Dataset, found: Findings) -> None:
         for depth in chosen.depths:
             model = f"{family}{depth}"
             folders = [args.out / f"{model}_seed{seed}" / "probes" for seed in range(chosen.seeds)]
-            steps = sorted(int(path.stem.removeprefix("step_")) for path in folders[0].iterdir())
+            steps = sorted(int(path.stem.removeprefix("step_")) for path in folders[0].glob("step_*.npz"))
             measured[model], ratios[model] = {}, {}
             for step in steps:
-                by_seed = [kept(folder / f"step_{step}.npz", dict) for folder in folders]
+                by_seed = [read_arrays(folder / f"step_{step}.npz") for folder in folders]
                 rows = [row(model, family, depth, seed, step, own) for seed, own in enumerate(by_seed)]
                 found.results += [{"part": "training", **one} for one in rows]
                 measured[model][step] = by_seed

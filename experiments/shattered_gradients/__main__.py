@@ -4,11 +4,13 @@ import tyro
 
 import experiments.shattered_gradients as question
 from cnnjax.errors import one_line_errors
+from cnnjax.launch import alone
 from experiments.shattered_gradients.settings import Args
 
 
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the tables and the paths."""
+    alone()
     settings = args.settings  # what cannot be is said before jax is imported
 
     from cnnjax.compilation import use_cache

@@ -10,6 +10,7 @@ import tyro
 
 import experiments.throughput as question
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.launch import alone
 from cnnjax.report.page import Table
 from experiments.throughput.contestants import peak_memory, prepare, trace, turn
 from experiments.throughput.settings import Args, Setting
@@ -89,6 +90,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
+    alone()
     from tqdm import tqdm
 
     from cnnjax.files import write_json

@@ -56,17 +56,17 @@ def trace(folder: Path) -> None:
 
 
 def network(setting: Setting, kind: str):
-    """The network of a setting and the [height, width, channel] of its images."""
+    """The network of a setting, its fields that differ, and the [height, width, channel] of its images."""
     import jax.numpy as jnp
 
     from cnnjax.models import build
 
-    options = {"dtype": jnp.dtype(setting.dtype)}
     model = build(setting.model)
-    options |= {name: value for name, value in setting.options(kind).items() if hasattr(model, name)}
+    options = {name: value for name, value in setting.options(kind).items() if hasattr(model, name)}
     height, width, channels = model.input_shape
     side = setting.image
-    return build(setting.model, **options), (side or height, side or width, channels)
+    model = build(setting.model, dtype=jnp.dtype(setting.dtype), **options)
+    return model, options, (side or height, side or width, channels)
 
 
 def jax_step(setting: Setting, kind: str):
@@ -81,7 +81,7 @@ def jax_step(setting: Setting, kind: str):
     from cnnjax.training.optim import learning_rate, make_optimizer
     from cnnjax.training.step import NoProbe, init_state, make_train_step
 
-    model, image = network(setting, kind)
+    model, _, image = network(setting, kind)
     config = Config(learning_rate=1e-3)  # random labels: nothing is learnt
     draw = np.random.default_rng(0)
     examples = max(1024, setting.batch)
@@ -140,7 +140,7 @@ def torch_step(setting: Setting, kind: str):
     """A step of PyTorch's."""
     from experiments.throughput.torch_twin import step
 
-    model, image = network(setting, kind)
+    model, _, image = network(setting, kind)
     take = step(model, setting.batch, image)
     return timed(take), {"parameters": take.parameters}
 
@@ -157,7 +157,7 @@ def in_loop(setting: Setting, kind: str):
     from cnnjax.files import read_jsonl
     from cnnjax.training.loop import default_steps_per_dispatch
 
-    model, image = network(setting, kind)
+    model, options, image = network(setting, kind)
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (max(1024, setting.batch), *image), np.uint8)
     labels = draw.integers(0, model.num_classes, len(images)).astype(np.int32)
@@ -170,7 +170,7 @@ def in_loop(setting: Setting, kind: str):
         nonlocal parameters
         last = first * (1 + max(1, steps // first))
         config = Config(
-            model=setting.model, model_options=setting.options(kind), dtype=setting.dtype, learning_rate=1e-3,
+            model=setting.model, model_options=options, dtype=setting.dtype, learning_rate=1e-3,
             batch_size=setting.batch, steps=last, evaluate_every=last, checkpoint_every=last,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as out:

@@ -38,7 +38,7 @@ class Args:
     trace: Path | None = None
     """Folder for a profile of three steps, for xprof or Perfetto."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/throughput")
-    """Folder for the summary, the figure and the table."""
+    """Folder for the summary and the figure."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,6 +70,9 @@ def test_the_twin_in_pytorch_has_as_many_parameters(name):
 
 def test_the_plain_contestant_has_xlas_convolution_and_no_loop():
     setting = Setting("resnet20", 4, None, "float32", "scan")
-    model, image = network(setting, "flax")
+    model, options, image = network(setting, "flax")
     assert (model.convolution, model.loop, image) == ("native", "unrolled", (32, 32, 3))
+    assert options == {"convolution": "native", "loop": "unrolled"}
     assert network(setting, "cnnjax")[0].loop == "scan"
+    without_a_loop = Setting("vgg11", 4, None, "float32", "scan")
+    assert network(without_a_loop, "in_loop")[1] == {}

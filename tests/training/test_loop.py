@@ -16,8 +16,10 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, Interrupted, UserError
 from cnnjax.files import read_jsonl
+from cnnjax.ops.conv import best_form
 from cnnjax.probes import LayerProbe
 from cnnjax.training import inputs, program
+from cnnjax.training.record import environment
 
 CONFIG = cnnjax.Config(
     model="resnet8",
@@ -76,6 +78,9 @@ def test_what_a_run_leaves(uninterrupted):
     assert cnnjax.Config.from_json(saved["config"]) == CONFIG
     assert {"versions", "device", "command", "git_commit"} <= set(saved["environment"])
     assert saved["environment"]["flags"]["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"  # tests/conftest.py
+    assert saved["environment"]["convolution"] == best_form()
+    assert environment({"dtype": "bfloat16"})["convolution"] == best_form(jnp.bfloat16)
+    assert environment({"model_options": {"convolution": "native"}})["convolution"] == "native"
     assert uninterrupted.metrics["train_loss"] == found[-2]["train_loss"]
     assert uninterrupted.metrics["test_error"] == found[-1]["test_error"]
 
