@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files", "machine"}
+LEAVES = {"errors", "files", "images", "machine"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "images": {"errors"},
     "machine": set(),
     "config": LEAVES,
     "mesh": LEAVES | {"config"},

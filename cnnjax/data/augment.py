@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.errors import UserError
+from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
 NORMALIZATIONS = ("pixel_mean", "channel")
-_MEAN, _DEVIATION = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))  # ImageNet's, of 0 to 1
 _CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied whole
 
 
@@ -87,7 +87,8 @@ def photograph_normalizer(kind: str) -> Callable[[jax.Array], jax.Array]:
     """
     if kind not in NORMALIZATIONS:
         raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
-    return _normalizer(255 * _MEAN, 255 * (np.ones(3) if kind == "pixel_mean" else _DEVIATION))
+    scale = np.ones(3) if kind == "pixel_mean" else np.array(IMAGENET_STD)
+    return _normalizer(255 * np.array(IMAGENET_MEAN), 255 * scale)
 
 
 def _normalizer(mean: np.ndarray, scale: np.ndarray) -> Callable[[jax.Array], jax.Array]:

@@ -1,17 +1,16 @@
-"""From the file of a photograph to a square input of a network, on the host.
+"""From a photograph to a square input of a network, on the host.
 
 Sides are given for an input of 224 pixels, as in the papers, and in proportion for others. What training does
 to a picture is decided by a numpy generator alone.
 """
 
-import io
 import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from cnnjax.errors import UserError
+from cnnjax.images import centre_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}
 _SMALLEST, _ASPECT, _TRIES = 0.08, 4 / 3, 10
@@ -19,25 +18,9 @@ _SMALLEST, _ASPECT, _TRIES = 0.08, 4 / 3, 10
 Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]  # picture, side of the square
 
 
-def decode(encoded: bytes, name: str) -> Image.Image:
-    """The picture in colour; `name` is for the error if it is damaged."""
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{name} is no picture that can be read ({reason}): remove it or bring another"
-        ) from None
-
-
 def centre(image: Image.Image, size: int, _: np.random.Generator | None = None) -> Image.Image:
-    """The central square once the shorter side is 256, to the pixel as torchvision has it: for evaluation."""
-    resized = [int(_of(256, size) * side / min(image.size)) for side in image.size]
-    left, top = (round((side - size) / 2) for side in resized)
-    return image.resize((resized[0], resized[1]), Image.Resampling.BILINEAR).crop(
-        (left, top, left + size, top + size)
-    )
+    """The central square once the shorter side is 256: for evaluation."""
+    return centre_square(image, _of(256, size), size)
 
 
 def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:

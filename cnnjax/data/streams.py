@@ -18,8 +18,9 @@ from cnnjax.data import tfds_source
 from cnnjax.data.batches import batch_indices
 from cnnjax.data.dataset import draw_held_out
 from cnnjax.data.folders import open_folder
-from cnnjax.data.pictures import CROPS, centre, decode
+from cnnjax.data.pictures import CROPS, centre
 from cnnjax.errors import UserError
+from cnnjax.images import decode
 
 IMAGENET = "imagenet2012"
 ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cnnjax.errors import UserError
+from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD, centre_square, decode
 from cnnjax.interop.torchvision import from_torchvision
 
 
@@ -25,8 +26,8 @@ class Preprocessing(NamedTuple):
 
     resize: int = 256
     crop: int = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 HALVES = (0.5, 0.5, 0.5)
@@ -38,13 +39,8 @@ PREPROCESSING = {
 
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
     """[crop, crop, 3] float32."""
-    width, height = image.size
-    short = min(width, height)
-    size = int(how.resize * width / short), int(how.resize * height / short)
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = (round((side - how.crop) / 2) for side in size)
-    image = image.crop((left, top, left + how.crop, top + how.crop))
-    return ((np.asarray(image, np.float32) / 255 - how.mean) / how.std).astype(np.float32)
+    square = centre_square(image, how.resize, how.crop)
+    return ((np.asarray(square, np.float32) / 255 - how.mean) / how.std).astype(np.float32)
 
 
 def predict(
@@ -67,7 +63,7 @@ def predict(
         how = how._replace(resize=resize)
     if how.resize < how.crop:
         raise UserError(f"resize={resize}: must be at least {how.crop}, the side of the crop")
-    inputs = [preprocess(_open(path), how) for path in images]
+    inputs = [preprocess(decode(Path(path).read_bytes(), str(path)), how) for path in images]
     model, variables = from_torchvision(name, weights)
     apply = jax.jit(
         lambda variables, image: jax.nn.softmax(model.apply(variables, image[None], train=False)[0])
@@ -78,11 +74,3 @@ def predict(
         order = np.argsort(-probabilities, kind="stable")[:best]
         guesses.append([(int(index), float(probabilities[index])) for index in order])
     return guesses
-
-
-def _open(path: str | Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: no image that can be read") from None

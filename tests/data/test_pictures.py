@@ -1,11 +1,8 @@
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data.pictures import CROPS, area_crop, centre, crop, decode, scale_crop
-from cnnjax.errors import UserError
+from cnnjax.data.pictures import CROPS, area_crop, centre, crop, scale_crop
 from cnnjax.interop.predict import Preprocessing, preprocess
 
 WIDTH, HEIGHT, SIDE = 240, 160, 56  # 56 is a quarter of 224: shorter sides of 64, and 64 to 120
@@ -79,18 +76,3 @@ def test_half_are_mirrored(name):
         for draw in range(100)
     ]
     assert 35 < sum((ends[:, 0] > ends[:, 1]).all() for ends in mirrored) < 65
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1"])
-def test_any_picture_becomes_colour(mode):
-    file = io.BytesIO()
-    ramp().convert(mode).save(file, format="jpeg" if mode in ("L", "CMYK") else "png")
-    assert decode(file.getvalue(), "it").mode == "RGB"
-
-
-@pytest.mark.parametrize("cut", [0, 3, 500])
-def test_a_damaged_picture_is_one_line(cut):
-    file = io.BytesIO()
-    ramp().save(file, format="jpeg")
-    with pytest.raises(UserError, match=r"^a/b\.jpg is no picture that can be read \(.*\): remove it or"):
-        decode(file.getvalue()[:cut], "a/b.jpg")

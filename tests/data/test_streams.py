@@ -11,9 +11,9 @@ from PIL import Image
 from cnnjax.data import open_data, open_stream, prepare_imagenet, tfds_source
 from cnnjax.data.ahead import reading_ahead
 from cnnjax.data.batches import batch_indices
-from cnnjax.data.pictures import decode
 from cnnjax.data.streams import ARCHIVES, EvaluationRows, TrainingRows
 from cnnjax.errors import UserError
+from cnnjax.images import decode
 
 SIDE, BATCH = 16, 5
 

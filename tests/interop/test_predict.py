@@ -69,8 +69,12 @@ def test_the_command_prints_the_best_five(files):
 
 def test_what_is_no_image_and_sizes_below_the_crop(files):
     weights = files / "weights.safetensors"
-    with pytest.raises(UserError, match="no image"):
+    with pytest.raises(UserError, match=r"weights.safetensors is no picture .* \(no known format\)"):
         predict("resnet18", weights, [weights])
+    picture(300, 260).save(files / "cut.jpg")
+    (files / "cut.jpg").write_bytes((files / "cut.jpg").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"/cut\.jpg is no picture .* \(image file is truncated"):
+        predict("resnet18", weights, [files / "a.png", files / "cut.jpg"])
     with pytest.raises(UserError, match="at least 224"):
         predict("resnet18", weights, [files / "a.png"], resize=100)
     with pytest.raises(UserError, match="at least 299"):  # by our name too

@@ -14,9 +14,10 @@ from PIL import Image
 
 import cnnjax
 from cnnjax.__main__ import Verb
-from cnnjax.data.pictures import centre, decode
+from cnnjax.data.pictures import centre
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl
+from cnnjax.images import decode
 from cnnjax.training import inputs
 
 CONFIG = cnnjax.Config(
