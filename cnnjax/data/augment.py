@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.data.dataset import CHUNK
 from cnnjax.errors import UserError
 from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
 NORMALIZATIONS = ("pixel_mean", "channel")
-_CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied whole
 
 
 def crop(images: jax.Array, key: jax.Array, padding: int = 4) -> jax.Array:
@@ -66,8 +66,7 @@ def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
     `channel` brings each channel of the training set to mean 0 and standard deviation 1.
     """
-    if kind not in NORMALIZATIONS:
-        raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
+    _check(kind)
     total, squares = _sums(train_images)
     if kind == "pixel_mean":
         mean, scale = total / len(train_images), np.array(255.0)
@@ -85,10 +84,14 @@ def photograph_normalizer(kind: str) -> Callable[[jax.Array], jax.Array]:
 
     The mean image of random crops is taken as one colour.
     """
-    if kind not in NORMALIZATIONS:
-        raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
+    _check(kind)
     scale = np.ones(3) if kind == "pixel_mean" else np.array(IMAGENET_STD)
     return _normalizer(255 * np.array(IMAGENET_MEAN), 255 * scale)
+
+
+def _check(kind: str) -> None:
+    if kind not in NORMALIZATIONS:
+        raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
 
 
 def _normalizer(mean: np.ndarray, scale: np.ndarray) -> Callable[[jax.Array], jax.Array]:
@@ -104,8 +107,8 @@ def _sums(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum the images, `[height, width, channel]`, and the squares of each channel, exactly."""
     total = np.zeros(images.shape[1:], np.uint64)
     squares = np.zeros(images.shape[-1], np.uint64)
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK]
         total += chunk.sum(axis=0, dtype=np.uint64)
         squares += np.square(chunk, dtype=np.uint32).sum(axis=(0, 1, 2), dtype=np.uint64)
     return total, squares

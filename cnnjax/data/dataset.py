@@ -7,7 +7,7 @@ import numpy as np
 
 from cnnjax.errors import UserError
 
-_CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied whole
+CHUNK = 4096  # images at a time, so that a memory-mapped set is never copied whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +118,11 @@ def _box_average(images: np.ndarray, factor: int) -> np.ndarray:
     count, height, width, channels = images.shape
     small = np.empty((count, height // factor, width // factor, channels), np.uint8)
     area = factor * factor
-    for start in range(0, count, _CHUNK):
-        chunk = images[start : start + _CHUNK]
+    for start in range(0, count, CHUNK):
+        chunk = images[start : start + CHUNK]
         boxes = chunk.reshape(len(chunk), height // factor, factor, width // factor, factor, channels)
         total = boxes.sum(axis=(2, 4), dtype=np.uint32)
-        small[start : start + _CHUNK] = (2 * total + area) // (2 * area)
+        small[start : start + CHUNK] = (2 * total + area) // (2 * area)
     return small
 
 

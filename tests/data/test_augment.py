@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.data.augment import AUGMENTATIONS, NORMALIZATIONS, crop, flip, normalizer
+from cnnjax.data.augment import AUGMENTATIONS, crop, flip, normalizer, photograph_normalizer
 from cnnjax.errors import UserError
 
 IMAGES = np.random.default_rng(0).normal(size=(256, 8, 6, 3)).astype(np.float32)
@@ -106,8 +106,9 @@ def test_channel():
 
 
 def test_normalizations():
-    assert NORMALIZATIONS == ("pixel_mean", "channel")
     with pytest.raises(UserError, match="'pixelmean'; there are: pixel_mean, channel"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "pixelmean")
+    with pytest.raises(UserError, match="'pixel'; there are: pixel_mean, channel"):
+        photograph_normalizer("pixel")
     with pytest.raises(UserError, match="same value in all training images"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "channel")
