@@ -142,12 +142,17 @@ class Data:
     def run(self) -> None:
         """Print where the data lies and what it holds."""
         from cnnjax.data import fetch, find, is_streamed, list_datasets, open_stream, prepare_imagenet, spec
+        from cnnjax.data.streams import IMAGENET
 
         if not self.name:
             for name in list_datasets():
                 print(f"{name:16}{spec(name).title} ({find(name) or 'not here'})")
             return
         if is_streamed(self.name):
+            if self.data_dir and self.name != IMAGENET:
+                raise UserError(
+                    f"{self.name}: a folder of pictures is read where it is; leave out --data-dir"
+                )
             print(prepare_imagenet(self.data_dir) if self.data_dir else open_stream(self.name))
             return
         print(fetch(self.name, self.data_dir, source=self.source, verify=self.verify))

@@ -48,6 +48,7 @@ def test_wrong_flags_exit_with_2_and_a_suggestion(words, message):
         (["cnnjax", "models", "resnte56"], "did you mean resnet56"),
         (["cnnjax", "models", "plain21"], "plain20 and plain26"),
         (["cnnjax", "data", "cifar11"], "cifar10"),
+        (["cnnjax", "data", "./pictures", "--data-dir", "."], "leave out --data-dir"),
         (["cnnjax", "train", "--out", "runs/none", "--data", "./no_folder"], "no folder no_folder"),
         (["cnnjax", "train", "--out", "runs/none", "--options", "width"], "FIELD=VALUE"),
         (
