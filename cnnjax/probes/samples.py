@@ -23,7 +23,7 @@ from cnnjax.errors import UserError
 from cnnjax.ops.depth import unstack
 from cnnjax.probes.forward import network
 from cnnjax.probes.layers import call_order, value_at
-from cnnjax.probes.shattering import mean_over_pairs
+from cnnjax.probes.shattering import effective_rank_of_gram, mean_over_pairs
 from cnnjax.probes.theory import gaussian_effective_rank
 
 Losses = Callable[[jax.Array, jax.Array], jax.Array]
@@ -112,7 +112,10 @@ class SampleStatistics:
     effective_rank: jax.Array
     """|G|_F^2 / |G|_2^2 of the matrix of all gradients, over that of a large normal matrix of its shape."""
     normalised_rank: jax.Array
-    """The same with all gradients scaled to the same norm, so that a few long ones do not decide it."""
+    """The same with all gradients scaled to the same norm, so that a few long ones do not decide it.
+
+    In deep feedforward nets with BatchNorm they do: the raw rank falls with depth.
+    """
     alignment: jax.Array
     """n |mean g|^2 / mean |g|^2: 1 for independent gradients of mean 0, n for equal ones."""
     noise_scale: jax.Array
@@ -174,16 +177,12 @@ def measure(products: jax.Array, normal_rank: float | jax.Array = 1.0) -> Sample
     return SampleStatistics(
         cosines=cosines,
         mean_cosine=mean_over_pairs(cosines),
-        effective_rank=_effective_rank(products) / normal_rank,
-        normalised_rank=_effective_rank(cosines) / normal_rank,
+        effective_rank=effective_rank_of_gram(products) / normal_rank,
+        normalised_rank=effective_rank_of_gram(cosines) / normal_rank,
         alignment=n * of_mean / power,
         noise_scale=noise / (of_mean - noise / n),
         confusion=jnp.min(jnp.where(jnp.eye(n, dtype=bool), jnp.inf, products)),
     )
-
-
-def _effective_rank(products: jax.Array) -> jax.Array:
-    return jnp.trace(products) / jnp.linalg.eigvalsh(products)[-1]
 
 
 def _one(i: jax.Array, like: jax.Array) -> jax.Array:

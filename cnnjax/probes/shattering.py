@@ -55,24 +55,12 @@ def mean_cosine(gradients: jax.Array) -> jax.Array:
 def effective_rank(matrix: jax.Array) -> jax.Array:
     """|A|_F^2 / |A|_2^2 of [row, column]: from 1, all rows parallel, to the rank, all orthogonal."""
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    return effective_rank_of_gram(gram)
+
+
+def effective_rank_of_gram(gram: jax.Array) -> jax.Array:
+    """The same of A from A A^T or A^T A."""
     return jnp.trace(gram) / jnp.linalg.eigvalsh(gram)[-1]
-
-
-def relative_effective_rank(gradients: jax.Array, normalised: bool = False) -> jax.Array:
-    """Effective rank of gradients [input, coordinate] relative to that of normal noise of the same shape.
-
-    `normalised` gives every input's gradient the length 1 first. It should: in deep feedforward nets with
-    BatchNorm the lengths are so uneven that a few inputs decide the raw rank, which then falls with depth.
-    """
-    if normalised:
-        gradients = gradients / jnp.linalg.norm(gradients, axis=1, keepdims=True)
-    return effective_rank(gradients) / effective_rank(white_noise(jax.random.key(0), gradients.shape))
-
-
-def alignment(gradients: jax.Array) -> jax.Array:
-    """n |mean g|^2 / mean |g|^2 of n gradients [input, coordinate]: 1 for white noise, n if all are equal."""
-    mean = gradients.mean(0)
-    return len(gradients) * jnp.sum(mean**2) / jnp.mean(jnp.sum(gradients**2, 1))
 
 
 def white_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
