@@ -29,6 +29,10 @@ def batch_loss(
 
     `statistics` says what BatchNorm does (`cnnjax.probes.forward`): "batch" gives the curvature of the loss
     that is trained, "running" that of the network in evaluation, which most tools report without a word.
+
+    Raises:
+        UserError: there are no such statistics; or they are not "running" and `bn_groups` is
+            above 1 (for "batch" the function raises it).
     """
     images, labels = batch
     function = network(model, variables, images, statistics)

@@ -49,7 +49,7 @@ def input_gradients(
         losses: what is differentiated.
 
     Raises:
-        UserError: there are no such statistics.
+        UserError: there are no such statistics, or the network's `bn_groups` is above 1.
     """
     images, labels = batch
     if statistics not in ("frozen", "batch", "full"):
@@ -83,7 +83,7 @@ def weight_gradients(
         at_once: samples that are differentiated in parallel; one by one takes the least memory.
 
     Raises:
-        UserError: there are no such statistics.
+        UserError: there are no such statistics, or the network's `bn_groups` is above 1.
     """
     images, labels = batch
     if statistics not in ("frozen", "batch"):
@@ -143,8 +143,8 @@ def sample_statistics(
 ) -> SampleStatistics:
     """Measures of the samples' gradients by each layer's kernel, in the order of the calls, and by all.
 
-    The arrays are [layer + 1, ...]: the last entry is that of all parameters together. The arguments are
-    those of `weight_gradients`.
+    The arrays are [layer + 1, ...]: the last entry is that of all parameters together. Arguments and errors
+    are those of `weight_gradients`.
     """
     gradients = weight_gradients(model, variables, batch, statistics, losses, at_once)
     layers = call_order(model, batch[0]).layers

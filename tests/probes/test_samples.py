@@ -6,7 +6,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from cnnjax.errors import UserError
-from cnnjax.probes import forward, samples, theory
+from cnnjax.models import build
+from cnnjax.probes import curvature, forward, samples, theory
+from cnnjax.probes.jacobian import singular_values
 from tests.nets import TwoConvolutions
 
 LABELS = jnp.array([0, 1, 2, 0])
@@ -164,3 +166,28 @@ def test_statistics_are_named(case, brute):
         samples.input_gradients(model, variables, (IMAGES, LABELS), "running")
     with pytest.raises(UserError, match="must be frozen or batch"):
         samples.weight_gradients(model, variables, (IMAGES, LABELS), "full")
+
+
+def test_a_network_with_groups_is_measured_in_evaluation_alone():
+    """Its training takes statistics of parts of a batch, which none of the others are."""
+    images = jax.random.normal(jax.random.key(2), (4, 8, 8, 3))
+    batch = images, jnp.array([0, 1, 2, 0])
+    model = build("resnet8", width=2, bn_groups=2)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    of_loss = {
+        mode: lambda v, mode=mode: curvature.batch_loss(model, v, batch, mode)(v["params"])
+        for mode in ("running", "batch", "frozen")
+    }
+    logits = model.apply(variables, images, train=False)
+    assert_close(jax.jit(of_loss.pop("running"))(variables), samples.cross_entropy(logits, batch[1]).mean())
+    measures = [
+        *of_loss.values(),
+        lambda v: samples.input_gradients(model, v, batch, "full"),
+        lambda v: samples.sample_statistics(model, v, batch),
+        lambda v: singular_values(model, v, images),
+    ]
+    for measure in measures:
+        with pytest.raises(
+            UserError, match=r"bn_groups=2: .* with statistics='running' alone; build it with"
+        ):
+            jax.eval_shape(measure, variables)
