@@ -21,6 +21,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import INITS, he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.pooling import max_pool
 
 
 class Block(nn.Module):
@@ -65,22 +66,19 @@ class Block(nn.Module):
         return order.after(y, self.depth)
 
 
-def cifar_stem(
-    x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template = ACTIVATIONS["relu"]
-) -> jax.Array:
+def cifar_stem(x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template) -> jax.Array:
     """3x3 convolution at full resolution (He et al. 2015, section 4.2)."""
     x = conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
     return activation(name="act1")(norm(name="bn1")(x))
 
 
 def imagenet_stem(
-    x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template = ACTIVATIONS["relu"]
+    x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template
 ) -> jax.Array:
     """7x7 convolution and 3x3 max pooling, both with stride 2 (He et al. 2015, table 1)."""
     x = conv(filters, (7, 7), 2, padding=3, name="conv1")(x)
     x = activation(name="act1")(norm(name="bn1")(x))
-    padding: Any = ((1, 1), (1, 1))  # Flax takes it; its annotation does not
-    return nn.max_pool(x, (3, 3), (2, 2), padding)
+    return max_pool(x, 3, 2, padding=1)
 
 
 STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
