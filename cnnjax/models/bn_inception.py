@@ -26,7 +26,7 @@ from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal_fan_in
-from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool, max_pool
 
 average = partial(average_pool, size=3, strides=1, padding=1)
@@ -132,14 +132,7 @@ class BNInception(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(self, train)
         layers = Layers(partial(scaled, conv, self.width / 64), norm, ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
 

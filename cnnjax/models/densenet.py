@@ -38,7 +38,7 @@ from cnnjax.models.residual import imagenet_stem
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, he_normal_fan_in
-from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool
 
 Template = Callable[..., Any]
@@ -173,14 +173,7 @@ class DenseNet(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(self, train)
         activation = ACTIVATIONS[self.activation]
         templates = {
             "conv": conv,

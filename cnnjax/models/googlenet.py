@@ -29,7 +29,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import caffe_xavier, normal
 from cnnjax.ops.lrn import local_response_norm
-from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import adaptive_average_pool, average_pool, max_pool
 
 Template = Callable[..., Any]
@@ -269,19 +269,10 @@ class GoogLeNet(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        batch_norm = partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
-            dtype=self.dtype,
-        )
+        norm = no_norm if lrn else batch_norm(self, train)
         normalize = partial(local_response_norm, size=5, alpha=1e-4, beta=0.75, k=1.0, alpha_per="mean")
         classifier = partial(nn.Dense, kernel_init=kernel_init, dtype=self.dtype)
-        layers = Layers(
-            partial(scaled, conv, ratio), no_norm if lrn else batch_norm, ACTIVATIONS[self.activation]
-        )
+        layers = Layers(partial(scaled, conv, ratio), norm, ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
         head = partial(
             AuxiliaryHead,

@@ -27,7 +27,7 @@ from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal, truncated_normal
-from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool, max_pool
 
 Branches = tuple[tuple[Step, ...], ...]
@@ -177,14 +177,7 @@ class InceptionV3(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(self, train)
 
         def layers_from(std: float) -> Layers:
             template = partial(scaled, partial(conv, kernel_init=init(std)), self.width / 32)

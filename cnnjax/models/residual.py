@@ -20,7 +20,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import INITS, he_normal_fan_in
-from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import max_pool
 
 
@@ -195,15 +195,7 @@ class ResidualNet(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        batch_norm = partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
-            dtype=self.dtype,
-        )
-        norm = batch_norm if self.norm == "batch" else Identity
+        norm = batch_norm(self, train) if self.norm == "batch" else Identity
         activation = ACTIVATIONS[self.activation]
         return {
             "conv": conv,

@@ -29,7 +29,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, normal
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
-from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import max_pool
 
 GLOROT = nn.initializers.glorot_uniform()
@@ -118,14 +118,7 @@ class VGG(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        norm = partial(
-            BatchNorm,
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
-            dtype=self.dtype,
-        )
+        norm = batch_norm(self, train)
         dense = partial(nn.Dense, kernel_init=dense_init, dtype=self.dtype)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         act = ACTIVATIONS[self.activation]

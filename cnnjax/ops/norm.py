@@ -1,5 +1,7 @@
 """Batch normalisation with the paper's estimate of the population variance."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -71,3 +73,15 @@ class BatchNorm(nn.Module):
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
         return mean, jnp.square(x - mean).mean(axes)
+
+
+def batch_norm(network: Any, train: bool) -> Callable[..., BatchNorm]:
+    """A template of BatchNorm by the fields that all networks with it share."""
+    return partial(
+        BatchNorm,
+        use_running_average=not train,
+        momentum=network.bn_momentum,
+        epsilon=network.bn_epsilon,
+        groups=network.bn_groups,
+        dtype=network.dtype,
+    )
