@@ -23,7 +23,6 @@ The paper says "He et al." of the initial weights; as in the released code kerne
 N(0, 2 / (k * k * c_out)). BatchNorm's epsilon 1e-5 and decay 0.9 are that code's too.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,14 +33,13 @@ from flax import linen as nn
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
 from cnnjax.models.registry import register
-from cnnjax.models.residual import imagenet_stem
+from cnnjax.models.residual import convolution_stem, imagenet_stem
+from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, he_normal_fan_in
 from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool
-
-Template = Callable[..., Any]
 
 
 class BasicLayer(nn.Module):
@@ -97,12 +95,7 @@ class Transition(nn.Module):
         return average_pool(self.dropout()(x), 2, 2)
 
 
-def cifar_stem(x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template) -> jax.Array:
-    """A 3x3 convolution alone: the first layer begins with BatchNorm and ReLU itself."""
-    return conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
-
-
-STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
+STEMS = {"cifar": convolution_stem, "imagenet": imagenet_stem}
 LAYERS = {"basic": BasicLayer, "bottleneck": BottleneckLayer}
 
 

@@ -25,14 +25,13 @@ from flax import linen as nn
 
 from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
 from cnnjax.models.registry import register
+from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import caffe_xavier, normal
 from cnnjax.ops.lrn import local_response_norm
 from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import adaptive_average_pool, average_pool, max_pool
-
-Template = Callable[..., Any]
 
 
 class Conv(NamedTuple):

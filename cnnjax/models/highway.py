@@ -23,7 +23,6 @@ the 19 layers are the authors' CIFAR-100 net, whose classifier begins as "xavier
 nets ("Highway A" and "C") are not here: no source for the filters of their stages was found.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,13 +33,12 @@ from flax import linen as nn
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
 from cnnjax.models.registry import register
+from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import caffe_xavier, he_normal_fan_in, normal
 from cnnjax.ops.pooling import max_pool
-
-Template = Callable[..., Any]
 
 
 class PlainLayer(nn.Module):

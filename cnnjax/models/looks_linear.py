@@ -23,7 +23,7 @@ from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_choices
 from cnnjax.models.registry import register
 from cnnjax.models.shortcuts import Template
-from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.activations import ACTIVATIONS, crelu
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import INITS, delta_orthogonal, he_normal_fan_in
@@ -35,7 +35,7 @@ class CReLU(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., channel] to [..., 2 * channel]."""
-        return jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)
+        return crelu(x)
 
 
 def mirrored(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:

@@ -81,6 +81,13 @@ def imagenet_stem(
     return max_pool(x, 3, 2, padding=1)
 
 
+def convolution_stem(
+    x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template
+) -> jax.Array:
+    """A 3x3 convolution alone, where the first block or layer begins with BatchNorm and ReLU itself."""
+    return conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
+
+
 STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
 
 

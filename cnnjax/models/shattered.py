@@ -25,7 +25,9 @@ from flax import linen as nn
 from jax import lax
 
 from cnnjax.errors import UserError
+from cnnjax.models.checks import check_choices
 from cnnjax.models.shortcuts import Template
+from cnnjax.ops.activations import crelu
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import repeat
 from cnnjax.ops.init import he_normal_fan_in
@@ -70,11 +72,6 @@ def looks_linear_layers(key: jax.Array, depth: int, width: int) -> jax.Array:
     return jnp.concatenate([weights, -weights], 1)
 
 
-def crelu(x: jax.Array) -> jax.Array:
-    """Concatenated ReLU: [..., channel] to [..., 2 * channel], relu(x) and relu(-x)."""
-    return jnp.concatenate([nn.relu(x), nn.relu(-x)], -1)
-
-
 LAYERS = {"he": (nn.relu, he_layers), "looks_linear": (crelu, looks_linear_layers)}
 
 
@@ -92,9 +89,7 @@ class Layers(nn.Module):
     weights: str = "he"
 
     def __post_init__(self) -> None:
-        for field, values in {"net": JOINS, "norm": NORMS, "weights": LAYERS}.items():
-            if (value := getattr(self, field)) not in values:
-                raise UserError(f"{field}={value!r}: must be one of {', '.join(values)}")
+        check_choices(self, net=JOINS, norm=NORMS, weights=LAYERS)
         super().__post_init__()
 
     @nn.compact
@@ -189,8 +184,7 @@ class ConvNet(nn.Module):
     convolution: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.net not in BLOCKS:
-            raise UserError(f"net={self.net!r}: must be one of {', '.join(BLOCKS)}")
+        check_choices(self, net=BLOCKS)
         if self.depth < 0 or self.depth % BLOCKS[self.net].convolutions:
             raise UserError(f"depth={self.depth}: must not be negative, and even in a residual net")
         super().__post_init__()

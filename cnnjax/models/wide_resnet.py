@@ -22,9 +22,8 @@ from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_rates
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
-from cnnjax.models.residual import ResidualNet
+from cnnjax.models.residual import ResidualNet, convolution_stem
 from cnnjax.models.resnet import BasicBlock, ResNet, bottleneck_shape
-from cnnjax.models.shortcuts import Template
 
 
 class WideBlock(BasicBlock):
@@ -38,13 +37,6 @@ class WideBlock(BasicBlock):
         y = self.conv(self.filters, (3, 3), self.strides, padding=1, name="conv1")(y)
         y = nn.Dropout(self.dropout, deterministic=not self.train)(order.between(y, 1))
         return self.conv(self.filters, (3, 3), 1, padding=1, name="conv2")(y)
-
-
-def convolution_stem(
-    x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template
-) -> jax.Array:
-    """A 3x3 convolution alone: the first block begins with BatchNorm and ReLU itself."""
-    return conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
 
 
 class WideResNet(ResidualNet):

@@ -42,6 +42,11 @@ def scaled_tanh(x: jax.Array) -> jax.Array:
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
+def crelu(x: jax.Array) -> jax.Array:
+    """Concatenated ReLU: [..., channel] to [..., 2 * channel], relu(x) and relu(-x) (Shang et al. 2016)."""
+    return jnp.concatenate([nn.relu(x), nn.relu(-x)], axis=-1)
+
+
 ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "sigmoid": partial(Elementwise, nn.sigmoid),
     "tanh": partial(Elementwise, jnp.tanh),
