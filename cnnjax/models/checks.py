@@ -64,6 +64,22 @@ def check_rates(network: nn.Module, *fields: str) -> None:
             raise UserError(f"{field}={value}: must be in [0, 1), such as 0.2")
 
 
+def blocks_in(
+    family: str, depth: int, step: int, others: int, suffix: str = "", forms: str = "", note: str = ""
+) -> int:
+    """n of a net called `family`, `depth`, `suffix` that is step * n + others deep; raises UserError.
+
+    The error names the nearest depths, and has the `forms` of depth that there are and a `note` at its end.
+    """
+    n, rest = divmod(depth - others, step)
+    if rest or n < 1:
+        forms = forms or f"{step}n + {others}"
+        near = dict.fromkeys(f"{family}{step * max(1, m) + others}{suffix}" for m in (n, n + 1))
+        nearest = f"nearest: {' and '.join(near)}"
+        raise UserError(f"{family}{depth}{suffix}: depth {depth} is not {forms} ({nearest}){note}")
+    return n
+
+
 def check_image_size(x: jax.Array, smallest: int, largest: int | None = None, note: str = "") -> None:
     """Images [batch, height, width, channel] must have so many pixels a side; raises UserError."""
     height, width = x.shape[1:3]

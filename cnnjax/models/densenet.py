@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.checks import blocks_in, check_at_least_one, check_choices, check_image_size, check_rates
 from cnnjax.models.registry import register
 from cnnjax.models.residual import convolution_stem, imagenet_stem
 from cnnjax.models.shortcuts import Template
@@ -200,7 +200,7 @@ IMAGENET_BLOCKS = {
 @register("densenet{depth}_{k}", DenseNet, ((40, 12), (100, 12), (100, 24)))
 def densenet(depth: int, k: int, **fields: Any) -> DenseNet:
     """Huang et al. 2016, DenseNet for CIFAR (any depth 3n + 4, growth rate k)."""
-    layers = _cifar_layers("densenet", depth, k, step=3)
+    layers = blocks_in("densenet", depth, 3, 4, f"_{k}")
     growth_rate = max(min(1, k), k * fields.get("width", 16) // 16)
     defaults = {"growth_rate": growth_rate, "layer": "basic", "compression": 1.0, "width": 16}
     return DenseNet(**{"block_sizes": (layers,) * 3, "stem": "cifar", **defaults, **fields})
@@ -209,7 +209,7 @@ def densenet(depth: int, k: int, **fields: Any) -> DenseNet:
 @register("densenet_bc{depth}_{k}", DenseNet, ((100, 12), (250, 24), (190, 40)))
 def densenet_bc(depth: int, k: int, **fields: Any) -> DenseNet:
     """Huang et al. 2016, DenseNet-BC for CIFAR (any depth 6n + 4, growth rate k)."""
-    layers = _cifar_layers("densenet_bc", depth, k, step=6)
+    layers = blocks_in("densenet_bc", depth, 6, 4, f"_{k}")
     return _bottleneck_compressed(k, **{"block_sizes": (layers,) * 3, "stem": "cifar", **fields})
 
 
@@ -229,13 +229,3 @@ def _bottleneck_compressed(k: int, **fields: Any) -> DenseNet:
     width = fields.get("width", 2 * fields.get("growth_rate", k))
     defaults = {"growth_rate": max(min(1, k), width // 2), "layer": "bottleneck", "compression": 0.5}
     return DenseNet(**{**defaults, **fields, "width": width})
-
-
-def _cifar_layers(family: str, depth: int, k: int, step: int) -> int:
-    layers, rest = divmod(depth - 4, step)
-    if rest or layers < 1:
-        near = dict.fromkeys(f"{family}{max(1, n) * step + 4}_{k}" for n in (layers, layers + 1))
-        raise UserError(
-            f"{family}{depth}_{k}: depth {depth} is not {step}n + 4 (nearest: {' and '.join(near)})"
-        )
-    return layers

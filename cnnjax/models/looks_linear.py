@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices
+from cnnjax.models.checks import blocks_in, check_at_least_one, check_choices
 from cnnjax.models.registry import register
 from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS, crelu
@@ -141,8 +141,5 @@ class LooksLinear(nn.Module):
 @register("looks_linear{depth}", LooksLinear, (6, 198))
 def looks_linear(depth: int, **fields: Any) -> LooksLinear:
     """Balduzzi et al. 2017, looks-linear net of CReLUs for CIFAR (any depth 4n + 2)."""
-    layers, rest = divmod(depth - 2, 4)
-    if rest or layers < 1:
-        near = dict.fromkeys(f"looks_linear{4 * max(1, n) + 2}" for n in (layers, layers + 1))
-        raise UserError(f"looks_linear{depth}: depth {depth} is not 4n + 2 (nearest: {' and '.join(near)})")
+    layers = blocks_in("looks_linear", depth, 4, 2)
     return LooksLinear(**{"stage_sizes": (layers,) * 4, **fields})

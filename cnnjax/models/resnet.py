@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import jax
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one
+from cnnjax.models.checks import blocks_in, check_at_least_one
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
 from cnnjax.models.residual import Block, ResidualNet
@@ -174,13 +174,8 @@ def cifar_shape(
 
     If there is none, the UserError says which `forms` of depth there are, and which depths for ImageNet.
     """
-    blocks, rest = divmod(depth - 2, 6)
-    if rest or blocks < 1:
-        below, above = max(8, 6 * blocks + 2), max(8, 6 * blocks + 8)
-        near = f"{family}{below}" if below == above else f"{family}{below} and {family}{above}"
-        others = f" and none of ImageNet's {enumerate_values(imagenet)}" if imagenet else ""
-        raise UserError(f"{family}{depth}: depth {depth} is not {forms} (nearest: {near}){others}")
-    return {"stage_sizes": (blocks,) * 3, "block": "basic"}
+    note = f" and none of ImageNet's {enumerate_values(imagenet)}" if imagenet else ""
+    return {"stage_sizes": (blocks_in(family, depth, 6, 2, forms=forms, note=note),) * 3, "block": "basic"}
 
 
 def enumerate_values(values: Iterable[int]) -> str:

@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 import jax
 from flax import linen as nn
 
-from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.checks import blocks_in, check_at_least_one, check_rates
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
 from cnnjax.models.residual import ResidualNet, convolution_stem
@@ -73,10 +72,7 @@ class WideResNet(ResidualNet):
 @register("wrn{depth}_{k}", WideResNet, ((16, 8), (16, 10), (22, 8), (28, 10), (28, 12), (40, 4), (40, 8)))
 def wrn(depth: int, k: int, **fields: Any) -> WideResNet:
     """Zagoruyko & Komodakis 2016, wide residual net for CIFAR (any depth 6n + 4, k times as wide)."""
-    blocks, rest = divmod(depth - 4, 6)
-    if rest or blocks < 1:
-        near = dict.fromkeys(f"wrn{6 * max(1, n) + 4}_{k}" for n in (blocks, blocks + 1))
-        raise UserError(f"wrn{depth}_{k}: depth {depth} is not 6n + 4 (nearest: {' and '.join(near)})")
+    blocks = blocks_in("wrn", depth, 6, 4, f"_{k}")
     return WideResNet(**{"stage_sizes": (blocks,) * 3, "widening": k, **fields})
 
 
