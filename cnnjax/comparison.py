@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from cnnjax.counting import Summary, shape_text, summary, table
 from cnnjax.models.orders import Original
-from cnnjax.models.residual import Identity
+from cnnjax.models.residual import no_norm
 from cnnjax.models.resnet import BasicBlock, Bottleneck
 from cnnjax.models.shortcuts import NoShortcut
 
@@ -35,8 +35,8 @@ def story() -> str:
     block = {
         "strides": 1,
         "conv": conv,
-        "order": partial(Original, Identity, Identity),  # convolutions alone
-        "shortcut": partial(NoShortcut, conv, Identity, train=False),
+        "order": partial(Original, no_norm, no_norm),  # convolutions alone
+        "shortcut": partial(NoShortcut, conv, no_norm, train=False),
     }
     sections = {
         "A 5x5 convolution without and with a 1x1 reduction (Szegedy et al. 2014, module 3a)": {

@@ -30,7 +30,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import caffe_xavier, normal
 from cnnjax.ops.lrn import local_response_norm
-from cnnjax.ops.norm import batch_norm
+from cnnjax.ops.norm import batch_norm, no_norm
 from cnnjax.ops.pooling import adaptive_average_pool, average_pool, max_pool
 
 
@@ -116,11 +116,6 @@ def scaled(
 ) -> nn.Module:
     """A template that takes the paper's number of filters and makes `ratio` times as many, at least 1."""
     return module(max(1, int(ratio * filters)), *args, **fields)
-
-
-def no_norm(name: str) -> Callable[[jax.Array], jax.Array]:
-    """In the place of a norm's template."""
-    return lambda x: x
 
 
 class AuxiliaryHead(nn.Module):

@@ -20,7 +20,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import INITS, he_normal_fan_in
-from cnnjax.ops.norm import batch_norm
+from cnnjax.ops.norm import batch_norm, no_norm
 from cnnjax.ops.pooling import max_pool
 
 
@@ -89,17 +89,6 @@ def convolution_stem(
 
 
 STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
-
-
-class Identity(nn.Module):
-    """What takes the place of a normalisation that is off."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`x`."""
-        return x
-
-
 NORMS = ("batch", "none")
 
 
@@ -202,7 +191,7 @@ class ResidualNet(nn.Module):
             dtype=self.dtype,
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        norm = batch_norm(self, train) if self.norm == "batch" else Identity
+        norm = batch_norm(self, train) if self.norm == "batch" else no_norm
         activation = ACTIVATIONS[self.activation]
         return {
             "conv": conv,
