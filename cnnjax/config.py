@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from cnnjax.errors import UserError
 
 Schedule = Literal["piecewise", "cosine", "constant"]
-Decay = Literal["convolutions", "all"]
+Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
 Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
@@ -43,13 +43,16 @@ class Config:
         map_constant: the constant j of "map".
         optimizer: "sgd" with momentum, or "adam" with its paper's constants (0.9, 0.999, 1e-8).
         learning_rate: its peak.
-        schedule: "piecewise" divides it by 10 at each of `boundaries`; "cosine" brings it to 0 at `steps`.
+        schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`.
         boundaries: steps, for "piecewise" only.
+        rate_drop: the factor of a drop; Wide ResNet has 0.2.
         warmup_steps: "piecewise": so many steps at a tenth of the rate, as the paper has for 110 layers;
             "cosine" and "constant": a linear rise from 0.
         momentum: of SGD, in the form v = momentum * v + gradient.
+        nesterov: a step along momentum * v + gradient, as Wide ResNet and DenseNet have it.
         weight_decay: added to the gradient before the optimizer sees it (coupled).
-        decay: "convolutions" decays their kernels alone, as the paper; "all" every parameter.
+        decay: "convolutions" decays their kernels alone, as the paper; "kernels" those of fully connected
+            layers too, as nets that end in such need it; "all" every parameter.
         evaluate_every: steps between evaluations of the whole test set.
         checkpoint_every: steps between checkpoints.
     """
@@ -73,8 +76,10 @@ class Config:
     learning_rate: float = 0.1
     schedule: Schedule = "piecewise"
     boundaries: tuple[int, ...] = (32_000, 48_000)
+    rate_drop: float = 0.1
     warmup_steps: int = 0
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-4
     decay: Decay = "convolutions"
 
@@ -108,6 +113,8 @@ class Config:
             self._reject("learning_rate", "must be a positive number, such as 0.1")
         if not math.isfinite(self.map_constant):
             self._reject("map_constant", "must be a number, such as 1.0")
+        if not 0 < self.rate_drop < 1:
+            self._reject("rate_drop", "must be between 0 and 1, such as 0.1")
         if not 0 <= self.momentum < 1:
             self._reject("momentum", "must be in [0, 1), such as 0.9")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

@@ -7,9 +7,9 @@ prints 128, with which they are 608. `projection` is 96, as in the authors' rele
 widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters).
 
 The paper does not print the initial weights, BatchNorm's epsilon nor its decay. Here kernels are drawn from
-N(0, 2 / fan-in) and epsilon is 1e-3, as in the authors' released code; the decay is 0.9. Pooling rounds sizes
-up, and average pooling counts the padding, as in Caffe. `activation="sigmoid"` is BN-x5-Sigmoid's net
-(section 4.2.2).
+N(0, 2 / fan-in), where the released code has truncated normals of several deviations; epsilon is 1e-3, as in
+that code; the decay is 0.9. Pooling rounds sizes up, and average pooling counts the padding, as in Caffe.
+`activation="sigmoid"` is BN-x5-Sigmoid's net (section 4.2.2).
 """
 
 from functools import partial

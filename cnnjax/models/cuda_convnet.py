@@ -6,7 +6,7 @@ layers (figure 1), measure local response normalisation on another, 13 % of erro
 their error: `cuda_convnet_80sec` (26 % after 80 seconds), `cuda_convnet_18pct`, `cuda_convnet_13pct` and
 `cuda_convnet_11pct`. As there:
 
-- poolings round their output size up; in the first three nets the first layer pools before it responds;
+- poolings round their output size up; in the first two nets the first layer pools before it responds;
 - "18pct" normalises within each map, "11pct" across them; alpha weighs means, not sums;
 - the last layers of "13pct" and "11pct" before the classifier are locally connected;
 - each layer's initial weights have their own standard deviation, 0.0001 in the first; biases are 0.

@@ -5,8 +5,8 @@ Zhang, Dauphin and Ma, "Fixup Initialization: Residual Learning Without Normaliz
 other m - 1 of a branch are He et al.'s times L^(-1 / (2m - 2)), L the number of blocks; a scalar bias comes
 before each convolution, activation and the classifier, and a scalar factor at the end of a branch (section
 3). Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its
-3x3, as in the authors' code. That code leaves the CIFAR nets' first convolution to PyTorch's default; here it
-is He et al.'s, as in the paper. The code trains the scalars with a tenth of the learning rate.
+3x3, as in the authors' code. That code leaves the first convolution to PyTorch's default; here it is He et
+al.'s, as in the paper. The code trains the scalars with a tenth of the learning rate.
 
 De and Smith, "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks",
 2020 (arXiv 2002.10444): `skipinit_resnet{depth}`, pre-activation nets whose BatchNorm gives way to biases and

@@ -10,10 +10,11 @@ A plain net is a residual net without its shortcuts: one class, one field. Of th
 for bottlenecks (section 4.1, "deeper bottleneck architectures"). Torchvision has B throughout and moves a
 bottleneck's stride from the first 1x1 to the 3x3 convolution; `resnet{depth}_torchvision` are those nets.
 
-The paper does not print three things; they are taken from the authors' released code: kernels drawn from
-N(0, 2 / (k * k * c_out)), BatchNorm's epsilon 1e-5, and running averages (decay 0.9) at test time. The max
-pooling of the ImageNet nets has a pixel of padding, as in fb.resnet.torch and torchvision; Caffe's rounds its
-size up instead, which shifts the windows by a pixel.
+The paper does not print three things. Kernels drawn from N(0, 2 / (k * k * c_out)) and BatchNorm's epsilon
+1e-5 are those of the authors' released code; running averages (decay 0.9) at test time are fb.resnet.torch's,
+where the authors averaged over training images after training. The max pooling of the ImageNet nets has a
+pixel of padding, as in fb.resnet.torch and torchvision; Caffe's rounds its size up instead, which shifts the
+windows by a pixel.
 
 A depth belongs to ImageNet when a paper has it there (18, 34, 50, 101, 152; 200 is of He et al. 2016,
 table 5), otherwise to CIFAR: basic blocks if it is 6n + 2, bottlenecks if it is 9n + 2 alone. 164 is both;

@@ -22,6 +22,7 @@ from flax import linen as nn
 from cnnjax.ops.pooling import average_pool
 
 Template = Callable[..., Any]
+Paths = tuple[jax.Array, jax.Array]
 
 
 class Shortcut(nn.Module):
@@ -47,27 +48,28 @@ class Shortcut(nn.Module):
             if self.train:
                 factor = jax.random.bernoulli(self.make_rng("dropout"), factor)
             branch = branch * jnp.asarray(factor, branch.dtype)
-        return self.join(x, branch)
+        shortcut, branch = self.paths(x, branch)
+        return branch + shortcut
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """`branch` plus what becomes of `x` on its way."""
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """What becomes of `x` on its way, and of the branch: the two that are added, and probes measure."""
         raise NotImplementedError
 
 
 class NoShortcut(Shortcut):
     """A plain net: the branch alone."""
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """The branch."""
-        return branch
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """Nothing, branch."""
+        return jnp.zeros((), branch.dtype), branch
 
 
 class ZeroPad(Shortcut):
     """Option A: the identity; where the shape changes, every other pixel and zeros as the new channels."""
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """branch + x."""
-        return branch + self.fit(x, branch)
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """x, branch."""
+        return self.fit(x, branch), branch
 
     def fit(self, x: jax.Array, branch: jax.Array) -> jax.Array:
         """`x` in the shape of `branch`."""
@@ -90,9 +92,9 @@ class Projection(Shortcut):
 
     strided_size: ClassVar[int] = 1  # of the kernel where there is a stride
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """branch + W x."""
-        return branch + self.project(x, branch)
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """W x, branch."""
+        return self.project(x, branch), branch
 
     def project(self, x: jax.Array, branch: jax.Array) -> jax.Array:
         """`x` in the shape of `branch`."""
@@ -105,9 +107,9 @@ class Projection(Shortcut):
 class ProjectionWhereNeeded(Projection):
     """Option B: the identity; where the shape changes, a 1x1 convolution and its BatchNorm."""
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """branch + x, or branch + W x."""
-        return branch + x if x.shape == branch.shape else super().join(x, branch)
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """x or W x, branch."""
+        return (x, branch) if x.shape == branch.shape else super().paths(x, branch)
 
 
 class BareProjectionWhereNeeded(ProjectionWhereNeeded):
@@ -124,9 +126,9 @@ class ConstantScaling(ZeroPad):
     shortcut_scale: float = 0.5
     branch_scale: float = 1.0
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """branch_scale * branch + shortcut_scale * x."""
-        return self.branch_scale * branch + self.shortcut_scale * self.fit(x, branch)
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """shortcut_scale * x, branch_scale * branch."""
+        return self.shortcut_scale * self.fit(x, branch), self.branch_scale * branch
 
 
 class ShortcutOnlyGating(ZeroPad):
@@ -134,9 +136,9 @@ class ShortcutOnlyGating(ZeroPad):
 
     gate_bias: float = -6.0
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """branch + (1 - g(x)) x."""
-        return branch + (1 - self.gate(x, branch)) * self.fit(x, branch)
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """(1 - g(x)) x, branch."""
+        return (1 - self.gate(x, branch)) * self.fit(x, branch), branch
 
     def gate(self, x: jax.Array, branch: jax.Array) -> jax.Array:
         """g(x), one number for each of the branch's."""
@@ -155,10 +157,10 @@ class ShortcutOnlyGating(ZeroPad):
 class ExclusiveGating(ShortcutOnlyGating):
     """What the gate gives to one path it takes from the other, as in highway networks."""
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """g(x) branch + (1 - g(x)) x."""
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """(1 - g(x)) x, g(x) branch."""
         gate = self.gate(x, branch)
-        return gate * branch + (1 - gate) * self.fit(x, branch)
+        return (1 - gate) * self.fit(x, branch), gate * branch
 
 
 class DropoutShortcut(ZeroPad):
@@ -166,10 +168,10 @@ class DropoutShortcut(ZeroPad):
 
     shortcut_dropout: float = 0.5
 
-    def join(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """branch + dropout(x)."""
+    def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
+        """dropout(x), branch."""
         dropout = nn.Dropout(self.shortcut_dropout, deterministic=not self.train, name="dropout")
-        return branch + dropout(self.fit(x, branch))
+        return dropout(self.fit(x, branch)), branch
 
 
 def _strides(x: jax.Array, branch: jax.Array) -> int:

@@ -5,9 +5,11 @@ training a block's branch is there with a probability that falls linearly from 1
 0.5, at the last block (equation 4), drawn once a batch; at test time it is multiplied by that probability
 (equation 5). `survival` is a field of all residual nets.
 
-As in the authors' code convolutions have biases besides BatchNorm's, and a shortcut subsamples by 2x2 average
-pooling. That code does not compute a branch that is absent; here it is computed and multiplied by 0, which is
-the same function and gradient, except that BatchNorm's running averages see every batch.
+As in the authors' code of ResNet-110, up to that depth convolutions have biases besides BatchNorm's and
+weights by fan-in, and a shortcut subsamples by 2x2 average pooling. Deeper nets they trained with
+fb.resnet.torch, which has none of that. Their code does not compute a branch that is absent; here it is
+computed and multiplied by 0, which is the same function and gradient, except that BatchNorm's running
+averages see every batch.
 """
 
 from typing import Any
@@ -19,4 +21,5 @@ from cnnjax.models.resnet import ResNet, resnet
 @register("resnet{depth}_stochastic_depth", ResNet, (110, 1202))
 def resnet_stochastic_depth(depth: int, **fields: Any) -> ResNet:
     """Huang et al. 2016, residual net with stochastic depth (the depths of `resnet{depth}`)."""
-    return resnet(depth, **{"survival": 0.5, "shortcut": "A_pooled", "use_bias": True, **fields})
+    own = {"shortcut": "A_pooled", "use_bias": True, "kernel_init": "he_fan_in"} if depth <= 110 else {}
+    return resnet(depth, **{"survival": 0.5, **own, **fields})

@@ -54,9 +54,9 @@ class LayerStatistics:
     update_norm: jax.Array
     """Of the optimiser's change of the weight; NaN where nothing was updated."""
     branch_rms: jax.Array
-    """[block]: root mean square of a residual branch, where `blocks` join it to the stream."""
+    """[block]: root mean square of a residual branch as it is added, after all factors and gates."""
     stream_rms: jax.Array
-    """[block]: of what the branch is added to; 0 in a plain net."""
+    """[block]: of the shortcut, to which it is added; 0 in a plain net."""
     layers: tuple[str, ...] = struct.field(pytree_node=False)
     blocks: tuple[str, ...] = struct.field(pytree_node=False)
 
@@ -216,8 +216,8 @@ def call_order(model: nn.Module, images: jax.Array) -> Layout:
                 outputs.append((result, module.path))
             elif _is_norm(module):
                 responses.update({path: module.path for output, path in outputs if output is args[0]})
-            elif _is_join(module, args):
-                joins.append(module.path)
+        elif _is_join(context):
+            joins.append(module.path)
         return result
 
     def trace(images: jax.Array) -> Any:
@@ -239,6 +239,8 @@ def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
 
     if context.method_name == "moments" and module.groups == 1:
         put(**_from_moments(module, *result))
+    if _is_join(context):
+        put(stream_rms=_rms(result[0]), branch_rms=_rms(result[1]))
     if context.method_name != "__call__":
         return result
     if _is_layer(module):
@@ -248,9 +250,6 @@ def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         put(**_activity(result))
         if not module.has_variable(STATISTICS, "std"):
             put(rms=_rms(args[0]), std=_std(result))
-    elif _is_join(module, args):
-        _, branch = args
-        put(branch_rms=_rms(branch), stream_rms=_rms(result - branch))
     return result
 
 
@@ -262,8 +261,9 @@ def _is_norm(module: nn.Module) -> bool:
     return module.has_variable("params", "scale") and not module.has_variable("params", "kernel")
 
 
-def _is_join(module: nn.Module, args: tuple) -> bool:
-    return module.name == "shortcut" and len(args) == 2
+def _is_join(context: Any) -> bool:
+    """The method of a shortcut that gives the two addends; an override may call that of its base class."""
+    return context.module.name == "shortcut" and context.method_name == "paths"
 
 
 def _from_moments(norm: nn.Module, mean: jax.Array, var: jax.Array) -> dict[str, jax.Array]:

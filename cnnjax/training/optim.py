@@ -17,7 +17,7 @@ def learning_rate(config: Config, peak: Any = None) -> Callable[[Any], jax.Array
 
     def piecewise(step):
         drops = jnp.sum(jnp.asarray(step) >= jnp.array(config.boundaries, jnp.int32))
-        return peak * jnp.where(step < warmup, 0.1, 1.0) * 0.1**drops
+        return peak * jnp.where(step < warmup, 0.1, 1.0) * config.rate_drop**drops
 
     def cosine(step):
         progress = (step - warmup) / max(1, config.steps - warmup)
@@ -38,17 +38,25 @@ def make_optimizer(
     """The config's optimizer; arrays may take the place of its learning rate and weight decay.
 
     First g += weight_decay * w on the decayed parameters, whatever comes after.
-    "sgd": v = momentum * v + g; w -= learning_rate(step) * v. "adam" is Kingma and Ba's (arXiv 1412.6980), so
-    that the decay is L2 regularisation, not the decoupled form of AdamW.
+    "sgd": v = momentum * v + g; w -= learning_rate(step) * v, with `nesterov` times momentum * v + g instead.
+    "adam" is Kingma and Ba's (arXiv 1412.6980), so that the decay is L2 regularisation, not the decoupled
+    form of AdamW.
     """
 
-    def decayed(params):
-        if config.decay == "all":
-            return jax.tree.map(lambda _: True, params)
+    chosen = {
         # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
-        return jax.tree.map(lambda w: w.ndim >= 4, params)
+        "convolutions": lambda path, w: w.ndim >= 4,
+        "kernels": lambda path, w: path[-1].key == "kernel",
+        "all": lambda path, w: True,
+    }[config.decay]
+
+    def decayed(params):
+        return jax.tree.map_with_path(chosen, params)
 
     rate = learning_rate(config, peak)
     decay = config.weight_decay if weight_decay is None else weight_decay
-    optimizers = {"sgd": lambda: optax.sgd(rate, config.momentum), "adam": lambda: optax.adam(rate)}
+    optimizers = {
+        "sgd": lambda: optax.sgd(rate, config.momentum, config.nesterov),
+        "adam": lambda: optax.adam(rate),
+    }
     return optax.chain(optax.add_decayed_weights(decay, decayed), optimizers[config.optimizer]())

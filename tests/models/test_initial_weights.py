@@ -32,7 +32,7 @@ def xavier(shape):
         ("preresnet8", {"width": 16}, fan_out),
         ("se_resnet8", {"width": 16, "reduction": 4}, fan_out),
         ("skipinit_resnet8", {"width": 16}, fan_out),
-        ("resnet8_stochastic_depth", {"width": 16}, fan_out),
+        ("resnet8_stochastic_depth", {"width": 16}, fan_in),
         ("lenet5_modern", {}, glorot),
         ("lenet_caffe", {"width": 8}, xavier),
         ("vgg11", {"width": 2, "head": "cifar", "kernel_init": "glorot"}, glorot),

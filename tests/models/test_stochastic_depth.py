@@ -10,6 +10,8 @@ from tests.counting import parameters, trace
 def test_the_papers_net():
     model = build("resnet110_stochastic_depth")
     assert parameters(build("resnet20_stochastic_depth", use_bias=False)) == 269_722
+    deeper = build("resnet1202_stochastic_depth")  # of fb.resnet.torch
+    assert (deeper.shortcut, deeper.use_bias, deeper.survival) == ("A", False, 0.5)
     assert sum(model.each(0, 54)["survives"]) == pytest.approx((3 * 54 - 1) / 4)  # section 4: 40.25 blocks
     assert model.each(36, 18)["survives"][-1] == 0.5
 

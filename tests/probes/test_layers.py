@@ -134,6 +134,28 @@ def test_call_order_and_shortcuts(residual):
     assert (np.diff(found.stream_rms[1:]) > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("fields", "join"),
+    [
+        ({"shortcut": "constant_scaling", "branch_scale": 0.25}, lambda x, y: (0.5 * x, 0.25 * y)),
+        ({"shortcut": "exclusive_gating", "gate_bias": -1e9}, lambda x, y: (x, 0 * y)),
+        ({"survival": 1e-9}, lambda x, y: (x, 0 * y)),
+    ],
+)
+def test_branch_and_stream_are_what_is_added(batch, fields, join):
+    model = build("resnet8", width=4, stage_sizes=(1,), **fields)
+    variables = model.init(jax.random.key(0), batch[0], train=False)
+    watched = {"capture_intermediates": True, "mutable": ["intermediates", "batch_stats"]}
+    rngs = {"dropout": jax.random.key(0)}
+    _, seen = model.apply(variables, batch[0], train=True, rngs=rngs, **watched)
+    seen = seen["intermediates"]
+    stream = jax.nn.relu(seen["bn1"]["__call__"][0])
+    added = join(stream, seen["stage1_block01"]["bn2"]["__call__"][0])
+    found = layer_statistics(model, variables, batch)
+    for measured, value in zip((found.stream_rms, found.branch_rms), added, strict=True):
+        np.testing.assert_allclose(measured[0], jnp.sqrt(jnp.mean(value**2)), rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("layout", ["by block", "stacked"])
 def test_scanned_nets_give_the_same(residual, batch, layout):
     model, variables, expected = residual

@@ -18,6 +18,7 @@ def test_piecewise_is_the_papers():
         [0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
         rtol=1e-6,
     )
+    np.testing.assert_allclose(rates(Config(rate_drop=0.2), [32_000, 48_000]), [0.02, 0.004], rtol=1e-6)
     np.testing.assert_allclose(rates(Config(warmup_steps=400), [0, 399, 400]), [0.01, 0.01, 0.1], rtol=1e-6)
 
 
@@ -33,13 +34,28 @@ def test_constant():
 
 
 def test_what_decays():
-    params = {"conv": jnp.ones((3, 3, 2, 2)), "scale": jnp.ones(2), "classifier": jnp.ones((2, 5))}
-    zeros = {name: jnp.zeros_like(value) for name, value in params.items()}
-    for decay, decayed in {"convolutions": {"conv"}, "all": set(params)}.items():
+    params = {
+        "conv": {"kernel": jnp.ones((3, 3, 2, 2))},
+        "bn": {"scale": jnp.ones(2)},
+        "classifier": {"kernel": jnp.ones((2, 5))},
+    }
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    choices = {"convolutions": {"conv"}, "kernels": {"conv", "classifier"}, "all": set(params)}
+    for decay, decayed in choices.items():
         optimizer = make_optimizer(Config(decay=decay, weight_decay=0.5, learning_rate=0.1))
         updates, _ = optimizer.update(zeros, optimizer.init(params), params)
         for name, update in updates.items():
+            (update,) = update.values()
             np.testing.assert_allclose(update, -0.05 if name in decayed else 0.0, rtol=1e-6)
+
+
+def test_nesterov_looks_ahead():
+    """Two steps of its recursion by hand: v = momentum v + g, w -= rate (momentum v + g)."""
+    optimizer = make_optimizer(Config(nesterov=True, momentum=0.5, weight_decay=0.0, learning_rate=0.1))
+    state = optimizer.init(jnp.zeros(1))
+    for gradient, expected in ((1.0, -0.1 * 1.5), (2.0, -0.1 * (0.5 * 2.5 + 2.0))):
+        update, state = optimizer.update(jnp.array([gradient]), state, jnp.zeros(1))
+        np.testing.assert_allclose(update, expected, rtol=1e-6)
 
 
 def test_decay_is_the_same_for_stacked_variables():
