@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnjax import interop as interop
+    from cnnjax import models as models
     from cnnjax import probes as probes
     from cnnjax.config import Config as Config
     from cnnjax.config import Keep as Keep
@@ -23,6 +24,7 @@ _HOME = {
     "interop": "cnnjax",
     "list_models": "cnnjax.models",
     "make_mesh": "cnnjax.mesh",
+    "models": "cnnjax",
     "probes": "cnnjax",
     "summary": "cnnjax.counting",
     "evaluate": "cnnjax.training",
@@ -38,6 +40,7 @@ __all__ = [
     "interop",
     "list_models",
     "make_mesh",
+    "models",
     "probes",
     "summary",
     "train",

@@ -77,7 +77,10 @@ class Predict:
         """Print probability, index and label of each guess."""
         from cnnjax.interop.predict import predict
 
-        labels = self.labels.read_text().splitlines() if self.labels else []
+        try:
+            labels = self.labels.read_text().splitlines() if self.labels else []
+        except UnicodeDecodeError as error:
+            raise UserError(f"--labels {self.labels}: is not a text file") from error
         guesses = predict(self.name, self.weights, self.images, self.resize)
         for path, best in zip(self.images, guesses, strict=True):
             print(path)
@@ -101,6 +104,8 @@ class Train:
 
     def run(self) -> None:
         """Print the final metrics."""
+        if self.workers < 0:
+            raise UserError(f"--workers {self.workers}: must not be negative")
         config = dataclasses.replace(self.config, model_options=dict(map(_option, self.options)))
 
         from cnnjax.compilation import use_cache

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from cnnjax.errors import UserError
@@ -92,6 +93,13 @@ class Config:
             object.__setattr__(self, "model_options", json.loads(json.dumps(dict(self.model_options))))
         except TypeError as error:
             self._reject("model_options", f"must be JSON values ({error})")
+        if "name" in self.model_options:
+            self._reject("model_options", "the network's name is the field model")
+        kinds = {int: (Integral, "a whole number"), float: (Real, "a number")}
+        for field in dataclasses.fields(self):
+            kind, words = kinds.get(type(field.default), (object, ""))
+            if not isinstance(getattr(self, field.name), kind):
+                self._reject(field.name, f"must be {words}")
         for field, choices in {
             "schedule": Schedule,
             "decay": Decay,
@@ -109,6 +117,8 @@ class Config:
         for field in ("validation", "seed", "warmup_steps"):
             if getattr(self, field) < 0:
                 self._reject(field, "must not be negative")
+        if self.seed >= 2**32:
+            self._reject("seed", "must be below 2**32, for keys have so many bits")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             self._reject("learning_rate", "must be a positive number, such as 0.1")
         if not math.isfinite(self.map_constant):
@@ -119,7 +129,8 @@ class Config:
             self._reject("momentum", "must be in [0, 1), such as 0.9")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             self._reject("weight_decay", "must not be negative, such as 1e-4")
-        if list(self.boundaries) != sorted(self.boundaries):
+        steps = all(isinstance(step, Integral) and 0 <= step < 2**31 for step in self.boundaries)
+        if not steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")
 
     def _reject(self, field: str, reason: str) -> None:

@@ -46,7 +46,9 @@ def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
     data = max(1, len(devices) // max(1, seed * model)) if data is None else data
     shape = seed, data, model
     size = math.prod(shape)
-    if min(shape) < 1 or size > len(devices):
+    if min(shape) < 1:
+        raise UserError(f"a mesh of seed={seed}, data={data}, model={model}: each must be at least 1")
+    if size > len(devices):
         raise UserError(
             f"a mesh of seed={seed}, data={data}, model={model} needs {size} devices: {len(devices)} found"
         )

@@ -90,7 +90,7 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     from cnnjax.training.traffic import traffic
     from experiments.runner import spread
 
-    options: dict[str, Any] = {"width": args.width} if args.width else {}
+    options: dict[str, Any] = {"width": args.width} if args.width is not None else {}
     model = build(args.model, **options)
     if hasattr(model, "loop"):
         options["loop"] = "unrolled"  # so that each exchange stands in the program by itself
@@ -199,8 +199,8 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
     alone()
-    for name in ("batch", "virtual", "dispatches"):
-        if getattr(args, name) < 1:
+    for name in ("batch", "virtual", "dispatches", "width"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
 
     import jax
@@ -209,10 +209,12 @@ def main(args: Args) -> None:
     jax.config.update("jax_num_cpu_devices", args.virtual)  # accelerators, if there are any, come first
 
     from cnnjax.compilation import use_cache
+    from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
     from cnnjax.training.record import claim
     from experiments.runner import Findings
 
+    find(args.model)
     use_cache()
     found = jax.device_count()
     devices = sorted(args.devices or (2**power for power in range(found.bit_length())))

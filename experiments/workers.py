@@ -92,7 +92,8 @@ def _work(job: Callable[[], object], place: int, cores: Sequence[int], lock, com
     sys.orig_argv[:] = command  # for the record
     tqdm.set_lock(lock)
     progress.LINE = place
-    with one_line_errors(Path(sys.argv[0]).stem):
+    script = Path(sys.argv[0])
+    with one_line_errors(script.parent.name if script.stem == "__main__" else script.stem):
         use_cache()
         job()
 

@@ -35,6 +35,14 @@ def test_differences_name_the_fields():
         ({"model_options": {"dtype": float}}, "must be JSON values"),
         ({"boundaries": (9, 5)}, "must be rising steps"),
         ({"warmup_steps": -1}, "must not be negative"),
+        ({"boundaries": (-5, 5)}, "must be rising steps"),
+        ({"boundaries": (5, 2**31)}, "must be rising steps"),
+        ({"rate_drop": 1.0}, "must be between 0 and 1"),
+        ({"seed": 2**32}, "must be below 2**32"),
+        ({"steps": "4"}, "steps='4': must be a whole number"),
+        ({"steps": 4.5}, "must be a whole number"),
+        ({"learning_rate": "0.1"}, "must be a number"),
+        ({"model_options": {"name": "x"}}, "the network's name is the field model"),
     ],
 )
 def test_impossible_values_are_one_clear_line(fields, message):

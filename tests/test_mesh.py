@@ -21,7 +21,7 @@ def test_a_mesh_from_the_command_line():
         ("data", "each axis has one number of devices, as in data=4,model=2"),
         ("data=two", "each axis has one number"),
         ("data=1,data=1", "each axis has one number"),
-        ("data=0", "needs 0 devices"),
+        ("data=0", "data=0, model=1: each must be at least 1"),
         ("data=64,model=2", "a mesh of seed=1, data=64, model=2 needs 128 devices: 1 found"),
     ],
 )

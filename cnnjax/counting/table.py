@@ -90,6 +90,8 @@ def summary(
     name = network if isinstance(network, str) else type(network).__name__
     natural = getattr(model, "input_shape", None)
     shape = (input, input, natural[2] if natural else 3) if isinstance(input, int) else input or natural
+    if shape is not None and min(shape) < 1:
+        raise UserError(f"input={input}: an image has at least one pixel")
     if shape is None:
         raise UserError(f"{name} does not say its natural input: give input=(height, width, channel)")
     if hasattr(model, "convolution"):

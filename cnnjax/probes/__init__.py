@@ -1,5 +1,6 @@
 """Measure a network that exists already, at initialisation or while it trains; depth is an axis."""
 
+from cnnjax.probes import curvature, jacobian, shattering, theory
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
 from cnnjax.probes.samples import SampleStatistics, input_gradients, sample_statistics, weight_gradients
 
@@ -7,8 +8,12 @@ __all__ = [
     "LayerProbe",
     "LayerStatistics",
     "SampleStatistics",
+    "curvature",
     "input_gradients",
+    "jacobian",
     "layer_statistics",
     "sample_statistics",
+    "shattering",
+    "theory",
     "weight_gradients",
 ]

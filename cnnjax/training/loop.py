@@ -25,7 +25,7 @@ from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
 from cnnjax.training.program import Program, shared
 from cnnjax.training.progress import Progress
 from cnnjax.training.record import claim, environment
-from cnnjax.training.rewind import rewind
+from cnnjax.training.rewind import check_rewind, rewind
 from cnnjax.training.run import Run, opened
 from cnnjax.training.step import Metrics, NoProbe, Probe
 from cnnjax.training.stop import IN_FLIGHT, Stop, locked, stop_on_signals
@@ -142,13 +142,15 @@ def train_many(
     }
     if how not in meshes:
         raise UserError(f"how={how!r}: must be one of {', '.join(meshes)}")
+    if not 0 < len(configs) == len(outs):
+        raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
     for config in configs[1:]:
         if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
             raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
     outs = [Path(out) for out in outs]
     at_once = 1 if how == "sequential" else len(configs)
     mesh_for = meshes[how] if mesh is None else functools.partial(for_fewer_runs, mesh)
-    check_divisible(configs[0].batch_size, mesh or mesh_for(at_once), at_once)
+    check_divisible(configs[0].batch_size, mesh_for(at_once), at_once)
     check_shard(shard, mesh_for(at_once))
     if steps_per_dispatch is None:
         steps_per_dispatch = default_steps_per_dispatch()
@@ -164,7 +166,10 @@ def train_many(
         shapes = program(mesh_for(at_once)).shapes  # no folder is claimed for what cannot be built
         for config, out in zip(configs, outs, strict=True):
             claim(out, "config", config.to_json())
-            if resume is not None:
+        if resume is not None:
+            for out in outs:
+                check_rewind(out, resume)
+            for out in outs:
                 rewind(out, resume, say)
         for first in range(0, len(configs), at_once):
             some = slice(first, first + at_once)

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from cnnjax.config import Config, Shard
 from cnnjax.data import Dataset, Stream
 from cnnjax.distributed import check_shared, fetch, place
+from cnnjax.errors import UserError
 from cnnjax.mesh import (
     by_groups,
     for_runs,
@@ -69,6 +70,10 @@ class Program:
         check_shared(mesh)
         defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
         self._model = build(config.model, **{**defaults, **config.model_options})
+        if (classes := getattr(self._model, "num_classes", data.classes)) < data.classes:
+            raise UserError(f"num_classes={classes}: the data has {data.classes} classes")
+        if config.batch_size % (groups := getattr(self._model, "bn_groups", 1)):
+            raise UserError(f"a batch of {config.batch_size} images does not divide into bn_groups={groups}")
         # On disk and in results variables are by block, whatever the loop over depth works on.
         self._lay_out = functools.partial(lay_out, loop=getattr(self._model, "loop", "unrolled"))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)

@@ -62,7 +62,7 @@ class Record:
             if not math.isfinite(value):
                 raise Diverged(
                     f"{name} is {value} at step {step} in {self._folder}: training diverged and stops here; "
-                    "the last checkpoint is from before that. Try a lower learning rate or a longer warm-up"
+                    "any checkpoints are from before that. Try a lower learning rate or a longer warm-up"
                 )
         line = {"step": step, **metrics, "time": round(time.time(), 3)}
         self.lines.append(line)
@@ -127,7 +127,10 @@ def claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequenc
 
 def _claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequence[str]) -> None:
     path = folder / "config.json"
-    found = read_json(path).get(kind, {}) if path.exists() else None
+    held = read_json(path) if path.exists() else None
+    if held is not None and not (isinstance(held, dict) and kind in held):
+        raise UserError(f"{path} holds no {kind}: give another folder")
+    found = held and held[kind]
     if found == settings:
         return
     if found is not None:

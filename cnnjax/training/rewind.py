@@ -15,12 +15,27 @@ def rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
 
     Later checkpoints, result.json and a copy of metrics.jsonl go to `out`/after_`step`. Where that folder
     exists the run went back before, and nothing is done: so the same command, stopped, goes on. A run without
-    any checkpoint is left to start at step 0.
-
-    Raises:
-        UserError: there are checkpoints, but no whole one of `step`.
+    any checkpoint is left to start at step 0. What `check_rewind` refuses must not come here.
     """
     once(lambda: _rewind(out, step, say))
+
+
+def check_rewind(out: Path, step: int) -> None:
+    """Raise UserError if the run in `out` has checkpoints, but no whole one of `step`."""
+    once(lambda: _check(out, step))
+
+
+def _check(out: Path, step: int) -> None:
+    checkpoints = out / "checkpoints"
+    steps = kept_steps(checkpoints)
+    if step < 0:
+        raise UserError(f"resume={step}: must be the step of a checkpoint")
+    if not steps or (out / f"after_{step}").exists():
+        return
+    if step not in steps:
+        raise UserError(f"{out} has no checkpoint of step {step}: there are {', '.join(map(str, steps))}")
+    if damage := find_damage(checkpoints / str(step)):
+        raise UserError(f"checkpoint {step} in {checkpoints} is damaged ({damage}): resume from another one")
 
 
 def _rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
@@ -30,11 +45,8 @@ def _rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
         say(f"{out}: went back to step {step} before; what came after it then is in {aside}")
         return
     if not steps:
+        say(f"{out} has no checkpoint: it starts at step 0")
         return
-    if step not in steps:
-        raise UserError(f"{out} has no checkpoint of step {step}: there are {', '.join(map(str, steps))}")
-    if damage := find_damage(checkpoints / str(step)):
-        raise UserError(f"checkpoint {step} in {checkpoints} is damaged ({damage}): resume from another one")
     moving = out / f".after_{step}"  # when this is cut short, the next call does the rest
     moving.mkdir(exist_ok=True)
     if not (moving / "metrics.jsonl").exists():

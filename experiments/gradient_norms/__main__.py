@@ -7,7 +7,7 @@ import tyro
 import experiments.gradient_norms as question
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
-from experiments.gradient_norms.settings import Args
+from experiments.gradient_norms.settings import FAMILIES, Args
 
 
 def main(args: Args) -> None:
@@ -18,12 +18,17 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.data import load
+    from cnnjax.models import build
     from cnnjax.training.record import claim
     from experiments.gradient_norms.initial import measure_initial
     from experiments.gradient_norms.rows import table
     from experiments.gradient_norms.training import measure_training
     from experiments.runner import Findings
 
+    for depth in chosen.depths:
+        initial = [FAMILIES[name].model(depth) for name in args.families]
+        for model in (*initial, *(f"{name}{depth}" for name in args.trained)):
+            build(model)  # what cannot be claims no folder
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
     claim(args.out, "experiment", settings, growing=("families", "trained", "depths"))

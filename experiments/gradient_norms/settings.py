@@ -93,6 +93,8 @@ class Args(TrainingArgs):
         chosen = preset_with(
             PRESETS[self.preset], depths=self.depths, seeds=self.seeds, steps=self.steps, data=self.data
         )
+        if not chosen.depths:
+            raise UserError("--depths: there must be one")
         if chosen.seeds < 1:
             raise UserError(f"--seeds {chosen.seeds}: must be at least 1")
         if chosen.steps < 0:

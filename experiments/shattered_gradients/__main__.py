@@ -14,6 +14,7 @@ def main(args: Args) -> None:
     settings = args.settings  # what cannot be is said before jax is imported
 
     from cnnjax.compilation import use_cache
+    from cnnjax.models.registry import find
     from cnnjax.training.record import claim
     from experiments.runner import Findings
     from experiments.shattered_gradients.convolutional import convolutional
@@ -27,6 +28,8 @@ def main(args: Args) -> None:
         "convolutional": convolutional,
         "looks_linear": looks_linear,
     }
+    for name in args.chosen.convolutional.models:
+        find(name)
     use_cache()
     claim(args.out, "experiment", settings, growing=("parts",))
     found = Findings()

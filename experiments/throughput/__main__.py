@@ -104,6 +104,8 @@ def main(args: Args) -> None:
     for name in ("turns", "steps"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    if not args.models or min(*args.batch, args.image or 1, 1) < 1:
+        raise UserError("--models, --batch and --image: there must be a network, and numbers at least 1")
     kinds = ["cnnjax", *args.against]
     if args.overheads:
         kinds += ["with_input", "in_loop"]

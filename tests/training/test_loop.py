@@ -234,11 +234,17 @@ def test_another_config_is_refused(data, uninterrupted):
         cnnjax.train(dataclasses.replace(CONFIG, steps=13), uninterrupted.out, data=data)
 
 
-@pytest.mark.parametrize("options", [{"widht": 2}, {"width": 2, "shortcut": "Z"}])
+@pytest.mark.parametrize("options", [{"widht": 2}, {"shortcut": "Z"}, {"num_classes": 3}, {"bn_groups": 3}])
 def test_what_cannot_be_built_claims_no_folder(data, tmp_path, options):
     with pytest.raises(UserError):
         cnnjax.train(dataclasses.replace(CONFIG, model_options=options), tmp_path, data=data)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_the_folder_of_an_experiment_is_refused(data, tmp_path):
+    (tmp_path / "config.json").write_text('{"experiment": {}}')
+    with pytest.raises(UserError, match="holds no config"):
+        cnnjax.train(CONFIG, tmp_path, data=data)
 
 
 def test_one_process_to_a_folder(data, tmp_path):
@@ -356,6 +362,7 @@ def test_going_back_to_an_earlier_checkpoint_loses_nothing(monkeypatch, data, un
     cnnjax.train(CONFIG, tmp_path, data=data, keep=keep)
     with pytest.raises(UserError, match="has no checkpoint of step 5: there are 4, 8, 12"):
         cnnjax.train(CONFIG, tmp_path, data=data, resume=5)
+    assert not (tmp_path / "after_5").exists()
     said = []
     again = {"data": data, "keep": keep, "resume": 4, "say": said.append}
     with monkeypatch.context() as patch:
