@@ -150,7 +150,7 @@ def train_many(
     outs = [Path(out) for out in outs]
     at_once = 1 if how == "sequential" else len(configs)
     mesh_for = meshes[how] if mesh is None else functools.partial(for_fewer_runs, mesh)
-    check_divisible(configs[0].batch_size, mesh_for(at_once), at_once)
+    check_divisible(configs[0].batch_size, mesh or mesh_for(at_once))
     check_shard(shard, mesh_for(at_once))
     if steps_per_dispatch is None:
         steps_per_dispatch = default_steps_per_dispatch()

@@ -16,6 +16,7 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, Interrupted, UserError
 from cnnjax.files import read_jsonl
+from cnnjax.mesh import check_divisible
 from cnnjax.ops.conv import best_form
 from cnnjax.probes import LayerProbe
 from cnnjax.training import inputs, program
@@ -300,7 +301,7 @@ def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
     with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
         cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))
     with pytest.raises(UserError, match="number of runs 1 does not divide over 2 devices"):
-        cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 1, "seed": 2}))
+        check_divisible(16, SimpleNamespace(shape={"data": 1, "seed": 2}), runs=1)
     with pytest.raises(UserError, match="needs 64 devices"):
         cnnjax.make_mesh(data=64)
 
