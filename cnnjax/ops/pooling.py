@@ -1,9 +1,9 @@
 """Pooling as Caffe, cuda-convnet and PyTorch define it: explicit padding, output sizes rounded down or up.
 
 Maxima are taken over columns, then over rows, each between strided slices of the whole array: on a CPU this
-is several times faster than XLA's windowed reduction, forward and backward, and it has no scatter, which is
-not deterministic on GPUs. Of equal maxima the first, row by row, gets the gradient, as in PyTorch.
-"""
+
+
+
 
 from functools import partial
 
