@@ -1,18 +1,34 @@
-"""Compiled programs are kept on disk, so that a second start of a command need not compile them again."""
+"""Where programs are compiled for, and where they are kept: a second start need not compile them again."""
 
 import os
 from pathlib import Path
 
 import jax
 
+from cnnjax.errors import UserError
 from cnnjax.files import cache_root
+
+
+def check_backend() -> None:
+    """Raise UserError unless there is a device of the platform that JAX_PLATFORMS asks for."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # without a GPU jax has an assertion without words
+        wanted, reason = os.environ.get("JAX_PLATFORMS"), str(error).partition("\n")[0]
+        raise UserError(
+            f"JAX_PLATFORMS={wanted}: {reason or 'no such device is here'}; unset it to take what is here"
+        ) from error
 
 
 def use_cache() -> Path:
     """Turn on XLA's persistent compilation cache, in the user's own cache folder; returns that folder.
 
     What lies there is trusted code, so nobody else may write to it.
+
+    Raises:
+        UserError: as `check_backend`.
     """
+    check_backend()
     folder = cache_root() / "xla"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))

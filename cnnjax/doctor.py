@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from cnnjax.compilation import check_backend
 from cnnjax.data import find, list_datasets
 from cnnjax.files import cache_root
 from cnnjax.machine import usable_cores
@@ -31,6 +32,7 @@ GIB = 2**30
 
 def report() -> str:
     """The whole report, a fact a line, warnings last."""
+    check_backend()
     devices = jax.devices()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]

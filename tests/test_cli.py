@@ -112,6 +112,14 @@ def test_models_lists_names():
     assert done.stdout.startswith("plain56  He et al. 2015, plain net")
 
 
+def test_a_platform_that_is_not_here_is_one_line(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "nosuch")
+    done = run("cnnjax", "doctor")
+    assert done.returncode == 2
+    assert done.stderr.startswith("cnnjax: JAX_PLATFORMS=nosuch: ")
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
 def test_doctor_reports_versions_data_sets_and_warnings():
     text = run("cnnjax", "doctor").stdout
     for word in (

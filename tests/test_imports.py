@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "probes": {"errors", "ops"},
     "training": LEAVES | {"config", "data", "distributed", "mesh", "models", "ops"},
     "report": LEAVES,
-    "doctor": LEAVES | {"data", "ops"},
+    "doctor": LEAVES | {"compilation", "data", "ops"},
     "__main__": LEAVES
     | {
         "comparison",

@@ -76,7 +76,13 @@ class BatchNorm(nn.Module):
 
 
 def batch_norm(network: Any, train: bool) -> Callable[..., BatchNorm]:
-    """A template of BatchNorm by the fields that all networks with it share."""
+    """A template of BatchNorm by the fields that all networks with it share.
+
+    Raises:
+        UserError: `bn_momentum` is no decay.
+    """
+    if not 0 <= network.bn_momentum < 1:
+        raise UserError(f"bn_momentum={network.bn_momentum}: must be in [0, 1), such as 0.9")
     return partial(
         BatchNorm,
         use_running_average=not train,
