@@ -19,16 +19,16 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cnnjax.config import Shard
 from cnnjax.errors import UserError
 
 SEED, DATA, MODEL = AXES = "seed", "data", "model"
+Shard = Literal["replicated", "model", "fsdp"]  # as in cnnjax.config, where no jax is
 SHARDS = get_args(Shard)
 SMALL = 1024  # elements; to bring fewer together costs more than their memory is worth
 _STACK = re.compile(r"_block\d+-\d+")  # as cnnjax.ops.depth names what it stacks

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "images": {"errors"},
     "machine": set(),
     "config": LEAVES,
-    "mesh": LEAVES | {"config"},
+    "mesh": LEAVES,
     "compilation": LEAVES,
     "distributed": LEAVES,
     "launch": LEAVES,

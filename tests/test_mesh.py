@@ -1,10 +1,13 @@
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
+from cnnjax import config
 from cnnjax.errors import UserError
-from cnnjax.mesh import AXES, check_shard, make_mesh, parse_mesh, shard_batch, shardings
+from cnnjax.mesh import AXES, SHARDS, check_shard, make_mesh, parse_mesh, shard_batch, shardings
 
 
 def test_a_mesh_from_the_command_line():
@@ -72,6 +75,10 @@ def test_what_cannot_be_divided():
         check_shard("zero", make_mesh())
     with pytest.raises(UserError, match="shard='fsdp' needs a mesh with seed=1, not seed=2"):
         check_shard("fsdp", AbstractMesh((2, 1, 1), AXES))
+
+
+def test_the_flags_know_every_way_to_divide_a_state():
+    assert get_args(config.Shard) == SHARDS
 
 
 def test_a_batch_is_divided_over_the_data_axis():
