@@ -129,8 +129,8 @@ class Config:
             self._reject("momentum", "must be in [0, 1), such as 0.9")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             self._reject("weight_decay", "must not be negative, such as 1e-4")
-        steps = all(isinstance(step, Integral) and 0 <= step < 2**31 for step in self.boundaries)
-        if not steps or list(self.boundaries) != sorted(self.boundaries):
+        are_steps = all(isinstance(step, Integral) and 0 <= step < 2**31 for step in self.boundaries)
+        if not are_steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")
 
     def _reject(self, field: str, reason: str) -> None:

@@ -81,7 +81,7 @@ class Args(TrainingArgs):
         for name in ("seeds", "steps"):
             if getattr(chosen, name) < 1:
                 raise UserError(f"--{name} {getattr(chosen, name)}: must be at least 1")
-        if not self.families or (self.depths is not None and not self.depths):
+        if () in (self.families, self.depths):
             raise UserError("--families and --depths: there must be one of each")
         for depth in self.depths or ():
             if depth < 8 or (depth - 2) % 6:

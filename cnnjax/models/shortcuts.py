@@ -109,7 +109,7 @@ class ProjectionWhereNeeded(Projection):
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """x or W x, branch."""
-        return (x, branch) if x.shape == branch.shape else super().paths(x, branch)
+        return x if x.shape == branch.shape else self.project(x, branch), branch
 
 
 class BareProjectionWhereNeeded(ProjectionWhereNeeded):

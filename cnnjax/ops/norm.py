@@ -58,9 +58,8 @@ class BatchNorm(nn.Module):
             return normalized(x, running_mean.value, running_var.value)
         if self.groups == 1:
             y, mean, unbiased_var = normalized_batch(x)
-        elif len(x) % self.groups:
-            raise UserError(f"a batch of {len(x)} images does not divide into bn_groups={self.groups}")
         else:
+            check_groups(len(x), self.groups)
             parts = jax.vmap(normalized_batch)(x.reshape(self.groups, -1, *x.shape[1:]))
             y, mean, unbiased_var = parts[0].reshape(x.shape), parts[1].mean(0), parts[2].mean(0)
         if not self.is_initializing():
@@ -73,6 +72,12 @@ class BatchNorm(nn.Module):
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
         return mean, jnp.square(x - mean).mean(axes)
+
+
+def check_groups(batch_size: int, groups: int) -> None:
+    """Raise UserError unless a batch divides into so many groups."""
+    if batch_size % groups:
+        raise UserError(f"a batch of {batch_size} images does not divide into bn_groups={groups}")
 
 
 def batch_norm(network: Any, train: bool) -> Callable[..., BatchNorm]:

@@ -216,7 +216,7 @@ def call_order(model: nn.Module, images: jax.Array) -> Layout:
                 outputs.append((result, module.path))
             elif _is_norm(module):
                 responses.update({path: module.path for output, path in outputs if output is args[0]})
-        elif _is_join(context):
+        elif _is_join(context) and module.path not in joins:
             joins.append(module.path)
         return result
 
@@ -262,7 +262,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def _is_join(context: Any) -> bool:
-    """The method of a shortcut that gives the two addends; an override may call that of its base class."""
+    """The method of a shortcut that gives the two addends; one of a base class may be called within it."""
     return context.module.name == "shortcut" and context.method_name == "paths"
 
 

@@ -30,6 +30,7 @@ from cnnjax.mesh import (
 )
 from cnnjax.models import build, lay_out, unstack
 from cnnjax.ops.groups import divided
+from cnnjax.ops.norm import check_groups
 from cnnjax.training.inputs import make_input
 from cnnjax.training.losses import make_loss
 from cnnjax.training.optim import learning_rate, make_optimizer
@@ -72,8 +73,7 @@ class Program:
         self._model = build(config.model, **{**defaults, **config.model_options})
         if (classes := getattr(self._model, "num_classes", data.classes)) < data.classes:
             raise UserError(f"num_classes={classes}: the data has {data.classes} classes")
-        if config.batch_size % (groups := getattr(self._model, "bn_groups", 1)):
-            raise UserError(f"a batch of {config.batch_size} images does not divide into bn_groups={groups}")
+        check_groups(config.batch_size, getattr(self._model, "bn_groups", 1))
         # On disk and in results variables are by block, whatever the loop over depth works on.
         self._lay_out = functools.partial(lay_out, loop=getattr(self._model, "loop", "unrolled"))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)

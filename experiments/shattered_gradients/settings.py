@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cnnjax.errors import UserError
+from experiments.settings import preset_with
 
 Part = Literal["one_dimensional", "depth", "convolutional", "looks_linear"]
 
@@ -174,22 +175,17 @@ class Args:
     @property
     def chosen(self) -> Preset:
         """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        if self.nets is not None and self.nets < 2:
+            raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"--steps {self.steps}: must be at least 1")
         chosen = PRESETS[self.preset]
-        if self.nets is not None:
-            if self.nets < 2:
-                raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
-            convolutional = dataclasses.replace(chosen.convolutional, nets=self.nets)
-            chosen = dataclasses.replace(chosen, nets=self.nets, convolutional=convolutional)
-        if self.models is not None:
-            convolutional = dataclasses.replace(chosen.convolutional, models=self.models)
-            chosen = dataclasses.replace(chosen, convolutional=convolutional)
-        if self.steps is not None:
-            if self.steps < 1:
-                raise UserError(f"--steps {self.steps}: must be at least 1")
-            chosen = dataclasses.replace(
-                chosen, training=dataclasses.replace(chosen.training, steps=self.steps)
-            )
-        return chosen
+        return preset_with(
+            chosen,
+            nets=self.nets,
+            convolutional=preset_with(chosen.convolutional, nets=self.nets, models=self.models),
+            training=preset_with(chosen.training, steps=self.steps),
+        )
 
     @property
     def settings(self) -> dict[str, Any]:

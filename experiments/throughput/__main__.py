@@ -101,11 +101,10 @@ def main(args: Args) -> None:
 
     for name in args.models:
         find(name)
-    for name in ("turns", "steps"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
-    if not args.models or min(*args.batch, args.image or 1, 1) < 1:
-        raise UserError("--models, --batch and --image: there must be a network, and numbers at least 1")
+    numbers = [("turns", args.turns), ("steps", args.steps), ("image", args.image)]
+    for name, value in (*numbers, *(("batch", batch) for batch in args.batch)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
     kinds = ["cnnjax", *args.against]
     if args.overheads:
         kinds += ["with_input", "in_loop"]
@@ -118,6 +117,8 @@ def main(args: Args) -> None:
         for dtype in args.dtype
         for loop in args.loop
     ]
+    if not settings:
+        raise UserError("nothing to time: --models, --batch, --dtype and --loop have a value each, at least")
     rows: list[dict[str, Any]] = []
     for setting in settings:
         tqdm.write(f"{setting.model}, batch {setting.batch}, {setting.dtype}, loop {setting.loop}")

@@ -54,6 +54,12 @@ def test_the_table_has_the_ratio_and_its_spread():
 def test_bad_input_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"--turns 0: must be at least 1"):
         main(Args(turns=0, out=tmp_path))
+    with pytest.raises(UserError, match=r"--image 0: must be at least 1"):
+        main(Args(image=0, out=tmp_path))
+    with pytest.raises(UserError, match=r"--batch 0: must be at least 1"):
+        main(Args(batch=(128, 0), out=tmp_path))
+    with pytest.raises(UserError, match="nothing to time"):
+        main(Args(models=(), out=tmp_path))
     with pytest.raises(UserError, match="did you mean resnet56"):
         main(Args(models=("resnet_56",), out=tmp_path))
 

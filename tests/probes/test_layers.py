@@ -8,7 +8,7 @@ from flax import linen as nn
 from cnnjax.models import build, stack
 from cnnjax.ops.norm import BatchNorm
 from cnnjax.probes import layer_statistics
-from cnnjax.probes.layers import _norm
+from cnnjax.probes.layers import _norm, call_order
 from tests.probes.every_network import check
 
 
@@ -132,6 +132,14 @@ def test_call_order_and_shortcuts(residual):
     np.testing.assert_allclose(found.response_std[:-1], 1, rtol=0.02)  # gamma is 1, so BatchNorm's output is
     np.testing.assert_allclose(found.branch_rms, 1, rtol=1e-3)
     assert (np.diff(found.stream_rms[1:]) > 0).all()
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+def test_every_block_is_seen_once(batch, shortcut):
+    joins = call_order(build("resnet14", width=2, shortcut=shortcut), batch[0]).joins
+    assert ["/".join(path) for path in joins] == [
+        f"stage{stage}_block{block:02d}/shortcut" for stage in (1, 2, 3) for block in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize(
