@@ -9,14 +9,13 @@ from typing import Any, Literal, get_args
 
 from cnnjax.errors import UserError
 
-Schedule = Literal["piecewise", "cosine", "constant"]
 Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
 Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
-Optimizer = Literal["sgd", "adam"]
+Warmup = Literal["linear", "tenth"]
 Dtype = Literal["float32", "bfloat16"]
-How = Literal["sequential", "vmap", "mesh"]
+MultiRunMode = Literal["sequential", "vmap", "mesh"]
 Shard = Literal["replicated", "model", "fsdp"]
 
 
@@ -25,7 +24,7 @@ class Config:
     """Everything that decides a run's numbers; the defaults are He et al. 2015, section 4.2 (CIFAR-10).
 
     Attributes:
-        model: a name that `build` knows.
+        model: a name that `build` knows, or `package.module:Net` or `path/net.py:Net` for one of your own.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
         dtype: of the network's computation; parameters, statistics and the loss are float32.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
@@ -37,23 +36,42 @@ class Config:
             "area_crop_flip" (Szegedy et al. 2014) are for them alone (`cnnjax.data.pictures`).
         normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
             photographs have ImageNet's statistics for both.
-        seed: of the initial weights, the order of the images and the augmentation.
+        seed: of the initial weights, and unless there is a `data_seed` of the order of the images, the
+            augmentation and dropout.
+        data_seed: of the order of the images, the augmentation and dropout, to set them apart.
+        initial: a run's folder or a file of weights (`.safetensors`, torchvision's `.pth`) to start from;
+            what has another shape there, such as the classifier for other classes, begins anew.
+        freeze: patterns, such as "stage1*", of the paths of parameters that stay as they are.
         steps: gradient steps; one epoch is training images / `batch_size` of them.
         batch_size: over all devices.
         loss: "cross_entropy" of the softmax, or "map", LeNet-5's (`cnnjax.models.lenet5.map_loss`).
         map_constant: the constant j of "map".
-        optimizer: "sgd" with momentum, or "adam" with its paper's constants (0.9, 0.999, 1e-8).
+        optimizer: "sgd" with momentum, "adam" with its paper's constants (0.9, 0.999, 1e-8), or any other
+            optimizer of optax's by name.
+        optimizer_options: further arguments of it, such as `{"b2": 0.95}`.
         learning_rate: its peak.
-        schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`.
+        schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`; "constant";
+            or any other schedule of optax's by name, such as "warmup_cosine" or "exponential".
+        schedule_options: further arguments of it, such as `{"decay_rate": 0.5}`.
         boundaries: steps, for "piecewise" only.
         rate_drop: the factor of a drop; Wide ResNet has 0.2.
-        warmup_steps: "piecewise": so many steps at a tenth of the rate, as the paper has for 110 layers;
-            "cosine" and "constant": a linear rise from 0.
+        warmup_steps: so many steps before the rate is at its peak.
+        warmup: "linear", a rise from 0; or "tenth" of the rate all the time, as the paper has for 110 layers
+            (with "piecewise").
         momentum: of SGD, in the form v = momentum * v + gradient.
         nesterov: a step along momentum * v + gradient, as Wide ResNet and DenseNet have it.
-        weight_decay: added to the gradient before the optimizer sees it (coupled).
+        weight_decay: added to the gradient before the optimizer sees it (coupled), but decoupled in those of
+            optax's that have it so, such as adamw, lion and lamb.
         decay: "convolutions" decays their kernels alone, as the paper; "kernels" those of fully connected
             layers too, as nets that end in such need it; "all" every parameter.
+        groups: patterns of parameters' paths to multiples of rate and decay, such as
+            `{"*/bias": {"rate": 2, "decay": 0}}`; the first that matches counts.
+        clip_value: gradients are clipped to so much, each number by itself.
+        clip_norm: gradients are scaled to at most this norm, all together.
+        accumulate: batches whose gradients are averaged for one update.
+        ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
+        metrics: names of `cnnjax.losses.METRICS` to test besides the error, such as "top5_error".
+        probes: names of what measures the steps, "layers" or "samples".
         evaluate_every: steps between evaluations of the whole test set.
         checkpoint_every: steps between checkpoints.
     """
@@ -69,23 +87,41 @@ class Config:
     normalize: Normalize = "pixel_mean"
 
     seed: int = 0
+    data_seed: int | None = None
+    initial: str | None = None
+    freeze: tuple[str, ...] = ()
     steps: int = 64_000
     batch_size: int = 128
     loss: Loss = "cross_entropy"
     map_constant: float = 1.0
-    optimizer: Optimizer = "sgd"
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     learning_rate: float = 0.1
-    schedule: Schedule = "piecewise"
+    schedule: str = "piecewise"
+    schedule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     boundaries: tuple[int, ...] = (32_000, 48_000)
     rate_drop: float = 0.1
     warmup_steps: int = 0
+    warmup: Warmup = "linear"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay: Decay = "convolutions"
+    groups: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema: float = 0.0
 
+    metrics: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
     evaluate_every: int = 1_000
     checkpoint_every: int = 1_000
+
+    @property
+    def order_seed(self) -> int:
+        """What decides the order of the images, the augmentation and dropout."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
@@ -149,7 +185,7 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class Keep:
+class CheckpointPolicy:
     """Which checkpoints of a run stay; one stays when any of the three says so. It decides no numbers."""
 
     last: int = 2
@@ -166,7 +202,7 @@ class Keep:
                 raise UserError(f"keep.{field}={value}: must be at least {least}")
 
 
-KEEP = Keep()
+KEEP = CheckpointPolicy()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +211,7 @@ class Running:
 
     tensorboard: bool = False
     """Whether to write TensorBoard files too."""
-    keep: Keep = KEEP
+    keep: CheckpointPolicy = KEEP
     resume: int | None = None
     """Go back to the checkpoint of this step, once; what came later moves to RUN/after_STEP."""
     mesh: str | None = None

@@ -6,11 +6,19 @@ augmentation (`cnnjax.data.augment`) is pure and runs inside jit. Photographs to
 """
 
 from cnnjax.data.dataset import Dataset
+from cnnjax.data.examples import Arrays, Source, as_data
 from cnnjax.data.sources import Fetched, fetch, find, load
 from cnnjax.data.specs import Spec, list_datasets, spec
 from cnnjax.data.streams import Stream, is_streamed, open_stream, prepare_imagenet
 
+Data = Dataset | Arrays | Stream | Source
+"""What can be trained on: arrays in memory, or examples that are read as steps need them."""
+
 __all__ = [
+    "Arrays",
+    "Data",
+    "Source",
+    "as_data",
     "Dataset",
     "Fetched",
     "Spec",

@@ -2,12 +2,22 @@
 
 from cnnjax.probes import curvature, jacobian, shattering, theory
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
-from cnnjax.probes.samples import SampleStatistics, input_gradients, sample_statistics, weight_gradients
+from cnnjax.probes.probe import Probe, StepContext
+from cnnjax.probes.samples import (
+    SampleProbe,
+    SampleStatistics,
+    input_gradients,
+    sample_statistics,
+    weight_gradients,
+)
 
 __all__ = [
     "LayerProbe",
     "LayerStatistics",
+    "Probe",
+    "SampleProbe",
     "SampleStatistics",
+    "StepContext",
     "curvature",
     "input_gradients",
     "jacobian",

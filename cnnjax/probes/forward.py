@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
+from cnnjax.network import mode
 
 Network = Callable[[Any, jax.Array], jax.Array]
 """Parameters and images [sample, height, width, channel] to logits [sample, class]."""
@@ -36,16 +37,17 @@ def network(model: nn.Module, variables: Any, images: jax.Array, statistics: str
     if statistics not in ("batch", "frozen", "running"):
         raise UserError(f"statistics={statistics!r}: must be batch, frozen or running")
     state = {name: tree for name, tree in variables.items() if name != "params"}
+    testing = mode(model.__call__, False)
 
     def of_batch(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
         with nn.intercept_methods(_put_statistics):
-            return model.apply({**state, "params": params}, images, train=False, mutable=["batch_stats"])  # pyright: ignore
+            return model.apply({**state, "params": params}, images, mutable=["batch_stats"], **testing)  # pyright: ignore
 
     if statistics == "batch":
         return lambda params, images: of_batch(params, images)[0]
     constants = {**state, **of_batch(variables["params"], images)[1]} if statistics == "frozen" else state
     constants = jax.lax.stop_gradient(constants)
-    return lambda params, images: model.apply({**constants, "params": params}, images, train=False)  # pyright: ignore
+    return lambda params, images: model.apply({**constants, "params": params}, images, **testing)  # pyright: ignore
 
 
 def _put_statistics(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:

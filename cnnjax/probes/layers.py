@@ -16,7 +16,10 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from cnnjax.errors import UserError
+from cnnjax.network import mode
 from cnnjax.ops.depth import unstack
+from cnnjax.probes.probe import Probe, StepContext
 
 TAPS, STATISTICS = "taps", "statistics"
 Path = tuple[str, ...]
@@ -87,9 +90,9 @@ def layer_statistics(
             logits, new = model.apply(
                 {**state, "params": params, **taps},
                 images,
-                train=True,
                 mutable=[*state, *probe.collections],
                 rngs={"dropout": jax.random.key(0) if key is None else key},
+                **mode(model.__call__, True),
             )
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
 
@@ -102,20 +105,39 @@ def one_two_five(step: int) -> bool:
     return step == 0 or str(step).rstrip("0") in ("1", "2", "5")
 
 
-class LayerProbe:
+class LayerProbe(Probe):
     """`layer_statistics` as part of a training step: it rides on the forward and backward pass made anyway.
 
-    The loss gets the collections of `taps(params)` beside the parameters and is differentiated by both, with
-    `collections` mutable, `watching` around `apply`; then `collect` puts the results in order.
-
-    `at` says which steps are measured, given how many were taken before.
+    `at` says which steps are measured, given how many were taken before. Its arrays are in
+    `probes/step_S.npz`. It measures networks of Flax Linen.
     """
 
     collections: tuple[str, ...] = (STATISTICS,)
     compares_gradients: bool = True
+    name: str = "layers"
 
     def __init__(self, at: Callable[[int], bool] = one_two_five) -> None:
-        self.due = at
+        self._at = at
+
+    def due(self, step: int, /) -> bool:
+        """Whether `at` says so."""
+        return self._at(step)
+
+    def measure(self, context: StepContext) -> LayerStatistics:
+        """The statistics of this step."""
+        model = context.network.source
+        if not isinstance(model, nn.Module):
+            raise UserError(f"LayerProbe measures networks of flax.linen, not {type(model).__name__}")
+        return self.collect(
+            model,
+            context.inputs,
+            context.variables["params"],
+            context.gradients,
+            context.tapped,
+            context.collected,
+            context.updates,
+            context.previous_gradients,
+        )
 
     def taps(self, params: Any) -> dict[str, Any]:
         """Zeros, one for each kernel (with the axis over depth, where kernels are stacked)."""
@@ -222,7 +244,7 @@ def call_order(model: nn.Module, images: jax.Array) -> Layout:
 
     def trace(images: jax.Array) -> Any:
         with nn.intercept_methods(note):
-            return model.init(jax.random.key(0), images, train=False)
+            return model.init(jax.random.key(0), images, **mode(model.__call__, False))
 
     jax.eval_shape(trace, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
     return Layout(tuple(layers), tuple(responses[path] for path in layers), tuple(joins))

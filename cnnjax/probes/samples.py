@@ -22,7 +22,8 @@ from flax import struct
 from cnnjax.errors import UserError
 from cnnjax.ops.depth import unstack
 from cnnjax.probes.forward import network
-from cnnjax.probes.layers import call_order, value_at
+from cnnjax.probes.layers import call_order, one_two_five, value_at
+from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.shattering import effective_rank_of_gram, mean_over_pairs
 from cnnjax.probes.theory import gaussian_effective_rank
 
@@ -157,6 +158,37 @@ def sample_statistics(
     ranks = jnp.array([gaussian_effective_rank(n, size) for size in sizes])
     found = jax.vmap(measure)(jnp.stack([*grams, everything]), ranks)
     return dataclasses.replace(found, layers=(*("/".join(path) for path in layers), ALL))
+
+
+class SampleProbe(Probe):
+    """`sample_statistics` of some samples of a training step's batch, before the update.
+
+    Scalars over all parameters go to metrics.jsonl, arrays over layers to `probes/samples/step_S.npz`.
+
+    Args:
+        samples: so many, the first of the batch; the cost grows with their number.
+        at: which steps are measured, given how many were taken before.
+        statistics: "frozen" or "batch", what becomes of BatchNorm's.
+    """
+
+    name: str = "samples"
+
+    def __init__(self, samples: int = 32, at: Callable[[int], bool] = one_two_five, statistics: str = "frozen"):
+        if samples < 2:
+            raise UserError(f"samples={samples}: must be at least 2, to be compared")
+        self._samples, self._at, self._statistics = samples, at, statistics
+
+    def due(self, step: int, /) -> bool:
+        """Whether `at` says so."""
+        return self._at(step)
+
+    def measure(self, context: StepContext) -> SampleStatistics:
+        """The statistics of this step's first samples."""
+        batch = context.inputs[: self._samples], context.labels[: self._samples]
+        model = context.network.source
+        if not isinstance(model, nn.Module):
+            raise UserError(f"SampleProbe measures networks of flax.linen, not {type(model).__name__}")
+        return sample_statistics(model, context.variables, batch, self._statistics)
 
 
 def gram(gradients: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
-"""Where the images of a step come from.
+"""Where the examples of a step come from.
 
-A compiled step picks its batch from what the devices hold all the time and what comes with the dispatch.
+A compiled step selects its batch from arrays that the devices hold all the time (`dataset_arrays`) and from
+what comes with the dispatch (`batch_inputs`).
 """
 
 import contextlib
@@ -14,147 +15,192 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from cnnjax.config import Config
-from cnnjax.data import Dataset
+from cnnjax.data import Arrays, Data, Dataset, Source, Stream
 from cnnjax.data.ahead import reading_ahead
-from cnnjax.data.augment import augmentation, normalizer, photograph_normalizer
 from cnnjax.data.batches import batch_indices
-from cnnjax.data.streams import EvaluationRows, Stream, TrainingRows
+from cnnjax.data.examples import EvaluationItems, TrainingItems
+from cnnjax.data.streams import EvaluationRows, TrainingRows
 from cnnjax.distributed import place
 from cnnjax.errors import UserError
 from cnnjax.mesh import over_data, over_seeds_and_data, replicated, share
 
-Batch = tuple[jax.Array, jax.Array]  # images uint8 [batch, height, width, channel] and labels [batch]
+Batch = tuple[Any, Any]  # raw inputs [batch, ...] and labels [batch]
 
 
-def make_input(
-    data: Dataset | Stream, config: Config, mesh: Mesh, image_shape: tuple[int, ...]
-) -> "Resident | Streamed":
-    """The input for a data set; photographs get the `image_shape` [height, width, channel] of the network."""
+def make_input(data: Data, config: Config, mesh: Mesh, module: Any) -> "InMemory | Streamed":
+    """The input for a data set; photographs are cropped to the squares that `module` takes."""
     if isinstance(data, Stream):
-        return Streamed(data, config, mesh, image_shape)
-    return Resident(data, config, mesh)
+        return Streamed(data, config, mesh, _Photographs(data, config, _side_of(module)))
+    if isinstance(data, Source):
+        return Streamed(data, config, mesh, _Items(data, config))
+    return InMemory(data, config, mesh)
 
 
-class Resident:
+def example(data: Data, batch_size: int, module: Any) -> Batch:
+    """Shapes and types of a batch of raw inputs and labels."""
+    if isinstance(data, Stream):
+        side = _side_of(module)
+        return _shape((batch_size, side, side, 3), np.uint8), _shape((batch_size,), np.int32)
+    one = data.first if isinstance(data, Source) else jax.tree.map(lambda leaf: leaf[0], _train_of(data))
+    return jax.tree.map(lambda leaf: _shape((batch_size, *leaf.shape), leaf.dtype), one)
+
+
+class InMemory:
     """A data set in memory: the devices hold it whole, and a dispatch brings indices.
 
     Attributes:
         most_steps: of a dispatch.
-        normalize: uint8 images to float32, inside the step.
-        augment: a function of (key, normalised images), inside the step.
+        test_examples: how many there are.
     """
 
     most_steps = sys.maxsize
 
-    def __init__(self, data: Dataset, config: Config, mesh: Mesh):
-        self._data, self._batch_size, self._mesh = data, config.batch_size, mesh
-        self.image_shape = data.train_images.shape[1:]
-        self.test_examples = len(data.test_labels)
-        self.normalize = normalizer(data.train_images, config.normalize)
-        self.augment = augmentation(config.augment)
+    def __init__(self, data: Dataset | Arrays, config: Config, mesh: Mesh):
+        self._config, self._mesh = config, mesh
+        self._train, self._test = _train_of(data), _test_of(data)
+        self.train_examples, self.test_examples = (len(jax.tree.leaves(part)[0]) for part in (self._train, self._test))
 
     @functools.cached_property
-    def train_held(self) -> Batch:
-        """What the devices hold for training: all images and labels."""
-        data = self._data
-        return place((np.asarray(data.train_images), data.train_labels), replicated(self._mesh))
+    def train_arrays(self) -> Batch:
+        """What the devices hold for training: all examples."""
+        return place(jax.tree.map(np.asarray, self._train), replicated(self._mesh))
 
     @functools.cached_property
-    def test_held(self) -> Batch:
-        """What the devices hold for evaluation: all images and labels."""
-        data = self._data
-        return place((np.asarray(data.test_images), data.test_labels), replicated(self._mesh))
+    def test_arrays(self) -> Batch:
+        """What the devices hold for evaluation: all examples."""
+        return place(jax.tree.map(np.asarray, self._test), replicated(self._mesh))
 
     @staticmethod
-    def pick(held: Batch, indices: jax.Array) -> Batch:
+    def select_batch(dataset_arrays: Batch, indices: jax.Array) -> Batch:
         """The batch of these indices, inside the step."""
-        images, labels = held
-        return images[indices], labels[indices]
+        return jax.tree.map(lambda leaf: leaf[indices], dataset_arrays)
 
     @contextlib.contextmanager
     def training(self, configs: Sequence[Config], step: int) -> Iterator[Callable[[range], jax.Array]]:
-        """Yield the function from the steps of a dispatch to what it brings: indices [run, step, batch].
+        """Yield the function from the steps of a dispatch to its batch inputs: indices [run, step, batch].
 
         It is called for each dispatch from `step` on, in turn.
         """
-        examples = len(self._data.train_labels)
 
         def indices(steps: range) -> jax.Array:
-            own = [
-                [batch_indices(run.seed, now, run.batch_size, examples) for now in steps] for run in configs
+            per_run = [
+                [batch_indices(run.order_seed, now, run.batch_size, self.train_examples) for now in steps]
+                for run in configs
             ]
-            return place(np.array(own), over_seeds_and_data(self._mesh))
+            return place(np.array(per_run), over_seeds_and_data(self._mesh))
 
         yield indices
 
     @contextlib.contextmanager
     def testing(self) -> Iterator[Iterator[jax.Array]]:
-        """Yield the indices [batch] of the test set's batches; the last goes on with the first images."""
-        starts = range(0, self.test_examples, self._batch_size)
-        indices = (np.arange(start, start + self._batch_size) % self.test_examples for start in starts)
+        """Yield the indices [batch] of the test set's batches; the last goes on with the first examples."""
+        size = self._config.batch_size
+        starts = range(0, self.test_examples, size)
+        indices = (np.arange(start, start + size) % self.test_examples for start in starts)
         yield (place(batch, over_data(self._mesh)) for batch in indices)
 
 
 class Streamed:
-    """Photographs: a dispatch is one step and brings its batch, read ahead and cut to the network's input.
+    """Examples read ahead: a dispatch is one step and brings its batch.
 
-    Every process reads the rows that its devices hold. Attributes and methods are those of `Resident`.
+    Every process reads the rows that its devices hold. Attributes and methods are those of `InMemory`.
     """
 
     most_steps = 1
-    train_held = test_held = ()
+    train_arrays = test_arrays = ()
 
-    def __init__(self, data: Stream, config: Config, mesh: Mesh, image_shape: tuple[int, ...]):
-        height, width, channels = image_shape
-        if height != width or channels != 3:
-            raise UserError(
-                f"{config.model} takes images of {height}x{width}x{channels}, not squares of photographs"
-            )
-        self._data, self._batch_size, self._mesh = data, config.batch_size, mesh
-        self.image_shape, self.test_examples = image_shape, len(data.test)
-        self.normalize = photograph_normalizer(config.normalize)
+    def __init__(self, data: Stream | Source, config: Config, mesh: Mesh, rows: "_Photographs | _Items"):
+        self._workers, self._config, self._mesh, self._rows = data.workers, config, mesh, rows
+        self.train_examples, self.test_examples = len(data.train), len(data.test)
 
     @staticmethod
-    def augment(key: jax.Array, images: jax.Array) -> jax.Array:
-        """Nothing more: it is done where the pictures are cropped."""
-        return images
-
-    @staticmethod
-    def pick(held: tuple[()], brought: Batch) -> Batch:
+    def select_batch(dataset_arrays: tuple[()], batch_inputs: Batch) -> Batch:
         """What was brought."""
-        return brought
+        return batch_inputs
 
     @contextlib.contextmanager
     def training(self, configs: Sequence[Config], step: int) -> Iterator[Callable[[range], Batch]]:
-        """Yield the function from a step, each in turn, to its images and labels [run, 1, batch, ...]."""
+        """Yield the function from a step, each in turn, to its inputs and labels [run, 1, batch, ...]."""
         config, sharding = configs[0], over_seeds_and_data(self._mesh)
         shape = len(configs), 1, config.batch_size
         runs, _, rows = share(sharding, shape)
-        seeds = [configs[run].seed for run in runs]
-        read = TrainingRows(
-            self._data.train, seeds, config.batch_size, rows, config.augment, self.image_shape[0]
-        )
-        put = functools.partial(self._put, sharding=sharding, shape=shape)
-        with reading_ahead(read, range(step, config.steps), self._data.workers, put) as batches:
+        read = self._rows.training([configs[run].order_seed for run in runs], rows)
+        put = functools.partial(_put, sharding=sharding, shape=shape)
+        with reading_ahead(read, range(step, config.steps), self._workers, put) as batches:
             yield lambda steps: next(batches)
 
     @contextlib.contextmanager
     def testing(self) -> Iterator[Iterator[Batch]]:
-        """Yield the images and labels [batch, ...] of each batch of the test set."""
-        sharding, shape = over_data(self._mesh), (self._batch_size,)
+        """Yield the inputs and labels [batch, ...] of each batch of the test set."""
+        sharding, shape = over_data(self._mesh), (self._config.batch_size,)
         (rows,) = share(sharding, shape)
-        read = EvaluationRows(self._data.test, self._batch_size, rows, self.image_shape[0])
-        put = functools.partial(self._put, sharding=sharding, shape=shape)
-        batches = -(-self.test_examples // self._batch_size)
-        with reading_ahead(read, range(batches), self._data.workers, put) as ahead:
+        put = functools.partial(_put, sharding=sharding, shape=shape)
+        batches = -(-self.test_examples // self._config.batch_size)
+        with reading_ahead(self._rows.testing(rows), range(batches), self._workers, put) as ahead:
             yield ahead
 
-    @staticmethod
-    def _put(here: Any, sharding: NamedSharding, shape: tuple[int, ...]) -> Any:
-        """What this process holds of arrays [*shape, ...], as those arrays."""
-        return jax.tree.map(
-            lambda array: jax.make_array_from_process_local_data(
-                sharding, array, (*shape, *array.shape[len(shape) :])
-            ),
-            here,
+
+class _Photographs:
+    """Pictures of any size, cropped to squares."""
+
+    def __init__(self, data: Stream, config: Config, side: int):
+        self._data, self._config, self._side = data, config, side
+
+    def training(self, seeds: Sequence[int], rows: range) -> Callable[[int], Any]:
+        size, augment = self._config.batch_size, self._config.augment
+        return TrainingRows(self._data.train, seeds, size, rows, augment, self._side)
+
+    def testing(self, rows: range) -> Callable[[int], Any]:
+        return EvaluationRows(self._data.test, self._config.batch_size, rows, self._side)
+
+
+class _Items:
+    """Items as a source gives them."""
+
+    def __init__(self, data: Source, config: Config):
+        self._data, self._size = data, config.batch_size
+
+    def training(self, seeds: Sequence[int], rows: range) -> Callable[[int], Any]:
+        return TrainingItems(self._data.train, seeds, self._size, rows)
+
+    def testing(self, rows: range) -> Callable[[int], Any]:
+        return EvaluationItems(self._data.test, self._size, rows)
+
+
+def _train_of(data: Dataset | Arrays) -> Batch:
+    if isinstance(data, Dataset):
+        return data.train_images, data.train_labels
+    return data.train_inputs, data.train_labels
+
+
+def _test_of(data: Dataset | Arrays) -> Batch:
+    if isinstance(data, Dataset):
+        return data.test_images, data.test_labels
+    return data.test_inputs, data.test_labels
+
+
+def _side_of(module: Any) -> int:
+    """Pixels of the square photographs that a network takes, as its `input_shape` says."""
+    name = type(module).__name__
+    shape = getattr(module, "input_shape", None)
+    if shape is None:
+        raise UserError(
+            f"{name} has no input_shape, to which photographs are cropped: give it a field or property "
+            "input_shape, such as (224, 224, 3)"
         )
+    height, width, channels = shape
+    if height != width or channels != 3:
+        raise UserError(f"{name} takes images of {height}x{width}x{channels}, not squares of photographs")
+    return height
+
+
+def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
+
+
+def _put(here: Any, sharding: NamedSharding, shape: tuple[int, ...]) -> Any:
+    """What this process holds of arrays [*shape, ...], as those arrays."""
+    return jax.tree.map(
+        lambda array: jax.make_array_from_process_local_data(sharding, array, (*shape, *array.shape[len(shape) :])),
+        here,
+    )

@@ -1,310 +1,194 @@
-"""The training loop: the only one. Experiments are lists of configs for it.
-
-It works on runs of one program that take their steps together; a run by itself is a list of one.
-"""
+"""The training loop: the only one. Experiments are lists of configs for it."""
 
 import contextlib
-import dataclasses
-import functools
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
-from tqdm import tqdm
+import numpy as np
 
-from cnnjax.config import KEEP, Config, How, Keep, Shard, differences
-from cnnjax.data import Dataset, Stream, open_data
-from cnnjax.distributed import fetch, once
-from cnnjax.errors import Interrupted, UserError
-from cnnjax.files import write_json
-from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
-from cnnjax.training.program import Program, shared
+from cnnjax.distributed import fetch
+from cnnjax.errors import Interrupted
+from cnnjax.training.callbacks import Callback
+from cnnjax.training.program import Program
 from cnnjax.training.progress import Progress
-from cnnjax.training.record import claim, environment
-from cnnjax.training.rewind import check_rewind, rewind
-from cnnjax.training.run import Run, opened
-from cnnjax.training.step import Metrics, NoProbe, Probe
-from cnnjax.training.stop import IN_FLIGHT, Stop, locked, stop_on_signals
+from cnnjax.training.run import Run
+from cnnjax.training.step import Measured, Metrics, State
+from cnnjax.training.stop import IN_FLIGHT, Stop
+from cnnjax.training.task import Task
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A finished run.
+class Training:
+    """Runs of one program that are at the same step, on their way to the end together.
 
-    Attributes:
-        config: what was run.
-        out: its folder, with metrics.jsonl and result.json.
-        metrics: final values: `train_loss` and `train_error` averaged over the last tenth of the steps,
-            `test_loss` and `test_error` of the last weights. Losses in nats, errors as fractions.
-        variables: the last weights and BatchNorm statistics, for `model.apply`.
+    The life of a batch, in the order of the code:
+
+    1. `program.input_source.training` makes what a dispatch brings, a function of (seed, step): indices of
+       examples, or the examples themselves where they are read ahead.
+    2. `program.train` starts the compiled step, which selects the batch from the arrays on the device
+       (`select_batch`), normalises and augments it, and goes forward, backward and to new parameters
+       (`make_train_step`). The host does not wait for it.
+    3. Some dispatches later `_write_down` fetches the metrics and what probes measured, writes them to
+       metrics.jsonl and probes/, and calls the callbacks.
+    4. Every so often `_evaluate` and `_save` write down what is left, test the parameters, and start writing
+       a checkpoint: the state and the step, which is the position in the data.
     """
 
-    config: Config
-    out: Path
-    metrics: dict[str, float]
-    variables: dict[str, Any]
+    def __init__(
+        self,
+        task: Task,
+        program: Program,
+        runs: Sequence[Run],
+        callbacks: Sequence[Callback],
+        steps_per_dispatch: int,
+        stop: Stop,
+    ):
+        self._task, self._program, self._runs, self._stop = task, program, runs, stop
+        self._callbacks = callbacks
+        self._config = config = runs[0].config
+        interval = math.gcd(config.steps, config.evaluate_every, config.checkpoint_every)
+        at_most = min(steps_per_dispatch, program.input_source.most_steps)
+        self._steps_per_dispatch = largest_divisor(interval, at_most)
+        self._step = self._saved = self._written = runs[0].step
+        self._pending: deque[tuple[Metrics, Measured]] = deque()
+        self._wants_to_end = False  # a callback said so
+        self._progress = Progress([run.config for run in runs], self._step)
+
+    def to_the_end(self) -> State:
+        """Train, test and save; returns the last state, [run, ...] on the devices.
+
+        Raises:
+            Interrupted: it was asked to stop; the state is saved.
+            Diverged: a metric is not finite.
+        """
+        configs = [run.config for run in self._runs]
+        per_run = self._program.per_run(configs)
+        self._state = self._first_state()
+        with (
+            contextlib.closing(self._progress),
+            self._program.input_source.training(configs, self._step) as batch_inputs,
+        ):
+            self._tell("on_start", self._step, _means([run.record.lines for run in self._runs]))
+            while True:
+                self._stop.poll()
+                self._evaluate()
+                self._save()
+                if self._stop or self._is_last():
+                    break
+                steps = self._next_steps()
+                self._state, *gave = self._program.train(
+                    self._state, batch_inputs(steps), per_run, self._probes_due(steps.start)
+                )
+                self._pending.append((gave[0], gave[1]))
+                self._step = steps.stop
+                self._write_down(but=IN_FLIGHT)
+            for run in self._runs:
+                run.checkpoints.wait()
+        if self._stop.number is not None and not (self._is_last() and self._is_tested()):
+            raise self._interrupted(self._stop.number)
+        return self._state
+
+    def _first_state(self) -> State:
+        if self._step == 0:
+            return self._program.init([run.config.seed for run in self._runs])
+        state = self._program.put([run.state for run in self._runs])
+        for run in self._runs:
+            run.state = None  # free its memory
+        return state
+
+    def _next_steps(self) -> range:
+        """The steps of the next dispatch: as many as one takes, unless a probe measures one of them.
+
+        Then, and to the next multiple after a stop between two, they go one by one.
+        """
+        several = range(self._step, self._step + self._steps_per_dispatch)
+        if self._step % self._steps_per_dispatch or any(any(self._probes_due(step)) for step in several):
+            return range(self._step, self._step + 1)
+        return several
+
+    def _probes_due(self, step: int) -> tuple[bool, ...]:
+        return tuple(bool(probe.due(step)) for probe in self._task.probes)
+
+    def _is_due(self, every: int) -> bool:
+        return self._is_last() or (self._step > 0 and self._step % every == 0)
+
+    def _is_last(self) -> bool:
+        """Whether the runs end after this step: it is their last, or an evaluation at which a callback ended them."""
+        ended = self._wants_to_end and self._step % self._config.evaluate_every == 0
+        return ended or self._step == self._config.steps
+
+    def _is_tested(self) -> bool:
+        return all(run.is_tested(self._step) for run in self._runs)
+
+    def _evaluate(self) -> None:
+        """Test the parameters if it is time and not done."""
+        if not self._is_due(self._config.evaluate_every) or self._is_tested():
+            return
+        self._write_down()
+        tests = self._test()
+        for run, test in zip(self._runs, tests, strict=not self._stop):
+            if not run.is_tested(self._step):
+                run.write_test(self._step, test)
+        if tests:
+            self._tell("on_evaluate", self._step, *_means([[test] for test in tests]))
+
+    def _test(self) -> list[dict[str, float]]:
+        """The test metrics of each run, those of its averaged parameters too; empty if it was stopped."""
+        state, evaluate = self._state, self._program.evaluate
+        tests = evaluate(state.variables, self._stop)
+        if state.average is None or not tests:
+            return tests
+        averaged = evaluate(state.averaged_variables, self._stop)
+        return [
+            {**test, **{f"averaged_{name}": value for name, value in own.items()}}
+            for test, own in zip(tests, averaged, strict=not self._stop)
+        ]
+
+    def _save(self) -> None:
+        """Start writing a checkpoint if it is time, or if the run stops here."""
+        is_due = self._is_due(self._config.checkpoint_every)
+        if self._step == self._saved or not (self._stop or is_due):
+            return
+        self._write_down()
+        for run, state in zip(self._runs, self._program.get(self._state), strict=True):
+            run.save(self._step, state)
+        self._saved = self._step
+        self._tell("on_checkpoint", self._step)
+
+    def _write_down(self, but: int = 0) -> None:
+        """Bring what all dispatches gave, or all but the last few, to the runs' records."""
+        while len(self._pending) > but:
+            metrics, measured = fetch(self._pending.popleft())
+            steps = range(self._written + 1, self._written + 1 + len(metrics["train_loss"][0]))
+            for number, run in enumerate(self._runs):
+                run.write(steps, *jax.tree.map(lambda array, run=number: array[run], (metrics, measured)))
+            self._written = steps[-1]
+            for step, values in zip(steps, zip(*(each.mean(0) for each in metrics.values()), strict=True), strict=True):
+                self._tell("on_step", step, dict(zip(metrics, map(float, values), strict=True)))
+            self._progress.show(self._written, [run.record.lines for run in self._runs])
+
+    def _tell(self, method: str, *arguments: Any) -> None:
+        wants = [getattr(callback, method)(*arguments) for callback in self._callbacks]
+        self._wants_to_end = self._wants_to_end or any(wants)
+
+    def _interrupted(self, number: int) -> Interrupted:
+        saved = f"saved in {', '.join(str(run.out) for run in self._runs)}" if self._step else "there is nothing to save"
+        return Interrupted(
+            f"stopped at step {self._step} of {self._config.steps}, {saved}; the same command goes on from there",
+            number,
+        )
 
 
-def train(
-    config: Config,
-    out: Path | str,
-    *,
-    data: Dataset | Stream | None = None,
-    mesh: Mesh | None = None,
-    shard: Shard = "replicated",
-    tensorboard: bool = False,
-    probes: Probe | None = None,
-    steps_per_dispatch: int | None = None,
-    keep: Keep = KEEP,
-    resume: int | None = None,
-    say: Callable[[str], None] = tqdm.write,
-) -> Result:
-    """Train as `config` says and leave everything in the folder `out`; go on where an earlier call stopped.
-
-    On the same machine a run that was interrupted, at any moment and any number of times, ends with the same
-    bits as one that was not.
-
-    Args:
-        config: what to run.
-        out: the folder; it may hold an earlier, unfinished call of the same config.
-        data: the data set, loaded by `config.data` when not given.
-        mesh: the devices, all of them on the data axis when not given.
-        shard: how the state is divided over them, a name in `cnnjax.mesh.SHARDS`.
-        tensorboard: also write TensorBoard files, to `out`/tensorboard.
-        probes: measure the steps that are due, such as `cnnjax.probes.LayerProbe()`; the arrays of the step
-            after s steps go to `out`/probes/step_s.npz.
-        steps_per_dispatch: at most so many steps are one program, 1 on CPUs and else 20 when not given; they
-            divide the steps between evaluations and between checkpoints.
-        keep: which checkpoints stay.
-        resume: go back to the checkpoint of this step first, once; what came later is moved to
-            `out`/after_STEP. By default the run goes on from its newest whole checkpoint.
-        say: gets lines about resuming and damaged checkpoints.
-
-    Raises:
-        UserError: bad input, such as an `out` that holds another config's run.
-        Interrupted: Ctrl-C or SIGTERM came; the state is saved.
-        Diverged: the loss is not finite; what was saved before is intact.
-    """
-    return train_many(
-        [config],
-        [out],
-        data=data,
-        mesh=mesh,
-        shard=shard,
-        tensorboard=tensorboard,
-        probes=probes,
-        steps_per_dispatch=steps_per_dispatch,
-        keep=keep,
-        resume=resume,
-        say=say,
-    )[0]
-
-
-def train_many(
-    configs: Sequence[Config],
-    outs: Sequence[Path | str],
-    how: How = "sequential",
-    *,
-    data: Dataset | Stream | None = None,
-    mesh: Mesh | None = None,
-    shard: Shard = "replicated",
-    tensorboard: bool = False,
-    probes: Probe | None = None,
-    steps_per_dispatch: int | None = None,
-    keep: Keep = KEEP,
-    resume: int | None = None,
-    say: Callable[[str], None] = tqdm.write,
-) -> list[Result]:
-    """Train each config in its own folder as `train` does, all with one program.
-
-    They may differ in seed, learning rate and weight decay. Numbers, up to rounding, and files are the same
-    whatever `how`, and runs begun one way may go on another way. The other arguments are those of `train`.
-
-    Args:
-        configs: what to run.
-        outs: a folder for each.
-        how: "sequential", one run after the other; "vmap", all at once; "mesh", all at once, divided over
-            the devices, and their batches too where there are more devices. Runs that were interrupted at
-            different steps go on in groups.
-        mesh: the devices, if `how` should not choose; its seed axis divides the runs that train at once.
-
-    Raises:
-        UserError, Interrupted, Diverged: as `train`; what stops one run stops all.
-    """
-    meshes = {
-        "sequential": lambda runs: make_mesh(),
-        "vmap": lambda runs: make_mesh(),
-        "mesh": lambda runs: _mesh_for(runs, configs[0].batch_size),
-    }
-    if how not in meshes:
-        raise UserError(f"how={how!r}: must be one of {', '.join(meshes)}")
-    if not 0 < len(configs) == len(outs):
-        raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
-    for config in configs[1:]:
-        if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
-            raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
-    outs = [Path(out) for out in outs]
-    at_once = 1 if how == "sequential" else len(configs)
-    mesh_for = meshes[how] if mesh is None else functools.partial(for_fewer_runs, mesh)
-    check_divisible(configs[0].batch_size, mesh or mesh_for(at_once))
-    check_shard(shard, mesh_for(at_once))
-    if steps_per_dispatch is None:
-        steps_per_dispatch = default_steps_per_dispatch()
-    if steps_per_dispatch < 1:
-        raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
-    results: dict[Path, Result] = {}
-    with contextlib.ExitStack() as held, stop_on_signals() as stop:
-        for out in outs:
-            held.enter_context(locked(out))
-        data = _prepare(data or open_data(configs[0].data), configs[0])
-        probe = probes or NoProbe()
-        program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
-        shapes = program(mesh_for(at_once)).shapes  # no folder is claimed for what cannot be built
-        for config, out in zip(configs, outs, strict=True):
-            claim(out, "config", config.to_json())
-        if resume is not None:
-            for out in outs:
-                check_rewind(out, resume)
-            for out in outs:
-                rewind(out, resume, say)
-        for first in range(0, len(configs), at_once):
-            some = slice(first, first + at_once)
-            with contextlib.ExitStack() as folders:
-                runs = [
-                    folders.enter_context(opened(config, out, shapes, tensorboard, keep, say))
-                    for config, out in zip(configs[some], outs[some], strict=True)
-                ]
-                for step in sorted({run.step for run in runs}):
-                    group = [run for run in runs if run.step == step]
-                    done = _advance(group, program(mesh_for(len(group))), probe, steps_per_dispatch, stop)
-                    results |= {result.out: result for result in done}
-    return [results[out] for out in outs]
-
-
-def default_steps_per_dispatch() -> int:
-    """At most so many; a CPU's steps are long, so they show, and stop for a signal, one by one."""
-    return 1 if jax.default_backend() == "cpu" else 20
-
-
-def evaluate(
-    config: Config,
-    variables: dict[str, Any],
-    *,
-    data: Dataset | Stream | None = None,
-    mesh: Mesh | None = None,
-) -> dict[str, float]:
-    """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each."""
-    mesh = mesh or make_mesh()
-    check_divisible(config.batch_size, mesh, runs=1)
-    program = Program(config, _prepare(data or open_data(config.data), config), mesh, NoProbe())
-    return program.evaluate(program.put([variables]), Stop())[0]
-
-
-def _prepare(data: Dataset | Stream, config: Config) -> Dataset | Stream:
-    if config.validation:
-        data = data.split(config.validation, config.seed)
-    return data.downsampled(config.downsample)
-
-
-def _mesh_for(runs: int, batch_size: int) -> Mesh:
-    """As many devices as can share so many runs, times as many as can then share a batch."""
-    seeds = _largest_divisor(runs, jax.device_count())
-    return make_mesh(seed=seeds, data=_largest_divisor(batch_size, jax.device_count() // seeds))
-
-
-def _largest_divisor(number: int, limit: int) -> int:
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
     return next(divisor for divisor in range(limit, 0, -1) if number % divisor == 0)
 
 
-def _advance(
-    runs: Sequence[Run], program: Program, probe: Probe, steps_per_dispatch: int, stop: Stop
-) -> list[Result]:
-    """Train runs that are at the same step to their end, together."""
-    config, step = runs[0].config, runs[0].step
-    interval = math.gcd(config.steps, config.evaluate_every, config.checkpoint_every)
-    steps_per_dispatch = _largest_divisor(interval, min(steps_per_dispatch, program.input.most_steps))
-    configs = [run.config for run in runs]
-    own = program.own(configs)
-    if step == 0:
-        state = program.init([run.config.seed for run in runs])
-    else:
-        state = program.put([run.state for run in runs])
-    for run in runs:
-        run.state = None  # its memory is wanted
-    progress = Progress(configs, step)
-    saved = written = step
-    pending: deque[tuple[Metrics, Any]] = deque()
-
-    def write_down(but: int = 0):
-        """Bring what all dispatches gave, or all but the last few, to the records."""
-        nonlocal written
-        while len(pending) > but:
-            metrics, measured = fetch(pending.popleft())
-            for number, run in enumerate(runs):
-                if measured is not None:
-                    run.write_probe(written, jax.tree.map(lambda array, own=number: array[own, 0], measured))
-                run.write(written, {name: values[number] for name, values in metrics.items()})
-            written += metrics["train_loss"].shape[1]
-            progress.show(written, [run.record.lines for run in runs])
-
-    def save():
-        write_down()
-        for run, its_state in zip(runs, program.get(state), strict=True):
-            run.record.flush()
-            run.save(step, its_state)
-
-    with contextlib.closing(progress), program.input.training(configs, step) as brought:
-        while True:
-            stop.look()
-            tested = all(run.test_error(step) is not None for run in runs)
-            if _due(step, config.evaluate_every, config.steps) and not tested:
-                write_down()
-                for run, test in zip(runs, program.evaluate(state.variables, stop), strict=not stop):
-                    if run.test_error(step) is None:
-                        run.record.write(step, **test)
-            if step != saved and (stop or _due(step, config.checkpoint_every, config.steps)):
-                save()
-                saved = step
-            if stop or step == config.steps:
-                break
-            steps = _steps_from(step, steps_per_dispatch, probe)
-            state, metrics, measured = program.train(state, brought(steps), own, probe.due(step))
-            pending.append((metrics, measured))
-            step = steps.stop
-            write_down(but=IN_FLIGHT)
-        for run in runs:
-            run.checkpoints.wait()
-
-    if stop.number is not None and any(run.test_error(config.steps) is None for run in runs):
-        raise Interrupted(
-            f"stopped at step {step} of {config.steps}, saved in {', '.join(str(run.out) for run in runs)}; "
-            "the same command goes on from there",
-            stop.number,
-        )
+def _means(records: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Lines of several runs as those of one, with the means of what all of them have."""
     return [
-        _finish(run, variables) for run, variables in zip(runs, program.get(state.variables), strict=True)
+        {name: float(np.mean([line[name] for line in lines])) for name in lines[0] if all(name in line for line in lines)}
+        for lines in zip(*records, strict=False)
     ]
-
-
-def _finish(run: Run, variables: dict[str, Any]) -> Result:
-    metrics, config = run.record.final(run.config.steps), run.config.to_json()
-    result = {"config": config, "metrics": metrics, "environment": environment(config)}
-    once(lambda: write_json(run.out / "result.json", result))
-    return Result(run.config, run.out, metrics, jax.device_put(variables))
-
-
-def _steps_from(step: int, at_most: int, probe: Probe) -> range:
-    """The steps to take in one dispatch: `at_most` from a multiple of it, unless one of them is measured.
-
-    Then, and to the next multiple after a stop between two, they go one by one: three programs at most.
-    """
-    several = range(step, step + at_most)
-    return range(step, step + 1) if step % at_most or any(map(probe.due, several)) else several
-
-
-def _due(step: int, every: int, last: int) -> bool:
-    return step == last or (step > 0 and step % every == 0)

@@ -3,21 +3,17 @@
 What lies on the devices, the state above all, has a leading axis over the runs, even of one run.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
 from cnnjax.config import Config, Shard
-from cnnjax.data import Dataset, Stream
 from cnnjax.distributed import check_shared, fetch, place
-from cnnjax.errors import UserError
 from cnnjax.mesh import (
     by_groups,
     for_runs,
@@ -28,16 +24,13 @@ from cnnjax.mesh import (
     replicated,
     shardings,
 )
-from cnnjax.models import build, lay_out, unstack
+from cnnjax.models import stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
-from cnnjax.training.inputs import make_input
-from cnnjax.training.losses import make_loss
-from cnnjax.training.optim import learning_rate, make_optimizer
+from cnnjax.training.inputs import example, make_input
 from cnnjax.training.step import (
+    Measured,
     Metrics,
-    NoProbe,
-    Probe,
     State,
     in_one_dispatch,
     init_state,
@@ -45,45 +38,29 @@ from cnnjax.training.step import (
     make_train_step,
 )
 from cnnjax.training.stop import IN_FLIGHT, Stop
-
-
-def shared(config: Config) -> Config:
-    """What runs of one program have in common: all of a config but the seed, learning rate and weight decay.
-
-    Held-out images are drawn by the seed, so with `validation` it must be the same.
-    """
-    return dataclasses.replace(
-        config,
-        seed=config.seed if config.validation else Config.seed,
-        learning_rate=Config.learning_rate,
-        weight_decay=Config.weight_decay,
-    )
+from cnnjax.training.task import Task
 
 
 class Program:
-    """Network, data on the devices and compiled functions of runs that have `shared` in common."""
+    """A task's data on the devices and its compiled functions, for runs of one program."""
 
-    def __init__(
-        self, config: Config, data: Dataset | Stream, mesh: Mesh, probe: Probe, shard: Shard = "replicated"
-    ):
-        self._config, self._mesh, self._probe = config, mesh, probe
-        self._shard: Shard = shard
+    def __init__(self, task: Task, mesh: Mesh, shard: Shard = "replicated"):
         check_shared(mesh)
-        defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
-        self._model = build(config.model, **{**defaults, **config.model_options})
-        if (classes := getattr(self._model, "num_classes", data.classes)) < data.classes:
-            raise UserError(f"num_classes={classes}: the data has {data.classes} classes")
-        check_groups(config.batch_size, getattr(self._model, "bn_groups", 1))
+        module = task.network.source
+        check_groups(task.config.batch_size, getattr(module, "bn_groups", 1))
+        self._task, self._mesh = task, mesh
+        self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
+        self._shard: Shard = shard
         # On disk and in results variables are by block, whatever the loop over depth works on.
-        self._lay_out = functools.partial(lay_out, loop=getattr(self._model, "loop", "unrolled"))
+        self._lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)
-        self._loss = make_loss(config)
-        self.input = given = make_input(data, config, mesh, self._model.input_shape)
-        eval_step = make_eval_step(self._model, given.normalize, self._loss, self._gather)
+        self.input_source = make_input(task.data, task.config, mesh, module)
+        eval_step = make_eval_step(task, self._gather)
 
-        def test_step(variables, held, brought, counted):
+        def test_step(variables, dataset_arrays, batch_inputs, counted):
             with divided(by_groups(mesh, shard)):
-                return eval_step(variables, *given.pick(held, brought), counted)
+                batch = self.input_source.select_batch(dataset_arrays, batch_inputs)
+                return eval_step(variables, *batch, counted)
 
         self._test_step = jax.jit(
             for_runs(test_step, mesh, (0, None, None, None)),
@@ -91,60 +68,54 @@ class Program:
             out_shardings=over_seeds(mesh),
         )
 
-    @functools.cached_property
-    def _train_steps(self) -> dict[bool, Callable[..., tuple[State, Metrics, Any]]]:
-        """Without and with the probe."""
-        config, given, mesh = self._config, self.input, self._mesh
+    def _train_steps(self, due: tuple[bool, ...]) -> Callable[..., tuple[State, Metrics, Measured]]:
+        """The steps of a dispatch, with those of the probes that are due."""
+        if due in self._compiled:
+            return self._compiled[due]
+        task, mesh = self._task, self._mesh
+        probes = [probe for probe, is_due in zip(task.probes, due, strict=True) if is_due]
 
-        def train_steps(state, held, brought, own, *, probe):
-            key, *rates = own  # arguments, so that runs may differ in them
-            train_step = make_train_step(
-                self._model,
-                make_optimizer(config, *rates),
-                learning_rate(config, rates[0]),
-                given.augment,
-                given.normalize,
-                self._loss,
-                probe,
-                self._gather,
-            )
+        def train_steps(state, dataset_arrays, batch_inputs, per_run):
+            key, rate, decay = per_run  # arguments, so that runs may differ in them
+            schedule = task.schedule and task.schedule(rate)
+            train_step = make_train_step(task, task.optimizer(rate, decay), schedule, probes, self._gather)
             with divided(by_groups(mesh, self._shard)):
-                return in_one_dispatch(train_step, given.pick)(
-                    state, held, brought, jax.random.wrap_key_data(key)
+                return in_one_dispatch(train_step, self.input_source.select_batch)(
+                    state, dataset_arrays, batch_inputs, jax.random.wrap_key_data(key)
                 )
 
         runs, whole, batch = over_seeds(mesh), replicated(mesh), over_seeds_and_data(mesh)
-        return {
-            measured: jax.jit(
-                for_runs(functools.partial(train_steps, probe=probe), mesh, (0, None, 0, 0)),
-                donate_argnums=0,
-                in_shardings=(self._placement, whole, batch, runs),
-                out_shardings=(self._placement, runs, runs),
-            )
-            for measured, probe in ((False, NoProbe()), (True, self._probe))
-        }
+        self._compiled[due] = jax.jit(
+            for_runs(train_steps, mesh, (0, None, 0, 0)),
+            donate_argnums=0,
+            in_shardings=(self._placement, whole, batch, runs),
+            out_shardings=(self._placement, runs, runs),
+        )
+        return self._compiled[due]
 
     @functools.cached_property
     def _initial(self) -> tuple[Callable[[jax.Array], State], State]:
         """Random key to a run's state at step 0, by block, traced once for all runs; and the shapes."""
+        task = self._task
+        raw, _ = example(task.data, 1, task.network.source)
+        inputs = jax.eval_shape(task.normalize, raw)
 
         def init(key: jax.Array) -> State:
-            optimizer, carried = make_optimizer(self._config), self._probe.compares_gradients
-            return init_state(self._model, optimizer, key, self.input.image_shape, carried)
+            return init_state(task, task.optimizer(task.config.learning_rate, task.config.weight_decay), key, inputs)
 
         traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)
         return lambda key: jax.tree.unflatten(structure, jaxpr_as_fun(traced)(key)), shapes
 
     @property
-    def shapes(self) -> State:
+    def state_shapes(self) -> State:
         """Shapes of the state of one run, by block."""
         return self._initial[1]
 
     @property
     def _placement(self) -> State:
         """Where the state lies."""
-        return shardings(jax.eval_shape(self._lay_out, self.shapes), self._mesh, self._shard)
+        return shardings(jax.eval_shape(self._lay_out, self.state_shapes), self._mesh, self._shard)
 
     def init(self, seeds: Sequence[int]) -> State:
         """The states of runs at step 0, on the devices, none of which ever holds more than its part."""
@@ -170,41 +141,45 @@ class Program:
         runs = len(jax.tree.leaves(host)[0])
         return [unstack(jax.tree.map(lambda array, run=run: array[run], host)) for run in range(runs)]
 
-    def own(self, configs: Sequence[Config]) -> Any:
+    def per_run(self, configs: Sequence[Config]) -> Any:
         """What is each run's own, for `train`: random key, learning rate and weight decay."""
-        keys = [jax.random.key_data(jax.random.key(config.seed)) for config in configs]
+        keys = [jax.random.key_data(jax.random.key(config.order_seed)) for config in configs]
         rates = [np.float32(config.learning_rate) for config in configs]
         decays = [np.float32(config.weight_decay) for config in configs]
         return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
 
-    def lower(self, state: State, brought: Any, own: Any) -> jax.stages.Lowered:
+    def lower(self, state: State, batch_inputs: Any, per_run: Any) -> jax.stages.Lowered:
         """What `train` would run, to be compiled and looked into: its memory, what devices exchange."""
-        train_steps: Any = self._train_steps[False]
-        return train_steps.lower(state, self.input.train_held, brought, own)
+        train_steps: Any = self._train_steps((False,) * len(self._task.probes))
+        return train_steps.lower(state, self.input_source.train_arrays, batch_inputs, per_run)
 
-    def train(self, state: State, brought: Any, own: Any, measured: bool) -> tuple[State, Metrics, Any]:
-        """Take the steps for which `input.training` gives `brought`, with the probe if `measured`.
+    def train(
+        self, state: State, batch_inputs: Any, per_run: Any, due: tuple[bool, ...]
+    ) -> tuple[State, Metrics, Measured]:
+        """Take the steps for which `input_source.training` gives `batch_inputs`, with the probes that are `due`.
 
         Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
         """
-        return self._train_steps[measured](state, self.input.train_held, brought, own)
+        return self._train_steps(due)(state, self.input_source.train_arrays, batch_inputs, per_run)
 
     def evaluate(self, variables: Any, stop: Stop) -> list[dict[str, float]]:
-        """The test loss and error of each run; empty if it was stopped."""
-        examples, batch_size = self.input.test_examples, self._config.batch_size
+        """The test loss and metrics of each run; empty if it was stopped."""
+        examples, batch_size = self.input_source.test_examples, self._task.config.batch_size
         sums = []
-        with self.input.testing() as batches:
-            for first, brought in zip(range(0, examples, batch_size), batches, strict=True):
-                stop.look()
+        with self.input_source.testing() as batches:
+            for first, batch_inputs in zip(range(0, examples, batch_size), batches, strict=True):
+                stop.poll()
                 if stop:
                     return []
-                # The last batch is padded, so that every batch has one shape and every image counts once.
+                # The last batch is padded, so that every batch has one shape and every example counts once.
                 counted = place(np.arange(first, first + batch_size) < examples, over_data(self._mesh))
-                sums.append(self._test_step(variables, self.input.test_held, brought, counted))
+                sums.append(self._test_step(variables, self.input_source.test_arrays, batch_inputs, counted))
                 if len(sums) > IN_FLIGHT:
                     jax.block_until_ready(sums[-IN_FLIGHT])
-        losses, errors = (np.array(values) for values in zip(*fetch(sums), strict=True))
+        batches = fetch(sums)
+        totals = {name: sum(np.asarray(batch[name], np.float64) for batch in batches) for name in batches[0]}
+        runs = len(next(iter(totals.values())))
         return [
-            {"test_loss": float(loss) / examples, "test_error": int(error) / examples}
-            for loss, error in zip(losses.sum(0, dtype=np.float64), errors.sum(0), strict=True)
+            {f"test_{name}": float(total[run]) / examples for name, total in totals.items()} for run in range(runs)
         ]
+

@@ -1,18 +1,21 @@
 """One step of training and one of evaluation, as pure functions for `jit`."""
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 from flax import struct
 
-from cnnjax.training.losses import Loss, cross_entropy
+from cnnjax.network import Network, Variables
+from cnnjax.probes.probe import Probe, StepContext
+from cnnjax.training.task import Task
 
 Metrics = dict[str, jax.Array]
+Measured = dict[str, dict[str, jax.Array]]
+"""What probes measured, by the probe's name and its own."""
 
 
 @struct.dataclass
@@ -21,186 +24,169 @@ class State:
 
     step: jax.Array
     params: Any
-    batch_stats: Any
+    carried: Variables
+    """What the network carries besides, such as {"batch_stats": ...}."""
     opt_state: Any
     gradients: Any = None
     """Of the step before, 0 if there was none, in runs with a probe that compares them; else None."""
+    average: Any = None
+    """Exponential moving average of the parameters, if the task has one; else None."""
 
     @property
-    def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+    def variables(self) -> Variables:
+        """What the network's `apply` takes."""
+        return {"params": self.params, **self.carried}
+
+    @property
+    def averaged_variables(self) -> Variables:
+        """The same with the averaged parameters."""
+        return {"params": self.average, **self.carried}
 
 
-def init_state(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    key: jax.Array,
-    image_shape: tuple[int, ...],
-    with_gradients: bool = False,
-) -> State:
-    """The state at step 0 for images of `image_shape` [height, width, channel].
-
-    `with_gradients`: for a probe with `compares_gradients`.
-    """
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    variables = model.lazy_init(key, images, train=False)  # weights alone: no forward pass is run
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    step, opt_state = jnp.zeros((), jnp.int32), optimizer.init(params)
-    gradients = jax.tree.map(jnp.zeros_like, params) if with_gradients else None
-    return State(step, params, batch_stats, opt_state, gradients)
+def init_state(task: Task, optimizer: optax.GradientTransformation, key: jax.Array, inputs: Any) -> State:
+    """The state at step 0; `inputs` [batch, ...] are the network's, of which only shapes and types matter."""
+    variables = task.network.init(key, inputs)
+    if task.initial is not None:
+        variables = task.initial(variables)
+    params = variables["params"]
+    carried = {name: tree for name, tree in variables.items() if name != "params"}
+    gradients = jax.tree.map(jnp.zeros_like, params) if compares_gradients(task.probes) else None
+    average = params if task.averaging else None
+    return State(jnp.zeros((), jnp.int32), params, carried, optimizer.init(params), gradients, average)
 
 
-class Probe(Protocol):
-    """What rides on a step's forward and backward pass to measure it, such as `cnnjax.probes.LayerProbe`."""
-
-    collections: tuple[str, ...]
-    """Mutable collections that it fills in the forward pass."""
-
-    compares_gradients: bool
-    """Whether it takes the gradients of the step before, too; then every step's are kept for the next."""
-
-    def due(self, step: int, /) -> bool:
-        """Whether the step that follows `step` steps is measured."""
-        ...
-
-    def taps(self, params: Any) -> dict[str, Any]:
-        """Collections for the forward pass beside the parameters; the loss is differentiated by them too."""
-        ...
-
-    def watching(self) -> contextlib.AbstractContextManager[Any]:
-        """Entered around the forward pass."""
-        ...
-
-    def collect(
-        self,
-        model: nn.Module,
-        images: jax.Array,
-        params: Any,
-        gradients: Any,
-        tapped: Any,
-        new: Any,
-        updates: Any,
-        previous: Any,
-    ) -> Any:
-        """The measurement, a tree of arrays whose method `arrays` names them."""
-        ...
-
-
-class NoProbe:
-    """Measures nothing and costs nothing."""
-
-    collections: tuple[str, ...] = ()
-    compares_gradients: bool = False
-
-    def due(self, step: int, /) -> bool:
-        """Never."""
-        return False
-
-    def taps(self, params: Any) -> dict[str, Any]:
-        """None."""
-        return {}
-
-    def watching(self) -> contextlib.AbstractContextManager[Any]:
-        """Changes nothing."""
-        return contextlib.nullcontext()
-
-    def collect(self, *_: Any, **__: Any) -> None:
-        """Nothing."""
+def compares_gradients(probes: Sequence[Probe]) -> bool:
+    """Whether a run with these probes keeps each step's gradients for the next."""
+    return any(probe.compares_gradients for probe in probes)
 
 
 def make_train_step(
-    model: nn.Module,
+    task: Task,
     optimizer: optax.GradientTransformation,
-    schedule: Callable[[jax.Array], jax.Array],
-    augment: Callable[[jax.Array, jax.Array], jax.Array],
-    normalize: Callable[[jax.Array], jax.Array],
-    loss_function: Loss = cross_entropy,
-    probe: Probe = NoProbe(),  # noqa: B008 - it has no state
+    schedule: Callable[[Any], Any] | None,
+    probes: Sequence[Probe] = (),
     gather: Callable[[Any], Any] = lambda params: params,
-) -> Callable[..., tuple[State, Metrics, Any]]:
-    """A function of (state, images, labels, key) to (state, metrics, what the probe measured).
+) -> Callable[..., tuple[State, Metrics, Measured]]:
+    """A function of (state, raw inputs, labels, key) to (state, metrics, what the probes measured).
 
-    `images` uint8 [batch, height, width, channel] and `labels` [batch] are this step's. `key` belongs to the
-    run; the step's own is folded from it. Metrics are scalars of the batch before the update: `train_loss`
-    (mean, nats), `train_error` (fraction), `learning_rate`.
+    Inputs [batch, ...] and labels [batch] are this step's. `key` belongs to the run; the step's own is folded
+    from it. Metrics are scalars of the batch before the update: `train_loss` and `train_NAME` for each of the
+    task's metrics (means), and `learning_rate` where there is a `schedule`.
 
-    The logits that a network sows in its collection "auxiliary" have losses too, which its field
+    The outputs that a network sows in its collection "auxiliary" have losses too, which its field
     `auxiliary_weight` weighs; gradients are of the sum, `train_loss` is without them.
 
     `gather` brings parameters together that lie divided over devices.
     """
+    network = task.network
 
-    def train_step(state: State, images, y, key):
+    def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
-        x = augment(augment_key, normalize(images))
+        x, y = task.augment(augment_key, task.normalize(raw), labels)
 
-        def loss_of(params, taps):
-            variables = {"params": gather(params), "batch_stats": state.batch_stats, **taps}
-            mutable = ["batch_stats", "auxiliary", *probe.collections]
-            with probe.watching():
-                logits, new = model.apply(
-                    variables, x, train=True, mutable=mutable, rngs={"dropout": dropout_key}
-                )
-            objective = loss = loss_function(cast(jax.Array, logits), y).mean()
+        def loss_of(params: Any, taps: Sequence[dict[str, Any]]) -> Any:
+            variables = {"params": gather(params), **state.carried}
+            for tap in taps:
+                variables |= tap
+            extra = ["auxiliary", *(name for probe in probes for name in probe.collections)]
+            with contextlib.ExitStack() as watching:
+                for probe in probes:
+                    watching.enter_context(probe.watching())
+                outputs, new = network.apply(variables, x, train=True, key=dropout_key, extra=extra)
+            objective = loss = task.loss(outputs, y).mean()
             for head in jax.tree.leaves(new.get("auxiliary", {})):
-                objective += model.auxiliary_weight * loss_function(head, y).mean()
-            return objective, (loss, logits, new)
+                objective += network.source.auxiliary_weight * task.loss(head, y).mean()
+            return objective, (loss, outputs, new)
 
         gradient = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
-        (_, (loss, logits, new)), (grads, tapped) = gradient(state.params, probe.taps(state.params))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics = {
-            "train_loss": loss,
-            "train_error": jnp.mean(logits.argmax(-1) != y),
-            "learning_rate": schedule(state.step),
+        taps = [probe.taps(state.params) for probe in probes]
+        (objective, (loss, outputs, new)), (grads, tapped) = gradient(state.params, taps)
+        updates, opt_state = optax.with_extra_args_support(optimizer).update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=objective,
+            grad=grads,
+            value_fn=lambda params: loss_of(params, taps)[0],
+        )
+        metrics = {"train_loss": loss}
+        metrics |= {f"train_{name}": jnp.mean(metric(outputs, y)) for name, metric in task.metrics.items()}
+        if schedule is not None:
+            metrics["learning_rate"] = schedule(state.step)
+
+        def context(tapped: Any) -> StepContext:
+            return StepContext(
+                step=state.step,
+                key=dropout_key,
+                inputs=x,
+                labels=y,
+                outputs=outputs,
+                loss=loss,
+                variables=state.variables,
+                gradients=grads,
+                updates=updates,
+                previous_gradients=state.gradients,
+                tapped=tapped,
+                collected=new,
+                network=network,
+            )
+
+        measured = {
+            probe.name: dict(probe.measure(context(own))) for probe, own in zip(probes, tapped, strict=True)
         }
-        measured = probe.collect(model, x, state.params, grads, tapped, new, updates, state.gradients)
         params = optax.apply_updates(state.params, updates)
-        kept = None if state.gradients is None else grads
-        state = State(state.step + 1, params, new.get("batch_stats", {}), opt_state, kept)
+        average = state.average
+        if task.averaging:
+            average = optax.incremental_update(params, state.average, 1 - task.averaging)
+        state = State(
+            step=state.step + 1,
+            params=params,
+            carried={name: new.get(name, tree) for name, tree in state.carried.items()},
+            opt_state=opt_state,
+            gradients=None if state.gradients is None else grads,
+            average=average,
+        )
         return state, metrics, measured
 
     return train_step
 
 
 def in_one_dispatch(
-    train_step: Callable[..., tuple[State, Metrics, Any]], pick: Callable[[Any, Any], tuple]
-) -> Callable[..., tuple[State, Metrics, Any]]:
-    """A function of (state, held, brought, key): so many steps in one program; all it gives is [step, ...].
+    train_step: Callable[..., tuple[State, Metrics, Measured]], select_batch: Callable[[Any, Any], tuple]
+) -> Callable[..., tuple[State, Metrics, Measured]]:
+    """A function of (state, dataset arrays, batch inputs, key): so many steps in one program.
 
-    `pick` gives a step's images and labels from `held`, which is the same for all of them, and its part of
-    `brought`, whose arrays are [step, ...].
+    `select_batch` gives a step's inputs and labels from the data set's arrays, which are the same for all
+    steps, and its part of the batch inputs, whose arrays are [step, ...]. All that it gives is [step, ...].
     """
 
-    def train_steps(state: State, held, brought, key):
-        def body(state, its_own):
-            state, *results = train_step(state, *pick(held, its_own), key)
+    def train_steps(state: State, dataset_arrays: Any, batch_inputs: Any, key: jax.Array):
+        def body(state: State, its_own: Any):
+            state, *results = train_step(state, *select_batch(dataset_arrays, its_own), key)
             return state, results
 
         # One step is no loop (0 unrolls all of it), inside of which XLA compiles for CPUs less well.
-        steps = len(jax.tree.leaves(brought)[0])
-        state, (metrics, measured) = jax.lax.scan(body, state, brought, unroll=0 if steps == 1 else 1)
+        steps = len(jax.tree.leaves(batch_inputs)[0])
+        state, (metrics, measured) = jax.lax.scan(body, state, batch_inputs, unroll=0 if steps == 1 else 1)
         return state, metrics, measured
 
     return train_steps
 
 
 def make_eval_step(
-    model: nn.Module,
-    normalize: Callable[[jax.Array], jax.Array],
-    loss_function: Loss = cross_entropy,
-    gather: Callable[[Any], Any] = lambda params: params,
-) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """A function of (variables, images, labels, counted) to summed loss and number of errors.
+    task: Task, gather: Callable[[Any], Any] = lambda params: params
+) -> Callable[..., Metrics]:
+    """A function of (variables, raw inputs, labels, counted) to the sums of the loss and each metric.
 
-    `images` are uint8 [batch, height, width, channel]; `counted` [batch] is False for the padding of the last
-    batch; `gather` is as in `make_train_step`.
+    `counted` [batch] is False for the padding of the last batch; `gather` is as in `make_train_step`.
     """
 
-    def eval_step(variables, images, y, counted):
+    def eval_step(variables: Variables, raw: Any, labels: Any, counted: jax.Array) -> Metrics:
         variables = {**variables, "params": gather(variables["params"])}
-        logits = cast(jax.Array, model.apply(variables, normalize(images), train=False))
-        return jnp.sum(loss_function(logits, y) * counted), jnp.sum((logits.argmax(-1) != y) & counted)
+        outputs, _ = task.network.apply(variables, task.normalize(raw), train=False)
+        each = {"loss": task.loss, **task.metrics}
+        return {name: jnp.sum(values(outputs, labels) * counted) for name, values in each.items()}
 
     return eval_step
+
+

@@ -1,0 +1,238 @@
+"""Optimizers and schedules by name: ours as the papers have them, and every one of optax with its options."""
+
+import difflib
+import fnmatch
+import inspect
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+
+from cnnjax.config import Config
+from cnnjax.errors import UserError
+
+Schedule = Callable[[Any], Any]
+"""Step, counted from 0, to learning rate."""
+MASKS = ("mask", "weight_decay_mask")
+"""How optax's optimizers with a weight decay of their own call the choice of what it applies to."""
+
+
+def make_optimizer(
+    config: Config, peak: Any = None, weight_decay: Any = None
+) -> optax.GradientTransformation:
+    """The config's optimizer; arrays may take the place of its learning rate and weight decay.
+
+    In order: gradients are clipped, by value and then by global norm; the decay is added to those of the
+    decayed parameters; the optimizer makes updates of them. "sgd" is v = momentum * v + g,
+    w -= learning_rate(step) * v, with `nesterov` times momentum * v + g instead. An optimizer of optax's with
+    a weight decay of its own and a choice of parameters, such as adamw, lion or lamb, decays in its decoupled
+    way instead. Parameters in one of `groups` have their own multiple of rate and decay. With `accumulate` n the
+    mean of n steps' gradients makes one update.
+
+    Raises:
+        UserError: optax has no optimizer of this name, or it takes no such options.
+    """
+    schedule = learning_rate(config, peak)
+    # optax counts the updates, of which there is one in so many steps.
+    rate = (lambda update: schedule(update * config.accumulate)) if config.accumulate > 1 else schedule
+    decay = config.weight_decay if weight_decay is None else weight_decay
+
+    def group(rate_factor: float = 1.0, decay_factor: float = 1.0) -> optax.GradientTransformation:
+        own_rate = rate if rate_factor == 1 else lambda step: rate_factor * rate(step)
+        return _update_rule(config, own_rate, decay if decay_factor == 1 else decay_factor * decay)
+
+    clips = []
+    if config.clip_value is not None:
+        clips.append(optax.clip(config.clip_value))
+    if config.clip_norm is not None:
+        clips.append(optax.clip_by_global_norm(config.clip_norm))
+    rules = group()
+    if config.groups:
+        groups = {
+            pattern: group(own.get("rate", 1.0), own.get("decay", 1.0))
+            for pattern, own in config.groups.items()
+        }
+        rules = optax.multi_transform({**groups, "": rules}, lambda params: label(params, tuple(groups)))
+    optimizer = optax.chain(*clips, rules) if clips else rules
+    if config.accumulate > 1:
+        return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+    return optimizer
+
+
+def learning_rate(config: Config, peak: Any = None) -> Schedule:
+    """The config's schedule; `peak` may take the place of its learning rate.
+
+    Raises:
+        UserError: there is no schedule of this name, or it takes no such options.
+    """
+    peak = config.learning_rate if peak is None else peak
+    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant}
+    if config.schedule in ours:
+        if config.schedule_options:
+            raise UserError(f"schedule={config.schedule!r} takes no schedule_options: it is set by fields")
+        return ours[config.schedule](config, peak)
+    schedule, name = _find_schedule(config.schedule)
+    parameters = inspect.signature(schedule).parameters
+    known = {
+        "peak_value": peak,
+        "init_value": 0.0 if "peak_value" in parameters else peak,
+        "value": peak,
+        "warmup_steps": config.warmup_steps,
+        "decay_steps": config.steps,
+        "transition_steps": config.steps,
+    }
+    options = {name: value for name, value in known.items() if name in parameters}
+    return _call(schedule, {**options, **config.schedule_options}, f"schedule={name!r}", "schedule_options")
+
+
+def with_frozen(
+    optimizer: optax.GradientTransformation, patterns: tuple[str, ...]
+) -> optax.GradientTransformation:
+    """`optimizer` for the parameters that match none of `patterns`; those that do stay as they are."""
+    if not patterns:
+        return optimizer
+    frozen = dict.fromkeys(patterns, optax.set_to_zero())
+    return optax.multi_transform({**frozen, "": optimizer}, lambda params: label(params, patterns))
+
+
+def frozen_leaves(params: Any, patterns: tuple[str, ...]) -> list[bool]:
+    """For each leaf of `params` whether it matches one of `patterns`."""
+    return [bool(matched) for matched in jax.tree.leaves(label(params, patterns))]
+
+
+def label(params: Any, patterns: tuple[str, ...]) -> Any:
+    """For each parameter the first of `patterns` that its path, such as "block1/conv1/kernel", matches, or "".
+
+    Raises:
+        UserError: a pattern matches no parameter.
+    """
+    paths = jax.tree.map_with_path(lambda path, _: path_name(path), params)
+    names = jax.tree.leaves(paths)
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern, names, n=2, cutoff=0) or names[:2]
+            raise UserError(f"no parameter matches {pattern!r}: they are called {', '.join(near)}, ...")
+    return jax.tree.map(
+        lambda name: next((one for one in patterns if fnmatch.fnmatchcase(name, one)), ""), paths
+    )
+
+
+def path_name(path: Any) -> str:
+    """The path of a leaf in a tree, with slashes: "block1/conv1/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransformation:
+    chosen = {
+        # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
+        "convolutions": lambda path, w: w.ndim >= 4,
+        "kernels": lambda path, w: w.ndim >= 2 and path_name(path).endswith("kernel"),
+        "all": lambda path, w: True,
+    }[config.decay]
+
+    def decayed(params: Any) -> Any:
+        return jax.tree.map_with_path(chosen, params)
+
+    make, name = _find_optimizer(config.optimizer)
+    parameters = inspect.signature(make).parameters
+    options: dict[str, Any] = {"learning_rate": rate} if "learning_rate" in parameters else {}
+    if config.optimizer == "sgd":
+        options |= {"momentum": config.momentum, "nesterov": config.nesterov}
+    mask = next((name for name in MASKS if name in parameters), None)
+    if "weight_decay" in parameters and mask:
+        options |= {"weight_decay": decay, mask: decayed}
+    options |= dict(config.optimizer_options)
+    optimizer = _call(make, options, f"optimizer={name!r}", "optimizer_options")
+    if "weight_decay" in options:
+        return optimizer
+    return optax.chain(optax.add_decayed_weights(decay, decayed), optimizer)
+
+
+def _piecewise(config: Config, peak: Any) -> Schedule:
+    warmup = {"linear": lambda step: _rise(config, step), "tenth": lambda step: _tenth(config, step)}
+
+    def rate(step: Any) -> Any:
+        drops = jnp.sum(jnp.asarray(step) >= jnp.array(config.boundaries, jnp.int32))
+        return peak * warmup[config.warmup](step) * config.rate_drop**drops
+
+    return rate
+
+
+def _cosine(config: Config, peak: Any) -> Schedule:
+    def rate(step: Any) -> Any:
+        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+        return peak * _rise(config, step) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+
+    return rate
+
+
+def _constant(config: Config, peak: Any) -> Schedule:
+    return lambda step: peak * _rise(config, step)
+
+
+def _rise(config: Config, step: Any) -> Any:
+    return jnp.minimum(1.0, (step + 1) / (config.warmup_steps + 1))
+
+
+def _tenth(config: Config, step: Any) -> Any:
+    return jnp.where(step < config.warmup_steps, 0.1, 1.0)
+
+
+def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformation], str]:
+    found = _functions(optax.contrib) | _functions(optax)
+    known = {
+        name: function
+        for name, function in found.items()
+        if "learning_rate" in inspect.signature(function).parameters and not name.startswith("scale_by")
+    }
+    return _find(name, known, "optimizer", ("sgd", "adam", "adamw"))
+
+
+def _find_schedule(name: str) -> tuple[Callable[..., Schedule], str]:
+    found = _functions(optax.schedules)
+    endings = ("_decay_schedule", "_schedule", "_decay", "")
+    known = {
+        function_name.removesuffix(ending): function
+        for ending in reversed(endings)
+        for function_name, function in found.items()
+        if function_name.endswith(ending) and not function_name.startswith(("inject", "join"))
+    }
+    return _find(name, known, "schedule", ("piecewise", "cosine", "constant"))
+
+
+def _find(name: str, known: Mapping[str, Any], kind: str, first: tuple[str, ...]) -> tuple[Any, str]:
+    if name not in known:
+        near = difflib.get_close_matches(name, [*first, *known], n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(first)} and optax's"
+        raise UserError(f"{kind}={name!r}: {hint}")
+    return known[name], name
+
+
+def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and not name.startswith("_")
+    }
+
+
+def _call(function: Callable[..., Any], options: Mapping[str, Any], what: str, field: str) -> Any:
+    """`function(**options)`; a missing or unknown option is a UserError that names it."""
+    parameters = inspect.signature(function).parameters
+    if unknown := [name for name in options if name not in parameters]:
+        raise UserError(f"{what} has no option {unknown[0]!r}: it has {', '.join(parameters)}")
+    missing = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in options
+    ]
+    if missing:
+        raise UserError(f"{what} needs {missing[0]}: give {field} {missing[0]}=VALUE")
+    try:
+        return function(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what}, {field}: {str(error).splitlines()[0]}") from None

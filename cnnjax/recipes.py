@@ -1,0 +1,309 @@
+"""Names to objects: the one room that knows both. `resolve` makes a `Task` of a Config and what was brought."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from cnnjax.config import Config
+from cnnjax.data import Arrays, Dataset, Source, Stream, as_data, open_data
+from cnnjax.data.augment import augmentation, normalizer, photograph_normalizer
+from cnnjax.errors import UserError
+from cnnjax.initial import Initial, match, read_initial
+from cnnjax.losses import METRICS, error, make_loss
+from cnnjax.models import build
+from cnnjax.network import Network, as_network
+from cnnjax.objects import describe, is_object, load_object
+from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
+from cnnjax.probes import LayerProbe, Probe, SampleProbe
+from cnnjax.training.inputs import Data, example
+from cnnjax.training.task import Augment, PerExample, Task
+from cnnjax.trial import check_per_example, try_out
+
+PROBES: Mapping[str, Callable[[], Probe]] = {"layers": LayerProbe, "samples": SampleProbe}
+OWNED = {
+    "model": ("model", "model_options"),
+    "loss": ("loss", "map_constant"),
+    "data": ("data",),
+    "augment": ("augment",),
+    "metrics": ("metrics",),
+    "initial": ("initial",),
+    "optimizer": (
+        "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
+        "rate_drop", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay", "decay", "groups",
+        "clip_norm", "clip_value", "accumulate",
+    ),
+}  # fmt: skip
+"""The fields of a Config in the place of which an object stands."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+    """What stands in the place of names; None leaves the name. `cnnjax.train` describes the fields."""
+
+    model: Any = None
+    optimizer: optax.GradientTransformation | None = None
+    loss: PerExample | None = None
+    data: Any = None
+    augment: Callable[..., Any] | None = None
+    metrics: Mapping[str, PerExample] | None = None
+    probes: Any = ()
+    initial: Any = None
+
+
+def resolve(config: Config, objects: Objects = Objects()) -> Task:  # noqa: B008 - it is frozen
+    """The `Task` of a config, with objects in the place of names.
+
+    Raises:
+        UserError: a name is unknown; an object is none of what can be taken, contradicts the config, or does
+            not fit the others.
+    """
+    given = {
+        field.name: value
+        for field in dataclasses.fields(objects)
+        if field.name in OWNED and (value := getattr(objects, field.name)) is not None
+    }
+    _check_contradictions(config, given)
+    whole = as_data(given["data"] if "data" in given else open_data(config.data))
+    data = _prepare(whole, config)
+    brought = dict(given)
+    if "model" not in given and is_object(config.model):
+        brought["model"] = load_named(config, data)
+    network = as_network(brought["model"] if "model" in brought else _build(config, data))
+    raw, labels = example(data, config.batch_size, network.source)
+    normalize, normalized = _normalizer(config, data, raw)
+    augment, augmented = _augment(config, objects, data, raw)
+    task = Task(
+        config=config,
+        network=network,
+        loss=objects.loss or make_loss(config),
+        metrics={"error": error},
+        optimizer=_optimizer(config, objects),
+        schedule=None if "optimizer" in given else functools.partial(learning_rate, config),
+        data=data,
+        normalize=normalize,
+        augment=augment,
+        probes=make_probes(objects.probes or config.probes),
+        averaging=config.ema or None,
+        frozen=functools.partial(frozen_leaves, patterns=config.freeze),
+        identity={"data": whole.digest},
+    )
+    metrics, fingerprints = _metrics(config, objects), {}
+    if brought:  # of our own names all of this is known
+        outputs, fingerprints = try_out(task, brought, raw, labels)
+        if not _are_logits(outputs, labels, data.classes):
+            if "loss" not in brought:
+                raise UserError(
+                    f"the loss {config.loss} takes logits [batch, {data.classes or 'class'}] and whole labels, "
+                    f"but outputs are {_shape_text(outputs)} and labels {_shape_text(labels)}: "
+                    "give loss=, a function of both to [batch]"
+                )
+            metrics.pop("error", None)
+        for name, metric in metrics.items():
+            check_per_example(f"metrics[{name!r}]", {f"metrics[{name!r}]": metric}, metric, outputs, labels)
+    initial = _initial(config, objects, network, normalize, raw)
+    described = {
+        name: describe(value) for name, value in given.items() if name in ("model", "loss", "optimizer", "augment")
+    }
+    absent = [field for name in given for field in OWNED[name] if name not in ("metrics",)]
+    return dataclasses.replace(
+        task,
+        metrics=metrics,
+        initial=initial,
+        notes=(*_notes(config, given), *(initial.notes if initial else ())),
+        identity={**task.identity, **fingerprints, **({"initial": initial.digest} if initial else {})},
+        in_place={
+            **dict.fromkeys(absent),
+            "normalize": normalized,
+            "augment": augmented,
+            **{name: text for name, text in described.items()},
+            **({"data": data.name} if "data" in given else {}),
+        },
+    )
+
+
+def make_probes(probes: Any) -> tuple[Probe, ...]:
+    """One probe or several, objects or names, as a tuple.
+
+    Raises:
+        UserError: one is no probe, or two have the same name.
+    """
+    listed = probes if isinstance(probes, Sequence) and not isinstance(probes, str) else (probes,)
+    found = tuple(_probe(probe) for probe in listed)
+    names = [probe.name for probe in found]
+    if len(set(names)) < len(names):
+        raise UserError(f"probes: two are called {max(names, key=names.count)!r}; give one another `name`")
+    return found
+
+
+def _probe(probe: Any) -> Probe:
+    if isinstance(probe, str):
+        if probe not in PROBES:
+            raise UserError(f"probes={probe!r}: must be of {', '.join(PROBES)}")
+        return PROBES[probe]()
+    if isinstance(probe, type):
+        raise UserError(f"probes={probe.__name__}: is a class; give an instance, {probe.__name__}()")
+    if not isinstance(probe, Probe):
+        raise UserError(f"probes={describe(probe)}: is no cnnjax.probes.Probe")
+    return probe
+
+
+def load_named(config: Config, data: Any = None) -> Any:
+    """What `config.model`, `package.module:Net` or `path/net.py:Net`, names, made with `model_options`.
+
+    A class or function gets those of the defaults `num_classes` and `dtype` that it has.
+    """
+    found = load_object(config.model)
+    options = dict(config.model_options)
+    is_made = isinstance(found, nn.Module | tuple) or not callable(found)
+    if is_made:
+        if options:
+            raise UserError(f"--options: {config.model} is an object that is made already, and takes none")
+        return found
+    parameters = inspect.signature(found).parameters
+    defaults = {"num_classes": getattr(data, "classes", None), "dtype": jnp.dtype(config.dtype)}
+    options = {name: value for name, value in defaults.items() if name in parameters and value is not None} | options
+    if unknown := [name for name in options if name not in parameters]:
+        raise UserError(f"{config.model} has no field {unknown[0]!r}: its fields are {', '.join(parameters)}")
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    if "rngs" in parameters:  # a module of NNX is made where its random numbers are
+        return functools.partial(found, **options)
+    try:
+        return found(**options)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{config.model} can't be made: {type(error).__name__}: {error}") from error
+
+
+def _build(config: Config, data: Any) -> nn.Module:
+    defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
+    model = build(config.model, **{**defaults, **config.model_options})
+    if data.classes is None:
+        raise UserError(f"{config.model} is a classifier, and the data has no classes: labels must be whole numbers")
+    if (classes := getattr(model, "num_classes", data.classes)) < data.classes:
+        raise UserError(f"num_classes={classes}: the data has {data.classes} classes")
+    return model
+
+
+def _prepare(data: Any, config: Config) -> Data:
+    if not isinstance(data, Data):
+        raise UserError(f"data={describe(data)}: give arrays (x, y, x_test, y_test) or sources (train, test)")
+    if config.validation:
+        data = data.split(config.validation, config.seed)
+    return data.downsampled(config.downsample)
+
+
+def _check_contradictions(config: Config, given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name == "data":
+            continue
+        for field in OWNED[name]:
+            value, default = getattr(config, field), getattr(DEFAULTS, field)
+            if field != name and value != default:
+                raise UserError(
+                    f"{field}={value!r} contradicts {name}=, which has its own: leave one of them out"
+                )
+
+
+DEFAULTS = Config()
+
+
+def _optimizer(config: Config, objects: Objects) -> Callable[[Any, Any], optax.GradientTransformation]:
+    if objects.optimizer is None:
+        make = functools.partial(make_optimizer, config)
+    elif hasattr(objects.optimizer, "init") and hasattr(objects.optimizer, "update"):
+        make = lambda rate, decay: objects.optimizer  # noqa: E731
+    else:
+        raise UserError(
+            f"optimizer={describe(objects.optimizer)}: give an optax.GradientTransformation, such as optax.adam(1e-3)"
+        )
+    return lambda rate, decay: with_frozen(make(rate, decay), config.freeze)
+
+
+def _initial(config: Config, objects: Objects, network: Network, normalize: Any, raw: Any) -> Initial | None:
+    given = objects.initial if objects.initial is not None else config.initial
+    if given is None:
+        return None
+    if isinstance(given, str | Path):
+        given = read_initial(given, config.model)
+    inputs = jax.eval_shape(normalize, raw)
+    return match(given, jax.eval_shape(network.init, jax.eval_shape(lambda: jax.random.key(0)), inputs))
+
+
+def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:
+    """What is allowed but perhaps not meant, in a line each."""
+    late = [step for step in config.boundaries if step >= config.steps]
+    if config.schedule == "piecewise" and "optimizer" not in given and late:
+        stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"
+        return [
+            f"boundaries={config.boundaries}: the rate {stays}, for there are {config.steps} steps; another "
+            f"choice is boundaries {config.steps // 2} {config.steps * 3 // 4}, or the schedule cosine"
+        ]
+    return []
+
+
+def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
+    named = {"error": error, **{name: METRICS[name] for name in config.metrics}}
+    return {**named, **(objects.metrics or {})}
+
+
+def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], Any], str]:
+    """From raw inputs to the network's, and how the record calls it."""
+    if isinstance(data, Dataset):
+        return normalizer(data.train_images, config.normalize), config.normalize
+    if isinstance(data, Stream):
+        return photograph_normalizer(config.normalize), config.normalize
+    if any(leaf.dtype == np.uint8 for leaf in jax.tree.leaves(raw)):
+
+        def scale(leaf: jax.Array) -> jax.Array:
+            return leaf / jnp.float32(255) if leaf.dtype == jnp.uint8 else leaf
+
+        return lambda raw: jax.tree.map(scale, raw), "none"
+    return lambda raw: raw, "none"
+
+
+def _augment(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:
+    """What is done to a training batch inside the step, and how the record calls it."""
+    if objects.augment is not None:
+        return _with_labels(objects.augment), describe(objects.augment)
+    if isinstance(data, Stream):
+        return _nothing, config.augment  # done where the pictures are cropped
+    if not isinstance(data, Dataset) and getattr(raw, "ndim", 0) != 4:
+        return _nothing, "none"  # no images [batch, height, width, channel]
+    return _with_labels(augmentation(config.augment)), config.augment
+
+
+def _nothing(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+    return inputs, labels
+
+
+def _with_labels(augment: Callable[..., Any]) -> Augment:
+    if not callable(augment):
+        raise UserError(f"augment={describe(augment)}: give a function of (key, inputs) or (key, inputs, labels)")
+    if len(inspect.signature(augment).parameters) == 3:
+        return augment
+    return lambda key, inputs, labels: (augment(key, inputs), labels)
+
+
+def _are_logits(outputs: Any, labels: Any, classes: int | None) -> bool:
+    shape = getattr(outputs, "shape", ())
+    return (
+        classes is not None
+        and len(shape) == 2
+        and shape[1] >= classes
+        and getattr(labels, "ndim", 0) == 1
+        and jnp.issubdtype(labels.dtype, jnp.integer)
+    )
+
+
+def _shape_text(tree: Any) -> str:
+    return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,161 @@
+"""Several runs of one program: their folders, their devices, and who trains with whom."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import jax
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard, differences
+from cnnjax.errors import UserError
+from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
+from cnnjax.training.callbacks import Callback
+from cnnjax.training.claim import check_claim
+from cnnjax.training.lock import locked
+from cnnjax.training.loop import Training, largest_divisor
+from cnnjax.training.program import Program
+from cnnjax.training.rewind import check_rewind, rewind
+from cnnjax.training.run import Run, open_run_dir
+from cnnjax.training.step import State
+from cnnjax.training.stop import Stop, stop_on_signals
+from cnnjax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        config: what was run.
+        out: its folder, with metrics.jsonl and result.json.
+        metrics: final values: `train_loss` and `train_error` averaged over the last tenth of the steps,
+            `test_loss` and `test_error` of the last weights. Losses in nats, errors as fractions.
+        variables: the last parameters and what else the network carries, for `model.apply`.
+        averaged: the same with the averaged parameters, if the config has an `ema`.
+    """
+
+    config: Config
+    out: Path
+    metrics: dict[str, float]
+    variables: dict[str, Any]
+    averaged: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """How runs are trained and recorded; it decides no numbers. The fields are described in `cnnjax.train`."""
+
+    mesh: Mesh | None = None
+    shard: Shard = "replicated"
+    tensorboard: bool = False
+    callbacks: Sequence[Callback] = ()
+    steps_per_dispatch: int | None = None
+    keep: CheckpointPolicy = KEEP
+    resume: int | None = None
+    say: Callable[[str], None] = tqdm.write
+
+
+def train_runs(
+    task: Task, configs: Sequence[Config], outs: Sequence[Path], how: MultiRunMode, session: Session
+) -> list[Result]:
+    """Train each config in its own folder, all with one program; see `cnnjax.train_many`."""
+    _check_alike(configs, outs, how)
+    at_once = 1 if how == "sequential" else len(configs)
+    batch_size = configs[0].batch_size
+    mesh_for = _mesh_for(how, batch_size, session.mesh)
+    check_divisible(batch_size, session.mesh or mesh_for(at_once))
+    check_shard(session.shard, mesh_for(at_once))
+    say = session.say
+    records = [task.record(config) for config in configs]
+    with contextlib.ExitStack() as held, stop_on_signals() as stop:
+        for out in outs:
+            held.enter_context(locked(out))
+        for record, out in zip(records, outs, strict=True):
+            check_claim(out, record, say)
+        program = functools.cache(lambda mesh: Program(task, mesh, session.shard))
+        state_shapes = program(mesh_for(at_once)).state_shapes
+        if session.resume is not None:
+            check_rewind(outs, session.resume)
+            for out in outs:
+                rewind(out, session.resume, say)
+        results: list[Result] = []
+        for first in range(0, len(configs), at_once):
+            some = slice(first, first + at_once)
+            with contextlib.ExitStack() as folders:
+                runs = [
+                    folders.enter_context(
+                        open_run_dir(config, record, out, state_shapes, session.tensorboard, session.keep, say)
+                    )
+                    for config, record, out in zip(configs[some], records[some], outs[some], strict=True)
+                ]
+                for run in runs:
+                    run.check_probes(task.probes, say)
+                results += _train_together(task, runs, lambda group: program(mesh_for(group)), session, stop)
+    by_out = {result.out: result for result in results}
+    return [by_out[out] for out in outs]
+
+
+def _train_together(
+    task: Task, runs: Sequence[Run], program_for: Callable[[int], Program], session: Session, stop: Stop
+) -> list[Result]:
+    """Bring runs to their end, those together that are at the same step."""
+    results = [_result(run, run.state) for run in runs if run.result is not None]
+    left = [run for run in runs if run.result is None]
+    for step in sorted({run.step for run in left}):
+        group = [run for run in left if run.step == step]
+        program = program_for(len(group))
+        at_most = session.steps_per_dispatch or default_steps_per_dispatch()
+        training = Training(task, program, group, session.callbacks, at_most, stop)
+        states = program.get(training.to_the_end())
+        results += [_result(run, state) for run, state in zip(group, states, strict=True)]
+    return results
+
+
+def _result(run: Run, state: State | None) -> Result:
+    assert state is not None  # a finished run has one
+    averaged = None if state.average is None else jax.device_put(state.averaged_variables)
+    return Result(run.config, run.out, run.finish(int(state.step)), jax.device_put(state.variables), averaged)
+
+
+def program_key(config: Config) -> dict[str, Any]:
+    """What runs of one program have in common, as JSON: a config but for seeds, learning rate and weight decay.
+
+    Held-out examples are drawn by the seed, so with `validation` it must be the same.
+    """
+    free = {"learning_rate", "weight_decay", "data_seed"} | (set() if config.validation else {"seed"})
+    return {name: value for name, value in config.to_json().items() if name not in free}
+
+
+def _check_alike(configs: Sequence[Config], outs: Sequence[Path], how: str) -> None:
+    if how not in get_args(MultiRunMode):
+        raise UserError(f"how={how!r}: must be one of {', '.join(get_args(MultiRunMode))}")
+    if not 0 < len(configs) == len(outs):
+        raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
+    for config in configs[1:]:
+        if changes := differences(program_key(configs[0]), program_key(config)):
+            raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
+
+
+def _mesh_for(how: str, batch_size: int, mesh: Mesh | None) -> Callable[[int], Mesh]:
+    """From a number of runs that train at once to the devices that they train on."""
+    if mesh is not None:
+        return functools.partial(for_fewer_runs, mesh)
+    if how != "mesh":
+        return lambda runs: make_mesh()
+
+    def divided(runs: int) -> Mesh:
+        """As many devices as can share so many runs, times as many as can then share a batch."""
+        seeds = largest_divisor(runs, jax.device_count())
+        return make_mesh(seed=seeds, data=largest_divisor(batch_size, jax.device_count() // seeds))
+
+    return divided
+
+
+def default_steps_per_dispatch() -> int:
+    """At most so many; a CPU's steps are long, so they show, and stop for a signal, one by one."""
+    return 1 if jax.default_backend() == "cpu" else 20

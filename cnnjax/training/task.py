@@ -1,0 +1,65 @@
+"""What is trained, as plain objects: nothing in it is a name."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import optax
+
+from cnnjax.config import Config
+from cnnjax.data import Data
+from cnnjax.network import Network, Variables
+from cnnjax.probes.probe import Probe
+
+PerExample = Callable[[Any, Any], jax.Array]
+"""A function of a batch's outputs and labels to a number for each example, [batch]."""
+Augment = Callable[[jax.Array, Any, Any], tuple[Any, Any]]
+"""A function of key, inputs and labels to inputs and labels, inside the step."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Everything that a training step and an evaluation are made of.
+
+    Attributes:
+        config: its numbers: steps, batch size, intervals, and what differs between runs of one program.
+        network: what is trained.
+        loss: of each example, in nats by default.
+        metrics: by name; of each example, such as whether the largest output is that of a wrong class.
+        optimizer: from a run's learning rate and weight decay, which may be traced, to the transformation.
+        schedule: from a run's learning rate to a function of the step; None where the optimizer has its own.
+        data: the training and test examples.
+        normalize: raw inputs of a batch to the network's, inside the step.
+        augment: what is done to a normalised training batch.
+        probes: what measures the steps.
+        frozen: from parameters to whether each leaf stays as it is.
+        initial: from the network's own initial variables to those to start from; None leaves them.
+        averaging: decay of the exponential moving average of the parameters; None keeps none.
+        notes: what the user should know before the first step, in a line each.
+        identity: digests of the data and of objects that a run must go on with, by name.
+        in_place: what the record says in the place of fields of `config` that an object stands for.
+    """
+
+    config: Config
+    network: Network
+    loss: PerExample
+    metrics: Mapping[str, PerExample]
+    optimizer: Callable[[Any, Any], optax.GradientTransformation]
+    schedule: Callable[[Any], Callable[[Any], Any]] | None
+    data: Data
+    normalize: Callable[[Any], Any]
+    augment: Augment
+    probes: Sequence[Probe] = ()
+    frozen: Callable[[Any], list[bool]] = lambda params: [False] * len(jax.tree.leaves(params))
+    initial: Callable[[Variables], Variables] | None = None
+    averaging: float | None = None
+    notes: Sequence[str] = ()
+    identity: Mapping[str, str] = NOTHING
+    in_place: Mapping[str, Any] = NOTHING
+
+    def record(self, config: Config) -> dict[str, Any]:
+        """What a run as `config` must agree on to go on, as JSON: the config, and digests of the rest."""
+        return {"config": {**config.to_json(), **self.in_place}, "identity": dict(self.identity)}

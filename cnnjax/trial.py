@@ -1,0 +1,165 @@
+"""Try what users bring on shapes alone, so that a mistake is told before anything is compiled or written."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnnjax.errors import UserError
+from cnnjax.objects import describe, fingerprint
+from cnnjax.optimizers import path_name
+from cnnjax.training.task import Task
+
+KEY = jax.ShapeDtypeStruct((), jax.dtypes.prng_key)
+
+
+def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tuple[Any, dict[str, str]]:
+    """Shapes of a training batch's outputs, and the fingerprint of each object that was brought.
+
+    Args:
+        task: what will be trained.
+        brought: the objects among its parts, by their names as arguments of `train`.
+        raw: shapes of a batch of raw inputs, [batch, ...].
+        labels: shapes of its labels, [batch, ...].
+
+    Raises:
+        UserError: an object fails on these shapes or gives something else than it must.
+    """
+    network, key = task.network, jax.eval_shape(lambda: jax.random.key(0))
+    inputs = jax.eval_shape(task.normalize, raw)
+    with _blamed("augment", brought):
+        x, y = jax.eval_shape(task.augment, key, inputs, labels)
+    with _blamed("model", brought, f" on inputs {_show(inputs)}"):
+        variables = jax.eval_shape(network.init, key, inputs)
+
+    def forward(variables: Any, x: Any, key: Any) -> Any:
+        return network.apply(variables, x, train=True, key=key)
+
+    with _blamed("model", brought, f" on inputs {_show(x)}"):
+        outputs, new = jax.eval_shape(forward, variables, x, key)
+        jax.eval_shape(lambda variables, x: network.apply(variables, x, train=False), variables, inputs)
+    _check_carried(brought, variables, new)
+    loss = check_per_example("loss", brought, task.loss, outputs, y)
+    found = {}
+    if "model" in brought:
+        _check_outputs(brought, outputs, loss.shape[0])
+        found["model"] = fingerprint(forward, variables, x, key)
+    if "loss" in brought:
+        found["loss"] = fingerprint(task.loss, outputs, y)
+    if "augment" in brought:
+        found["augment"] = fingerprint(task.augment, key, inputs, labels)
+    if "optimizer" in brought:
+        found["optimizer"] = _fingerprint_of_optimizer(task, brought, variables["params"])
+    if {"model", "loss"} & set(brought):
+        _check_every_parameter_counts(task, brought, variables, x, y, key)
+    return outputs, found
+
+
+def check_per_example(
+    what: str, brought: Mapping[str, Any], function: Any, outputs: Any, labels: Any
+) -> jax.ShapeDtypeStruct:
+    """Shape of what `function` gives for a batch; raises UserError unless it is one number for each example."""
+    with _blamed(what, brought, f" on outputs {_show(outputs)} and labels {_show(labels)}"):
+        found = jax.eval_shape(function, outputs, labels)
+    batch = jax.tree.leaves(labels)[0].shape[0]
+    if getattr(found, "shape", None) != (batch,):
+        raise UserError(
+            f"{what}={describe(function)} must give one number for each example, [batch]; for outputs "
+            f"{_show(outputs)} and labels {_show(labels)} it gives {_show(found)}"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _blamed(what: str, brought: Mapping[str, Any], where: str = "") -> Iterator[None]:
+    """What fails inside is told as a mistake in the object, if it was brought."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a user's object may raise anything
+        if what not in brought:
+            raise
+        reason = (str(error).strip() or "no message").splitlines()[0][:200]
+        raise UserError(f"{what}={describe(brought[what])} fails{where}: {type(error).__name__}: {reason}") from error
+
+
+def _check_outputs(brought: Mapping[str, Any], outputs: Any, batch: int) -> None:
+    leaves = jax.tree.leaves(outputs)
+    if not leaves or any(leaf.shape[:1] != (batch,) for leaf in leaves):
+        raise UserError(
+            f"model={describe(brought['model'])} must give outputs [batch, ...]; "
+            f"for {batch} examples it gives {_show(outputs)}"
+        )
+
+
+def _check_carried(brought: Mapping[str, Any], variables: Any, new: Any) -> None:
+    """What a network carries must come back from a step in the shapes it went in with."""
+    for name, tree in variables.items():
+        after = new.get(name, tree)
+        if name != "params" and jax.tree.map(_shape_of, tree) != jax.tree.map(_shape_of, after):
+            raise UserError(
+                f"model={describe(brought.get('model'))}: its collection {name!r} changes shape from "
+                f"{_show(tree)} to {_show(after)} in a step; it must keep it"
+            )
+
+
+def _check_every_parameter_counts(
+    task: Task, brought: Mapping[str, Any], variables: Any, x: Any, y: Any, key: Any
+) -> None:
+    """Each parameter that is not frozen must have a gradient, whatever its value."""
+    carried = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def loss(params: Any, carried: Any, x: Any, y: Any, key: Any) -> jax.Array:
+        outputs, new = task.network.apply(
+            {"params": params, **carried}, x, train=True, key=key, extra=("auxiliary",)
+        )
+        heads = [outputs, *jax.tree.leaves(new.get("auxiliary", {}))]
+        return jnp.stack([task.loss(head, y).mean() for head in heads]).sum()
+
+    what = "model" if "model" in brought else "loss"
+    with _blamed(what, brought, " in the backward pass"):
+        traced = jax.make_jaxpr(jax.grad(loss))(variables["params"], carried, x, y, key)
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(variables["params"])[0]]
+    counts = _depends_on_arguments(traced.jaxpr)
+    frozen = task.frozen(variables["params"])
+    lost = [path for path, used, fixed in zip(paths, counts, frozen, strict=True) if not (used or fixed)]
+    if lost:
+        raise UserError(
+            f"{what}={describe(brought[what])}: the loss does not depend on the parameter {lost[0]!r}"
+            f"{f' and {len(lost) - 1} others' if lost[1:] else ''}: leave it out of the network, or out of "
+            f"training by freeze={lost[0]!r}"
+        )
+
+
+def _depends_on_arguments(jaxpr: Any) -> list[bool]:
+    """For each result whether it depends on an argument; a loop or call depends on all that it is given."""
+    depends = {id(var) for var in jaxpr.invars}
+    for equation in jaxpr.eqns:
+        if any(id(var) in depends for var in equation.invars):
+            depends |= {id(var) for var in equation.outvars}
+    return [id(var) in depends for var in jaxpr.outvars]
+
+
+def _fingerprint_of_optimizer(task: Task, brought: Mapping[str, Any], params: Any) -> str:
+    optimizer = task.optimizer(task.config.learning_rate, task.config.weight_decay)
+    with _blamed("optimizer", brought):
+        state = jax.eval_shape(optimizer.init, params)
+
+        def update(gradients: Any, state: Any, params: Any) -> Any:
+            extra = {"value": jnp.zeros(()), "grad": gradients, "value_fn": lambda params: jnp.zeros(())}
+            return optax.with_extra_args_support(optimizer).update(gradients, state, params, **extra)
+
+        return fingerprint(update, params, state, params)
+
+
+def _shape_of(leaf: Any) -> tuple[Any, ...]:
+    return (leaf.shape, leaf.dtype)
+
+
+def _show(tree: Any) -> str:
+    shapes: Sequence[str] = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
+    return ", ".join(shapes[:4]) + (", ..." if len(shapes) > 4 else "") or "nothing"
