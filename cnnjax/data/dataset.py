@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -55,6 +56,20 @@ class Dataset:
                 f"{where}: image {bad[0]} (counted from 0) has label {labels[bad[0]]}, "
                 f"not one of 0 to {self.classes - 1}"
             )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the arrays (content, order, shapes, dtypes) and the number of classes.
+
+        It reads all images once: a fraction of a second for CIFAR-10.
+        """
+        arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        digest = hashlib.sha256(f"{self.classes} classes".encode())
+        for array in arrays:
+            digest.update(f" {array.dtype.str}{array.shape} ".encode())
+            for start in range(0, len(array), CHUNK):
+                digest.update(np.ascontiguousarray(array[start : start + CHUNK]).data)
+        return digest.hexdigest()
 
     def downsampled(self, factor: int) -> "Dataset":
         """Average boxes of factor × factor pixels (halves round up): `[image, height / factor, ...]`."""

@@ -1,5 +1,6 @@
 """Photographs in folders, a class a folder: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -30,6 +31,13 @@ class FolderRecords:
     def name(self, index: int) -> str:
         """The file, for messages."""
         return str(self._path(index))
+
+    def digest(self) -> str:
+        """SHA-256 over the files' names in the folder, sizes and labels."""
+        digest = hashlib.sha256()
+        for index, (name, label) in enumerate(zip(self._names.tolist(), self._labels.tolist(), strict=True)):
+            digest.update(b"%s\0%d %d\0" % (name, self._path(index).stat().st_size, label))
+        return digest.hexdigest()
 
     def _path(self, index: int) -> Path:
         return self._folder / os.fsdecode(bytes(self._names[index]))

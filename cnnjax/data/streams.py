@@ -6,6 +6,8 @@ what came before, and neither workers nor processes change a batch.
 """
 
 import dataclasses
+import functools
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +40,10 @@ class Records(Protocol):
         """Where a picture is, for messages."""
         ...
 
+    def digest(self) -> str:
+        """What tells these pictures from others, without reading them."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -55,6 +61,10 @@ class Part:
     def name(self, index: int, /) -> str:
         """Where a picture is, for messages."""
         return self.whole.name(self.indices[index])
+
+    def digest(self) -> str:
+        """Of the whole and the places of these pictures in it."""
+        return hashlib.sha256(f"{self.whole.digest()} {self.indices.tolist()}".encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +86,15 @@ class Stream:
             f"{self.name}: {len(self.train):,} training and {len(self.test):,} test pictures, "
             f"{self.classes:,} classes, from {self.source}"
         )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, sizes and labels of the picture files, or over names and sizes of the shards.
+
+        The pictures themselves are not read. Where the folder lies makes no difference.
+        """
+        parts = f"{self.classes} classes {self.train.digest()} {self.test.digest()}"
+        return hashlib.sha256(parts.encode()).hexdigest()
 
     def split(self, validation: int, seed: int) -> "Stream":
         """Hold out `validation` training pictures as the new test split, as `Dataset.split` does."""

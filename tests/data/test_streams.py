@@ -1,5 +1,6 @@
 import io
 import re
+import shutil
 import sys
 import tarfile
 
@@ -129,6 +130,23 @@ def test_held_out_pictures(stream):
     assert stream.downsampled(1) is stream
 
 
+def test_the_digest_is_of_names_sizes_and_labels(stream, folder, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    assert open_data(str(copy)).digest == stream.digest
+    found = {stream.digest, stream.split(4, seed=1).digest, stream.split(4, seed=2).digest}
+    (copy / "val" / "bee" / "1.JPEG").rename(copy / "val" / "bee" / "2.JPEG")
+    found.add(open_data(str(copy)).digest)
+    with open(copy / "train" / "bee" / "1.JPEG", "ab") as file:
+        file.write(b" ")
+    found.add(open_data(str(copy)).digest)
+    for split in ("train", "val"):
+        (copy / split / "aardvark").mkdir()
+        shutil.copy(folder / "val" / "ant" / "0.JPEG", copy / split / "aardvark")
+    found.add(open_data(str(copy)).digest)
+    assert len(found) == 6
+
+
 def test_what_is_not_there_is_one_line(cache, tmp_path):
     def refused(message, name=str(tmp_path)):
         with pytest.raises(UserError, match=message) as error:
@@ -176,7 +194,10 @@ def test_imagenet_from_its_archives(cache, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=2)  # it is a JPEG again
     assert {stream.test[index][0] for index in range(2)} == set(tests.values())
     assert "validation record 1" in stream.test.name(1)
-    assert open_stream(str(tfds_source.prepared("imagenet2012"))).test[0] == stream.test[0]
+    again = open_stream(str(tfds_source.prepared("imagenet2012")))
+    assert again.test[0] == stream.test[0]
+    assert again.digest == stream.digest
+    assert stream.train.digest() != stream.test.digest()
 
     read = TrainingRows(stream.train, (0,), 2, range(2), "none", SIDE)
     with reading_ahead(
