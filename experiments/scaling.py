@@ -211,7 +211,7 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
-    from cnnjax.training.record import claim
+    from cnnjax.training.claim import claimed
     from experiments.runner import Findings
 
     find(args.model)
@@ -229,11 +229,10 @@ def main(args: Args) -> None:
             raise UserError(f"--batch {args.batch} does not divide over {number} devices: try {near}")
     virtual = jax.default_backend() == "cpu"
     settings = {**dataclasses.asdict(args), "out": None, "devices": devices, "virtual": virtual}
-    claim(args.out, "experiment", settings)
-
     rows = []
-    for layout, batch in tqdm(layouts(devices, args.batch), unit="setting"):
-        rows.append(measure(args, layout, batch))
+    with claimed(args.out, settings):
+        for layout, batch in tqdm(layouts(devices, args.batch), unit="setting"):
+            rows.append(measure(args, layout, batch))
     compare(rows, virtual)
     about = (
         "Virtual devices share the cores of one machine: efficiency says what dividing the work costs, and "

@@ -15,7 +15,7 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
-    from cnnjax.training.record import claim
+    from cnnjax.training.claim import claimed
     from experiments.runner import Findings
     from experiments.shattered_gradients.convolutional import convolutional
     from experiments.shattered_gradients.depth import against_depth
@@ -31,10 +31,10 @@ def main(args: Args) -> None:
     for name in args.chosen.convolutional.models:
         find(name)
     use_cache()
-    claim(args.out, "experiment", settings, growing=("parts",))
     found = Findings()
-    for part in args.parts:
-        parts[part](args, found)
+    with claimed(args.out, settings, growing=("parts",)):
+        for part in args.parts:
+            parts[part](args, found)
     found.write(args.out, str(question.__doc__))
 
 

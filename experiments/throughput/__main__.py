@@ -96,7 +96,7 @@ def main(args: Args) -> None:
     from cnnjax.files import write_json
     from cnnjax.models.registry import find
     from cnnjax.report.bars import bars
-    from cnnjax.training.record import environment
+    from cnnjax.training.claim import environment
     from experiments.runner import text_table
 
     for name in args.models:
