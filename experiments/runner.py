@@ -23,7 +23,8 @@ from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
 from cnnjax.training import shared, train_many
 from cnnjax.training.record import write_arrays
-from experiments.workers import side_by_side
+
+from .workers import side_by_side
 
 
 def run_all(

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from cnnjax.command import parse
 from cnnjax.config import Dtype, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
@@ -88,7 +89,8 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     from cnnjax.training.program import Program
     from cnnjax.training.step import NoProbe
     from cnnjax.training.traffic import traffic
-    from experiments.runner import spread
+
+    from .runner import spread
 
     options: dict[str, Any] = {"width": args.width} if args.width is not None else {}
     model = build(args.model, **options)
@@ -212,7 +214,8 @@ def main(args: Args) -> None:
     from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
     from cnnjax.training.record import claim
-    from experiments.runner import Findings
+
+    from .runner import Findings
 
     find(args.model)
     use_cache()
@@ -250,4 +253,4 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("scaling"):
-        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.scaling"))
+        main(parse(Args, __doc__))

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "mesh": LEAVES,
     "compilation": LEAVES,
     "distributed": LEAVES,
-    "launch": LEAVES,
+    "command": {"errors"},
+    "launch": LEAVES | {"command"},
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
@@ -29,6 +30,7 @@ MAY_IMPORT = {
     "doctor": LEAVES | {"compilation", "data", "ops"},
     "__main__": LEAVES
     | {
+        "command",
         "comparison",
         "compilation",
         "config",

@@ -17,9 +17,10 @@ from cnnjax.data.batches import batch_indices
 from cnnjax.models import build
 from cnnjax.probes import layer_statistics
 from cnnjax.report.depth import against_depth
-from experiments.gradient_norms.rows import row
-from experiments.gradient_norms.settings import FAMILIES, Args
-from experiments.runner import Findings, do, how_many, kept
+
+from ..runner import Findings, do, how_many, kept
+from .rows import row
+from .settings import FAMILIES, Args
 
 
 def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from cnnjax.probes import input_gradients
 from cnnjax.probes.samples import gram, measure
 from cnnjax.probes.theory import gaussian_effective_rank
 from cnnjax.report.shattering import correlations, sample_measures
-from experiments.runner import Findings, kept, spread
-from experiments.shattered_gradients.settings import Args
+
+from ..runner import Findings, kept, spread
+from .settings import Args
 
 MEASURES = ("mean_cosine", "effective_rank", "normalised_rank", "alignment")
 CLUSTERS = 10

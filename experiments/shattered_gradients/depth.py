@@ -12,8 +12,9 @@ from cnnjax.models.shattered import NORMS, Layers
 from cnnjax.probes import theory
 from cnnjax.probes.shattering import mean_cosine, mean_over_pairs
 from cnnjax.report import shattering
-from experiments.runner import Findings, kept, spread
-from experiments.shattered_gradients.settings import Args, Family, Preset
+
+from ..runner import Findings, kept, spread
+from .settings import Args, Family, Preset
 
 
 @functools.cache

@@ -10,8 +10,9 @@ import numpy as np
 from cnnjax.models.shattered import ScalarNet
 from cnnjax.probes.shattering import autocorrelation, brown_noise, white_noise
 from cnnjax.report.shattering import autocorrelations, signals
-from experiments.runner import Findings, kept
-from experiments.shattered_gradients.settings import Args, Family, Preset
+
+from ..runner import Findings, kept
+from .settings import Args, Family, Preset
 
 SHOWN_LAGS = (1, 4, 8, 15)
 

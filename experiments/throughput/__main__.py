@@ -6,20 +6,21 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-import tyro
-
-import experiments.throughput as question
+from cnnjax.command import parse
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
 from cnnjax.report.page import Table
-from experiments.throughput.contestants import peak_memory, prepare, trace, turn
-from experiments.throughput.settings import Args, Setting
+
+from . import __doc__ as question
+from .contestants import peak_memory, prepare, trace, turn
+from .settings import Args, Setting
 
 
 def measure(setting: Setting, kinds: list[str], args: Args) -> list[dict[str, Any]]:
     """Rows of the summary for one setting, a contestant each."""
     from cnnjax import summary
-    from experiments.workers import huge_pages
+
+    from ..workers import huge_pages
 
     huge_pages()
     context = multiprocessing.get_context("spawn")
@@ -97,7 +98,8 @@ def main(args: Args) -> None:
     from cnnjax.models.registry import find
     from cnnjax.report.bars import bars
     from cnnjax.training.record import environment
-    from experiments.runner import text_table
+
+    from ..runner import text_table
 
     for name in args.models:
         find(name)
@@ -137,4 +139,4 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("throughput"):
-        main(tyro.cli(Args, description=question.__doc__, prog="python -m experiments.throughput"))
+        main(parse(Args, question))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.config import Config
-from experiments.throughput.settings import Setting
+
+from .settings import Setting
 
 _seconds: Callable[[int], float]  # takes so many steps, gives the seconds of one
 
@@ -138,7 +139,7 @@ def _matmul_peak(dtype: Any) -> float:
 
 def torch_step(setting: Setting, kind: str):
     """A step of PyTorch's."""
-    from experiments.throughput.torch_twin import step
+    from .torch_twin import step
 
     model, _, image = network(setting, kind)
     take = step(model, setting.batch, image)
