@@ -187,8 +187,6 @@ Verb = (
 
 
 DESCRIPTION = "Why deep convolutional networks train, or do not. `cnnjax --version` tells the version."
-    "Why deep convolutional networks train, or do not. `cnnjax --version` says which cnnjax this is."
-)
 
 
 def main() -> None:

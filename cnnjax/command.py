@@ -36,9 +36,15 @@ def _module() -> str:
 def _one_line(box: str, prog: str) -> str:
     """What tyro says in a box, without its frame and the help of the options that it names."""
     said, *hints = re.split(r"\n│ ─+ │", re.sub(r"\x1b\[[\d;]*m", "", box))
-    lines = [line.strip("│ ") for line in said.splitlines() if line.startswith("│")]
-    text = " ".join(lines).removeprefix("Error parsing ")
-    near = [option for hint in hints if "Perhaps" in hint for option in re.findall(r"│ {5}(-.*?) +│", hint)]
-    if near:
-        text += f"; did you mean {' or '.join(dict.fromkeys(near))}?"
-    return f"{text.rstrip('.')} (`{prog} --help` lists what there is)"
+    text = _joined(said).removeprefix("Error parsing ").rstrip(".")
+    for hint in map(_joined, hints):
+        if hint.startswith("Perhaps you meant"):
+            near = dict.fromkeys(re.findall(r"(?<= )--[\w.-]+", hint.partition(" in ")[0]))
+            text += f"; did you mean {' or '.join(near)}?"
+        elif hint.startswith("Available subcommands"):
+            text += f"; there are{hint.partition(':')[2]}"
+    return f"{text} (`{prog} --help` lists all)"
+
+
+def _joined(section: str) -> str:
+    return " ".join(line.strip("│ ") for line in section.splitlines() if line.startswith("│"))

@@ -206,13 +206,13 @@ def main(args: Args) -> None:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
 
     import jax
-    from tqdm import tqdm
 
     jax.config.update("jax_num_cpu_devices", args.virtual)  # accelerators, if there are any, come first
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
+    from cnnjax.training.progress import each
     from cnnjax.training.record import claim
 
     from .runner import Findings
@@ -235,7 +235,7 @@ def main(args: Args) -> None:
     claim(args.out, "experiment", settings)
 
     rows = []
-    for layout, batch in tqdm(layouts(devices, args.batch), unit="setting"):
+    for layout, batch in each(layouts(devices, args.batch), "scaling", "setting"):
         rows.append(measure(args, layout, batch))
     compare(rows, virtual)
     about = (

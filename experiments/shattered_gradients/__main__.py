@@ -15,6 +15,7 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
+    from cnnjax.training.progress import each
     from cnnjax.training.record import claim
 
     from ..runner import Findings
@@ -34,7 +35,7 @@ def main(args: Args) -> None:
     use_cache()
     claim(args.out, "experiment", settings, growing=("parts",))
     found = Findings()
-    for part in args.parts:
+    for part in each(args.parts, "shattered gradients", "part"):
         parts[part](args, found)
     found.write(args.out, str(question))
 

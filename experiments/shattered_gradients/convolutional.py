@@ -18,6 +18,7 @@ from cnnjax.probes import input_gradients
 from cnnjax.probes.samples import gram, measure
 from cnnjax.probes.theory import gaussian_effective_rank
 from cnnjax.report.shattering import correlations, sample_measures
+from cnnjax.training.progress import each
 
 from ..runner import Findings, kept, spread
 from .settings import Args
@@ -90,7 +91,7 @@ def convolutional(args: Args, found: Findings) -> None:
         return arrays
 
     curves, matrices = {}, {}
-    for family in chosen.families:
+    for family in each(chosen.families, "convolutional", "family"):
         by_depth = {
             depth: measured(
                 family.title,
@@ -110,7 +111,7 @@ def convolutional(args: Args, found: Findings) -> None:
         curves[family.title] = {
             name: np.stack([arrays[name] for arrays in by_depth.values()], 1) for name in MEASURES
         }
-    for name in chosen.models:
+    for name in each(chosen.models, "convolutional", "model"):
         measured(name, name, None, lambda name=name: build(name, num_classes=data.classes))
 
     found.figures |= {

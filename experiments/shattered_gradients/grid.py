@@ -10,6 +10,7 @@ import numpy as np
 from cnnjax.models.shattered import ScalarNet
 from cnnjax.probes.shattering import autocorrelation, brown_noise, white_noise
 from cnnjax.report.shattering import autocorrelations, signals
+from cnnjax.training.progress import each
 
 from ..runner import Findings, kept
 from .settings import Args, Family, Preset
@@ -48,7 +49,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
     noises = {"white": white_noise, "brown": brown_noise}
     curves: dict[str, dict[str, Any]] = {}
     rows = []
-    for family in chosen.grid_families:
+    for family in each(chosen.grid_families, "one_dimensional", "family"):
         gradients = kept(
             folder / f"{family.name}.npz",
             lambda family=family: {

@@ -92,11 +92,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
     alone()
-    from tqdm import tqdm
-
     from cnnjax.files import write_json
     from cnnjax.models.registry import find
     from cnnjax.report.bars import bars
+    from cnnjax.training.progress import each
     from cnnjax.training.record import environment
 
     from ..runner import text_table
@@ -122,8 +121,7 @@ def main(args: Args) -> None:
     if not settings:
         raise UserError("nothing to time: --models, --batch, --dtype and --loop have a value each, at least")
     rows: list[dict[str, Any]] = []
-    for setting in settings:
-        tqdm.write(f"{setting.model}, batch {setting.batch}, {setting.dtype}, loop {setting.loop}")
+    for setting in each(settings, "throughput", "setting"):
         rows += measure(setting, kinds, args)
     write_json(args.out / "summary.json", {"results": rows, "environment": environment()})
     header, cells = table(rows)

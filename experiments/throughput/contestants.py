@@ -1,6 +1,5 @@
 """What happens in the process of each contestant: it makes a step ready, takes turns, and tells of itself."""
 
-import os
 import resource
 import sys
 import time
@@ -18,7 +17,9 @@ _seconds: Callable[[int], float]  # takes so many steps, gives the seconds of on
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
     """Make ready to step; what is known before the first step."""
     global _seconds
-    os.environ["TQDM_DISABLE"] = "1"  # before it is imported: a contestant's progress says nothing here
+    from cnnjax.training.progress import HERE
+
+    HERE.quiet = True  # a contestant's progress says nothing here
     _seconds, facts = CONTESTANTS[kind](setting, kind)
     _seconds(1)
     return facts
