@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import io
 import os
 import sys
@@ -119,6 +120,11 @@ class TfdsRecords:
     def name(self, index: int) -> str:
         """The record, for messages."""
         return f"{self._folder}, {self._split} record {index}"
+
+    def digest(self) -> str:
+        """SHA-256 over the split's name and the names and sizes of the shards."""
+        shards = sorted((path.name, path.stat().st_size) for path in self._folder.glob("*.array_record*"))
+        return hashlib.sha256(f"{self._split} {shards}".encode()).hexdigest()
 
 
 def open_records(folder: Path) -> tuple[TfdsRecords, TfdsRecords, int]:

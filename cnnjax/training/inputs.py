@@ -110,6 +110,8 @@ class Streamed:
             raise UserError(
                 f"{config.model} takes images of {height}x{width}x{channels}, not squares of photographs"
             )
+        if not len(data.test):
+            raise UserError(f"{data.name} has no test pictures: hold some out, such as --validation 100")
         self._data, self._batch_size, self._mesh = data, config.batch_size, mesh
         self.image_shape, self.test_examples = image_shape, len(data.test)
         self.normalize = photograph_normalizer(config.normalize)

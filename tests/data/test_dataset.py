@@ -30,6 +30,24 @@ def test_bad_arrays_are_refused(bad, message):
         make(**bad)
 
 
+def test_the_digest_is_of_all_that_the_arrays_say():
+    different = {
+        make().digest,
+        make(train_images=IMAGES ^ 1).digest,
+        make(train_images=IMAGES[::-1]).digest,  # the order is part of an experiment
+        make(train_labels=LABELS[::-1]).digest,
+        make(test_images=IMAGES ^ 1).digest,
+        make(test_labels=LABELS[::-1]).digest,
+        make(classes=11).digest,
+        make(IMAGES.reshape(10, 4, 6, 3), test_images=IMAGES.reshape(10, 4, 6, 3)).digest,
+        make(IMAGES[:9], LABELS[:9]).digest,
+        make().split(3, 0).digest,
+    }
+    assert len(different) == 10
+    last = np.asfortranarray(IMAGES)  # how the arrays lie in memory is not
+    assert make(last, test_images=last).digest == make().digest
+
+
 def test_downsampled_averages_boxes_and_rounds_halves_up():
     small = make().downsampled(2)
     assert small.train_images.shape == (10, 3, 2, 3)

@@ -1,5 +1,6 @@
 import io
 import re
+import shutil
 import sys
 import tarfile
 
@@ -57,7 +58,10 @@ def same(ours, theirs):
 
 
 def test_a_folder_of_photographs(stream, folder):
-    assert str(stream) == f"{folder}: 12 training and 6 test pictures, 3 classes, from pictures in {folder}"
+    assert str(stream) == (
+        f"{folder}: 12 training and 6 test pictures, 3 classes, from pictures in {folder}; "
+        f"1 other file is passed over, such as {folder}/train/cat/notes.txt"
+    )
     encoded, label = stream.train[5]
     assert (encoded, label) == ((folder / "train" / "bee" / "1.JPEG").read_bytes(), 1)
     assert stream.test.name(5) == str(folder / "val" / "cat" / "1.JPEG")
@@ -129,6 +133,23 @@ def test_held_out_pictures(stream):
     assert stream.downsampled(1) is stream
 
 
+def test_the_digest_is_of_names_sizes_and_labels(stream, folder, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    assert open_data(str(copy)).digest == stream.digest
+    found = {stream.digest, stream.split(4, seed=1).digest, stream.split(4, seed=2).digest}
+    (copy / "val" / "bee" / "1.JPEG").rename(copy / "val" / "bee" / "2.JPEG")
+    found.add(open_data(str(copy)).digest)
+    with open(copy / "train" / "bee" / "1.JPEG", "ab") as file:
+        file.write(b" ")
+    found.add(open_data(str(copy)).digest)
+    for split in ("train", "val"):
+        (copy / split / "aardvark").mkdir()
+        shutil.copy(folder / "val" / "ant" / "0.JPEG", copy / split / "aardvark")
+    found.add(open_data(str(copy)).digest)
+    assert len(found) == 6
+
+
 def test_what_is_not_there_is_one_line(cache, tmp_path):
     def refused(message, name=str(tmp_path)):
         with pytest.raises(UserError, match=message) as error:
@@ -140,12 +161,20 @@ def test_what_is_not_there_is_one_line(cache, tmp_path):
         f"imagenet2012 is not in {tmp_path}/tfds/imagenet2012: `cnnjax data imagenet2012 --data-dir F",
         "imagenet2012",
     )
-    refused("no folder .*/train: a data set of photographs holds train/CLASS")
+    refused("holds no pictures: a data set of photographs holds train/CLASS")
     (tmp_path / "train" / "ant").mkdir(parents=True)
     (tmp_path / "val" / "bee").mkdir(parents=True)
+    refused("class ant in .*/train has no training pictures; .*, or fill it with files that end in .bmp")
+    (tmp_path / "train" / "ant" / "1.jpg").touch()
     refused("val/bee: there is no class bee in .*/train")
-    (tmp_path / "val" / "bee").rmdir()
-    refused("train holds no pictures")
+    (tmp_path / "val" / "bee").rename(tmp_path / "val" / "ant")
+    refused("val holds no pictures; they must lie in")
+    (tmp_path / "val" / "ant").rmdir()
+    (tmp_path / "val" / "1.jpg").touch()
+    refused("val holds pictures but no class folders; they must lie in .*/val/CLASS/")
+    (tmp_path / "train").rename(tmp_path / "elsewhere")
+    refused("there is no folder .*/train beside .*/val: a data set")
+    (tmp_path / "elsewhere").rename(tmp_path / "train")
     (tmp_path / "dataset_info.json").write_text("{}")
     refused("cannot be read as pictures with labels .* file_format='array_record'")
 
@@ -176,7 +205,10 @@ def test_imagenet_from_its_archives(cache, tmp_path):
     np.testing.assert_allclose(ours, theirs, atol=2)  # it is a JPEG again
     assert {stream.test[index][0] for index in range(2)} == set(tests.values())
     assert "validation record 1" in stream.test.name(1)
-    assert open_stream(str(tfds_source.prepared("imagenet2012"))).test[0] == stream.test[0]
+    again = open_stream(str(tfds_source.prepared("imagenet2012")))
+    assert again.test[0] == stream.test[0]
+    assert again.digest == stream.digest
+    assert stream.train.digest() != stream.test.digest()
 
     read = TrainingRows(stream.train, (0,), 2, range(2), "none", SIDE)
     with reading_ahead(
