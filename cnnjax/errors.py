@@ -29,6 +29,12 @@ class Diverged(UserError):
     exit_code = 3
 
 
+def short(value: object) -> str:
+    """`repr` of a value that was given, in one line that a message has room for."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
 @contextlib.contextmanager
 def memory_errors(advice: str = "take fewer or smaller images or a smaller network") -> Iterator[None]:
     """Raise UserError, with `advice` on what would fit, where the memory of the host or a device runs out."""

@@ -95,7 +95,8 @@ import absl.logging, flax.linen, grain, jax, matplotlib.pyplot, optax, orbax.che
 import PIL.Image, safetensors, scipy.cluster.vq, tensorboardX, tqdm, tyro
 
 def state():
-    loggers = [item for item in logging.root.manager.loggerDict.items() if isinstance(item[1], logging.Logger)]
+    everyone = logging.root.manager.loggerDict.items()
+    loggers = [item for item in everyone if isinstance(item[1], logging.Logger)]
     return {
         "backend": matplotlib.get_backend(),
         "style": dict(matplotlib.rcParams),
