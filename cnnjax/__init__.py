@@ -1,47 +1,67 @@
 """cnnjax: why deep convolutional networks train, or do not. The public face; jax is imported on first use."""
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+    from cnnjax import data as data
     from cnnjax import interop as interop
     from cnnjax import models as models
     from cnnjax import probes as probes
+    from cnnjax.config import CheckpointPolicy as CheckpointPolicy
     from cnnjax.config import Config as Config
-    from cnnjax.config import Keep as Keep
     from cnnjax.counting import summary as summary
     from cnnjax.mesh import make_mesh as make_mesh
     from cnnjax.models import build as build
     from cnnjax.models import list_models as list_models
-    from cnnjax.training import evaluate as evaluate
-    from cnnjax.training import train as train
-    from cnnjax.training import train_many as train_many
+    from cnnjax.models import register as register
+    from cnnjax.running import evaluate as evaluate
+    from cnnjax.running import train as train
+    from cnnjax.running import train_many as train_many
+    from cnnjax.runs import open_run as open_run
+    from cnnjax.training import Callback as Callback
+    from cnnjax.training import EarlyStopping as EarlyStopping
+    from cnnjax.training import StopOnPlateau as StopOnPlateau
 
 _HOME = {
+    "Callback": "cnnjax.training",
+    "CheckpointPolicy": "cnnjax.config",
     "Config": "cnnjax.config",
-    "Keep": "cnnjax.config",
+    "EarlyStopping": "cnnjax.training",
+    "StopOnPlateau": "cnnjax.training",
     "build": "cnnjax.models",
+    "data": "cnnjax",
+    "evaluate": "cnnjax.running",
     "interop": "cnnjax",
     "list_models": "cnnjax.models",
     "make_mesh": "cnnjax.mesh",
     "models": "cnnjax",
+    "open_run": "cnnjax.runs",
     "probes": "cnnjax",
+    "register": "cnnjax.models",
     "summary": "cnnjax.counting",
-    "evaluate": "cnnjax.training",
-    "train": "cnnjax.training",
-    "train_many": "cnnjax.training",
+    "train": "cnnjax.running",
+    "train_many": "cnnjax.running",
 }
 
 __all__ = [
+    "Callback",
+    "CheckpointPolicy",
     "Config",
-    "Keep",
+    "EarlyStopping",
+    "StopOnPlateau",
     "build",
+    "data",
     "evaluate",
     "interop",
     "list_models",
     "make_mesh",
     "models",
+    "open_run",
     "probes",
+    "register",
     "summary",
     "train",
     "train_many",
@@ -49,6 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("cnnjax")
     if name not in _HOME:
         raise AttributeError(f"module 'cnnjax' has no attribute {name!r}")
     if _HOME[name] == "cnnjax":  # a room of its own
@@ -57,4 +79,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), "__version__", *_HOME])

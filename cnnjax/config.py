@@ -2,21 +2,71 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, short
 
 Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
 Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float64"]
 MultiRunMode = Literal["sequential", "vmap", "mesh"]
 Shard = Literal["replicated", "model", "fsdp"]
+
+OUR_SCHEDULES = ("piecewise", "cosine", "constant")  # the others are optax's
+INT32 = 2**31 - 1
+FLOAT32 = 3.4e38  # the largest number, nearly
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a word in quotes"),
+}
+"""A default's type to what the field's value must be, as a class and in words."""
+_CHOICES = {
+    "decay": Decay, "augment": Augment, "normalize": Normalize, "loss": Loss, "warmup": Warmup, "dtype": Dtype,
+}  # fmt: skip
+_TEXTS = ("freeze", "metrics", "probes")
+_MAPPINGS = ("model_options", "optimizer_options", "schedule_options", "groups")
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(
+        ("steps", "batch_size", "downsample", "accumulate", "evaluate_every", "checkpoint_every"),
+        (lambda x: 1 <= x <= INT32, f"must be at least 1 and at most {INT32}: it is counted in int32"),
+    ),
+    **dict.fromkeys(
+        ("validation", "warmup_steps"),
+        (lambda x: 0 <= x <= INT32, f"must not be negative, and at most {INT32}: it is counted in int32"),
+    ),
+    **dict.fromkeys(
+        ("seed", "data_seed"),
+        (
+            lambda x: x is None or (isinstance(x, Integral) and 0 <= int(x) < 2**32),
+            "must not be negative, and below 2**32, for keys have so many bits",
+        ),
+    ),
+    **dict.fromkeys(
+        ("clip_value", "clip_norm"),
+        (
+            lambda x: x is None or (isinstance(x, Real) and 0 < float(x) <= FLOAT32),
+            "must be a positive number, such as 1.0",
+        ),
+    ),
+    "learning_rate": (lambda x: 0 < x <= FLOAT32, "must be a positive number, such as 0.1"),
+    "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
+    "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
+    "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
+    "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
+    "weight_decay": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 1e-4"),
+    "initial": (
+        lambda x: x is None or isinstance(x, str),
+        "must be the path of a run or of a file of weights",
+    ),
+}
+"""What a field's value must be, and in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +76,8 @@ class Config:
     Attributes:
         model: a name that `build` knows, or `package.module:Net` or `path/net.py:Net` for one of your own.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
-        dtype: of the network's computation; parameters, statistics and the loss are float32.
+        dtype: of the network's computation; with bfloat16 parameters, statistics and the loss are float32.
+            float64 is float64 in everything, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
         validation: this many training images, drawn by `seed`, are held out and tested on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
@@ -124,64 +175,78 @@ class Config:
         return self.seed if self.data_seed is None else self.data_seed
 
     def __post_init__(self) -> None:
+        if isinstance(self.boundaries, str) or not isinstance(self.boundaries, Sequence):
+            self._reject("boundaries", "must be several steps, such as (32000, 48000), or () for none")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
-        try:  # as a file gives them back, so that equal configs compare equal
-            object.__setattr__(self, "model_options", json.loads(json.dumps(dict(self.model_options))))
-        except TypeError as error:
-            self._reject("model_options", f"must be JSON values ({error})")
+        for field in _TEXTS:
+            words = getattr(self, field)
+            if isinstance(words, str) or not (
+                isinstance(words, Sequence) and all(isinstance(w, str) for w in words)
+            ):
+                self._reject(field, "must be several words, such as ('a', 'b'), or () for none")
+            object.__setattr__(self, field, tuple(words))
+        for field in _MAPPINGS:
+            self._set_mapping(field)
         if "name" in self.model_options:
             self._reject("model_options", "the network's name is the field model")
-        kinds = {int: (Integral, "a whole number"), float: (Real, "a number")}
         for field in dataclasses.fields(self):
-            kind, words = kinds.get(type(field.default), (object, ""))
-            if not isinstance(getattr(self, field.name), kind):
-                self._reject(field.name, f"must be {words}")
-        for field, choices in {
-            "schedule": Schedule,
-            "decay": Decay,
-            "augment": Augment,
-            "normalize": Normalize,
-            "loss": Loss,
-            "optimizer": Optimizer,
-            "dtype": Dtype,
-        }.items():
+            kind, words = _KINDS.get(type(field.default), (object, ""))
+            value = getattr(self, field.name)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                example = "" if isinstance(field.default, bool) else f", such as {field.default!r}"
+                self._reject(field.name, f"must be {words}{example}")
+        for field, choices in _CHOICES.items():
             if getattr(self, field) not in get_args(choices):
                 self._reject(field, f"must be one of {', '.join(get_args(choices))}")
-        for field in ("steps", "batch_size", "downsample", "evaluate_every", "checkpoint_every"):
-            if getattr(self, field) < 1:
-                self._reject(field, "must be at least 1")
-        for field in ("validation", "seed", "warmup_steps"):
-            if getattr(self, field) < 0:
-                self._reject(field, "must not be negative")
-        if self.seed >= 2**32:
-            self._reject("seed", "must be below 2**32, for keys have so many bits")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            self._reject("learning_rate", "must be a positive number, such as 0.1")
-        if not math.isfinite(self.map_constant):
-            self._reject("map_constant", "must be a number, such as 1.0")
-        if not 0 < self.rate_drop < 1:
-            self._reject("rate_drop", "must be between 0 and 1, such as 0.1")
-        if not 0 <= self.momentum < 1:
-            self._reject("momentum", "must be in [0, 1), such as 0.9")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            self._reject("weight_decay", "must not be negative, such as 1e-4")
-        are_steps = all(isinstance(step, Integral) and 0 <= step < 2**31 for step in self.boundaries)
+        for field, (is_right, words) in _RANGES.items():
+            if not is_right(getattr(self, field)):
+                self._reject(field, words)
+        are_steps = all(isinstance(step, Integral) and 0 <= step <= INT32 for step in self.boundaries)
         if not are_steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")
+        for pattern, group in self.groups.items():
+            numbers = isinstance(group, Mapping) and all(
+                isinstance(x, Real) and x >= 0 for x in group.values()
+            )
+            if not numbers or not set(group) <= {"rate", "decay"}:
+                self._reject(
+                    "groups", f"{pattern!r} must have a rate or a decay, such as {{'rate': 2, 'decay': 0}}"
+                )
 
-    def _reject(self, field: str, reason: str) -> None:
-        raise UserError(f"{field}={getattr(self, field)!r}: {reason}")
+    def _set_mapping(self, field: str) -> None:
+        """Keep a field's values as a file gives them back, so that equal configs compare equal."""
+        if not isinstance(getattr(self, field), Mapping):
+            self._reject(field, "must be values by name, such as {'width': 8}")
+        try:
+            object.__setattr__(self, field, json.loads(json.dumps(dict(getattr(self, field)))))
+        except (TypeError, ValueError) as error:
+            self._reject(field, f"must be JSON values ({error})")
+
+    def _reject(self, field: str, reason: str) -> NoReturn:
+        raise UserError(f"{field}={short(getattr(self, field))}: {reason}")
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values; `from_json` gives an equal Config back."""
-        return {**dataclasses.asdict(self), "boundaries": list(self.boundaries)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Config":
-        """The Config that `to_json` wrote; raises UserError when a field is unknown."""
-        if unknown := sorted(set(value) - {field.name for field in dataclasses.fields(cls)}):
+        """The Config that `to_json` wrote; raises UserError when a field is unknown.
+
+        A field that is null where it can't be was an object's to decide, and is left as it is by default.
+        """
+        if not isinstance(value, Mapping):
+            raise UserError(f"a configuration must be fields by name, not {short(value)}")
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(value) - set(defaults)):
             raise UserError(f"unknown field {unknown[0]!r} in a configuration")
-        return cls(**value)
+        given = {name: one for name, one in value.items() if one is not None}
+        if "warmup" not in value and value.get("schedule") == "piecewise":
+            given["warmup"] = "tenth"  # what it was before there was a choice
+        return cls(**given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,8 +263,10 @@ class CheckpointPolicy:
     def __post_init__(self) -> None:
         for field, least in (("last", 1), ("best", 0), ("every", 1)):
             value = getattr(self, field)
-            if value is not None and value < least:
-                raise UserError(f"keep.{field}={value}: must be at least {least}")
+            if value is None and field == "every":
+                continue
+            if not isinstance(value, Integral) or value < least:
+                raise UserError(f"keep.{field}={short(value)}: must be a whole number, at least {least}")
 
 
 KEEP = CheckpointPolicy()

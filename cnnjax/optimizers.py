@@ -64,19 +64,20 @@ def make_optimizer(
 
 
 def learning_rate(config: Config, peak: Any = None) -> Schedule:
-    """The config's schedule; `peak` may take the place of its learning rate.
+    """The config's schedule; `peak` may take the place of its learning rate, in a schedule of ours.
 
     Raises:
         UserError: there is no schedule of this name, or it takes no such options.
     """
-    peak = config.learning_rate if peak is None else peak
     ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant}
     if config.schedule in ours:
+        peak = config.learning_rate if peak is None else peak
         if config.schedule_options:
             raise UserError(f"schedule={config.schedule!r} takes no schedule_options: it is set by fields")
         return ours[config.schedule](config, peak)
     schedule, name = _find_schedule(config.schedule)
     parameters = inspect.signature(schedule).parameters
+    peak = config.learning_rate  # optax looks at it, so it can't be traced
     known = {
         "peak_value": peak,
         "init_value": 0.0 if "peak_value" in parameters else peak,

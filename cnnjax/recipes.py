@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
-from cnnjax.data import Arrays, Dataset, Source, Stream, as_data, open_data
+from cnnjax.data import Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import augmentation, normalizer, photograph_normalizer
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
@@ -22,6 +22,7 @@ from cnnjax.losses import METRICS, error, make_loss
 from cnnjax.models import build
 from cnnjax.network import Network, as_network
 from cnnjax.objects import describe, is_object, load_object
+from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
 from cnnjax.probes import LayerProbe, Probe, SampleProbe
 from cnnjax.training.inputs import Data, example
@@ -59,7 +60,7 @@ class Objects:
     initial: Any = None
 
 
-def resolve(config: Config, objects: Objects = Objects()) -> Task:  # noqa: B008 - it is frozen
+def resolve(config: Config, objects: Objects = Objects()) -> Task:
     """The `Task` of a config, with objects in the place of names.
 
     Raises:
@@ -111,7 +112,9 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:  # noqa: B008
             check_per_example(f"metrics[{name!r}]", {f"metrics[{name!r}]": metric}, metric, outputs, labels)
     initial = _initial(config, objects, network, normalize, raw)
     described = {
-        name: describe(value) for name, value in given.items() if name in ("model", "loss", "optimizer", "augment")
+        name: describe(value)
+        for name, value in given.items()
+        if name in ("model", "loss", "optimizer", "augment")
     }
     absent = [field for name in given for field in OWNED[name] if name not in ("metrics",)]
     return dataclasses.replace(
@@ -119,7 +122,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:  # noqa: B008
         metrics=metrics,
         initial=initial,
         notes=(*_notes(config, given), *(initial.notes if initial else ())),
-        identity={**task.identity, **fingerprints, **({"initial": initial.digest} if initial else {})},
+        identity={**task.identity, "objects": _traced(fingerprints, initial)},
         in_place={
             **dict.fromkeys(absent),
             "normalize": normalized,
@@ -128,6 +131,12 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:  # noqa: B008
             **({"data": data.name} if "data" in given else {}),
         },
     )
+
+
+def _traced(fingerprints: Mapping[str, str], initial: Initial | None) -> dict[str, str]:
+    """Fingerprints of objects, and by what they were made, for they are comparable only then."""
+    found = {**fingerprints, **({"initial": initial.digest} if initial else {})}
+    return {**found, "traced by": f"jax {jax.__version__} on {jax.default_backend()}"} if found else {}
 
 
 def make_probes(probes: Any) -> tuple[Probe, ...]:
@@ -170,7 +179,9 @@ def load_named(config: Config, data: Any = None) -> Any:
         return found
     parameters = inspect.signature(found).parameters
     defaults = {"num_classes": getattr(data, "classes", None), "dtype": jnp.dtype(config.dtype)}
-    options = {name: value for name, value in defaults.items() if name in parameters and value is not None} | options
+    options = {
+        name: value for name, value in defaults.items() if name in parameters and value is not None
+    } | options
     if unknown := [name for name in options if name not in parameters]:
         raise UserError(f"{config.model} has no field {unknown[0]!r}: its fields are {', '.join(parameters)}")
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
@@ -188,7 +199,9 @@ def _build(config: Config, data: Any) -> nn.Module:
     defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
     model = build(config.model, **{**defaults, **config.model_options})
     if data.classes is None:
-        raise UserError(f"{config.model} is a classifier, and the data has no classes: labels must be whole numbers")
+        raise UserError(
+            f"{config.model} is a classifier, and the data has no classes: labels must be whole numbers"
+        )
     if (classes := getattr(model, "num_classes", data.classes)) < data.classes:
         raise UserError(f"num_classes={classes}: the data has {data.classes} classes")
     return model
@@ -259,9 +272,9 @@ def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
 def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], Any], str]:
     """From raw inputs to the network's, and how the record calls it."""
     if isinstance(data, Dataset):
-        return normalizer(data.train_images, config.normalize), config.normalize
+        return normalizer(data.train_images, config.normalize, wide(config.dtype)), config.normalize
     if isinstance(data, Stream):
-        return photograph_normalizer(config.normalize), config.normalize
+        return photograph_normalizer(config.normalize, wide(config.dtype)), config.normalize
     if any(leaf.dtype == np.uint8 for leaf in jax.tree.leaves(raw)):
 
         def scale(leaf: jax.Array) -> jax.Array:
@@ -288,7 +301,9 @@ def _nothing(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
 
 def _with_labels(augment: Callable[..., Any]) -> Augment:
     if not callable(augment):
-        raise UserError(f"augment={describe(augment)}: give a function of (key, inputs) or (key, inputs, labels)")
+        raise UserError(
+            f"augment={describe(augment)}: give a function of (key, inputs) or (key, inputs, labels)"
+        )
     if len(inspect.signature(augment).parameters) == 3:
         return augment
     return lambda key, inputs, labels: (augment(key, inputs), labels)

@@ -12,6 +12,7 @@ from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard
 from cnnjax.errors import UserError
 from cnnjax.mesh import check_divisible, make_mesh
 from cnnjax.recipes import Objects, resolve
+from cnnjax.training.arguments import check_arguments, check_config, check_mesh, check_variables
 from cnnjax.training.callbacks import Callback
 from cnnjax.training.program import Program
 from cnnjax.training.session import Result, Session, train_runs
@@ -124,10 +125,16 @@ def evaluate(
     """`test_loss` (nats) and the other `test_` metrics of the test set of the config, each example once.
 
     `objects` are those of `train` that stand in the place of names: `model`, `loss`, `data`, `metrics`.
+
+    Raises:
+        UserError: bad input, such as `variables` of another network.
     """
+    check_config(config)
+    check_mesh(mesh)
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
     program = Program(resolve(config, _objects(objects)), mesh)
+    check_variables(variables, program.state_shapes.variables, config.model)
     return program.evaluate(program.put([variables]), Stop())[0]
 
 
@@ -138,10 +145,7 @@ def _train(
     objects: Objects,
     session: Session,
 ) -> list[Result]:
-    if session.steps_per_dispatch is not None and session.steps_per_dispatch < 1:
-        raise UserError(f"steps_per_dispatch={session.steps_per_dispatch}: must be at least 1")
-    if not configs:
-        raise UserError("there is no config to train")
+    check_arguments(configs, outs, session)
     return train_runs(resolve(configs[0], objects), configs, [Path(out) for out in outs], how, session)
 
 

@@ -84,7 +84,9 @@ def _blamed(what: str, brought: Mapping[str, Any], where: str = "") -> Iterator[
         if what not in brought:
             raise
         reason = (str(error).strip() or "no message").splitlines()[0][:200]
-        raise UserError(f"{what}={describe(brought[what])} fails{where}: {type(error).__name__}: {reason}") from error
+        raise UserError(
+            f"{what}={describe(brought[what])} fails{where}: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _check_outputs(brought: Mapping[str, Any], outputs: Any, batch: int) -> None:

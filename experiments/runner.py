@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnnjax.config import Config, How
-from cnnjax.counting.table import table
+from cnnjax.config import Config, MultiRunMode
+from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
@@ -21,10 +21,12 @@ from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
-from cnnjax.training import shared, train_many
+from cnnjax.running import train_many
+from cnnjax.training import program_key
 from cnnjax.training.record import finished, read_arrays, write_arrays
 from cnnjax.training.rewind import check_rewind, has_begun
-from experiments.workers import side_by_side
+
+from .workers import Job, one_by_one, side_by_side
 
 
 def run_all(
@@ -32,7 +34,7 @@ def run_all(
     out: Path,
     data: Dataset,
     *,
-    how: How = "sequential",
+    how: MultiRunMode = "sequential",
     mesh: str | None = None,
     workers: int | None = None,
     resume: int | None = None,
@@ -52,31 +54,28 @@ def run_all(
         parse_mesh(mesh)  # what cannot be is said here, not by every worker
     groups: dict[str, list[str]] = {}
     for name, config in runs.items():
-        groups.setdefault(json.dumps(shared(config).to_json()), []).append(name)
+        groups.setdefault(json.dumps(program_key(config)), []).append(name)
     # Of all groups, not of those left: a run must get as many cores when it goes on.
     workers = how_many(workers, len(groups))
 
     if resume is None:
-        done = once(lambda: {name for name in runs if finished(out / name, runs[name], data.digest)})
+        identities = {
+            name: {"config": config.to_json(), "data": data.digest} for name, config in runs.items()
+        }
+        done = once(lambda: {name for name in runs if finished(out / name, identities[name])})
     else:  # they may have to go back, which `train_many` finds out
         once(lambda: check_rewind([out / name for name in runs], resume))
         done = set()
     unfinished = [left for names in groups.values() if (left := [one for one in names if one not in done])]
     tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
-    jobs = [
-        functools.partial(
-            _train,
-            [runs[name] for name in names],
-            [out / name for name in names],
-            how,
-            mesh,
-            data=data,
-            resume=resume,
-            **options,
-        )
-        for names in unfinished
-    ]
-    do(jobs, workers)
+
+    def job(names: list[str]) -> Job:
+        configs, outs = [runs[name] for name in names], [out / name for name in names]
+        act = functools.partial(_train, configs, outs, how, mesh, data=data, resume=resume, **options)
+        steps = len(names) * configs[0].steps
+        return Job(act, len(names), steps, steps * _cost(configs[0]))
+
+    do([job(names) for names in unfinished], workers)
     if not first():
         raise SystemExit
     return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
@@ -98,19 +97,25 @@ def how_many(workers: int | None, jobs: int) -> int:
     return workers
 
 
-def do(jobs: Sequence[Callable[[], object]], workers: int) -> None:
+def do(jobs: Sequence[Job], workers: int) -> None:
     """Do every job, here or by several workers, to which they are pickled."""
+    if not jobs:
+        return
     if workers > 1:
         side_by_side(jobs, workers)
     else:
-        for job in jobs:
-            job()
+        one_by_one(jobs)
+
+
+def _cost(config: Config) -> float:
+    """Multiply-adds of a step, but for a factor that runs on the same images share."""
+    return summary(config.model, **config.model_options).macs * config.batch_size
 
 
 def _train(
     configs: list[Config],
     outs: list[Path],
-    how: How,
+    how: MultiRunMode,
     mesh: str | None,
     resume: int | None = None,
     **options: Any,

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from cnnjax.command import parse
 from cnnjax.config import Dtype, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
@@ -84,11 +85,12 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     from cnnjax.data import Dataset
     from cnnjax.mesh import make_mesh
     from cnnjax.models import build
-    from cnnjax.training.loop import default_steps_per_dispatch
+    from cnnjax.recipes import Objects, resolve
     from cnnjax.training.program import Program
-    from cnnjax.training.step import NoProbe
+    from cnnjax.training.session import default_steps_per_dispatch
     from cnnjax.training.traffic import traffic
-    from experiments.runner import spread
+
+    from .runner import spread
 
     options: dict[str, Any] = {"width": args.width} if args.width is not None else {}
     model = build(args.model, **options)
@@ -107,20 +109,20 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
         augment="none",
     )
     mesh = make_mesh(data=layout.data, model=layout.model)
-    program = Program(config, data, mesh, NoProbe(), layout.shard)
+    program = Program(resolve(config, Objects(data=data)), mesh, layout.shard)
     steps = default_steps_per_dispatch()
 
-    state, own = program.init([0]), program.own([config])
+    state, per_run = program.init([0]), program.per_run([config])
     state_bytes = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
     losses, seconds = [], []
-    with program.input.training([config], 0) as brought:
+    with program.input_source.training([config], 0) as batch_inputs:
         start = time.perf_counter()
-        compiled = program.lower(state, brought(range(steps)), own).compile()
+        compiled = program.lower(state, batch_inputs(range(steps)), per_run).compile()
         compile_seconds = time.perf_counter() - start
         for first in range(0, (1 + args.dispatches) * steps, steps):
             start = time.perf_counter()
             step = range(first, first + steps)
-            state, metrics, _ = compiled(state, program.input.train_held, brought(step), own)
+            state, metrics, _ = compiled(state, program.input_source.train_arrays, batch_inputs(step), per_run)
             losses += jax.device_get(metrics["train_loss"])[0].tolist()
             seconds.append((time.perf_counter() - start) / steps)
     del seconds[0]  # it allocates
@@ -204,7 +206,6 @@ def main(args: Args) -> None:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
 
     import jax
-    from tqdm import tqdm
 
     jax.config.update("jax_num_cpu_devices", args.virtual)  # accelerators, if there are any, come first
 
@@ -212,7 +213,9 @@ def main(args: Args) -> None:
     from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
     from cnnjax.training.claim import claimed
-    from experiments.runner import Findings
+    from cnnjax.training.progress import each
+
+    from .runner import Findings
 
     find(args.model)
     use_cache()
@@ -231,7 +234,7 @@ def main(args: Args) -> None:
     settings = {**dataclasses.asdict(args), "out": None, "devices": devices, "virtual": virtual}
     rows = []
     with claimed(args.out, settings):
-        for layout, batch in tqdm(layouts(devices, args.batch), unit="setting"):
+        for layout, batch in each(layouts(devices, args.batch), "scaling", "setting"):
             rows.append(measure(args, layout, batch))
     compare(rows, virtual)
     about = (
@@ -249,4 +252,4 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("scaling"):
-        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.scaling"))
+        main(parse(Args, __doc__))

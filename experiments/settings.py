@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from cnnjax.config import RUNNING, How, Running
+from cnnjax.config import RUNNING, MultiRunMode, Running
 
 Preset = TypeVar("Preset")
 
@@ -27,7 +27,7 @@ class TrainingArgs:
     """Depths, each 6n + 2; quick has 20 and 56."""
     seeds: int | None = None
     """How many seeds; they are 0, 1, 2, ..."""
-    run_seeds: How = "sequential"
+    run_seeds: MultiRunMode = "sequential"
     """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
     steps: int | None = None
     """Gradient steps of each run."""

@@ -6,7 +6,7 @@ import pytest
 
 import cnnjax.training
 from cnnjax.__main__ import main
-from cnnjax.config import Keep
+from cnnjax.config import CheckpointPolicy
 
 
 def run(*words):
@@ -102,7 +102,7 @@ def test_train_hands_its_options_on(monkeypatch, capsys, tmp_path):
         "mesh": cnnjax.make_mesh(data=1),
         "shard": "fsdp",
         "tensorboard": True,
-        "keep": Keep(best=1),
+        "keep": CheckpointPolicy(best=1),
         "resume": 4000,
     }
 

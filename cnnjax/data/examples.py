@@ -220,11 +220,15 @@ def as_data(data: Any) -> Any:
         UserError: they do not fit together.
     """
     if isinstance(data, str):
-        raise UserError(f"data={data!r}: a name goes into the config, as Config(data={data!r}); data= takes "
-                        "arrays (x, y, x_test, y_test) or sources (train, test)")
+        raise UserError(
+            f"data={data!r}: a name goes into the config, as Config(data={data!r}); data= takes "
+            "arrays (x, y, x_test, y_test) or sources (train, test)"
+        )
     if isinstance(data, Mapping):
         if missing := {"train", "test"} - set(data):
-            raise UserError(f"data=: a mapping must have 'train' and 'test'; {sorted(missing)[0]!r} is missing")
+            raise UserError(
+                f"data=: a mapping must have 'train' and 'test'; {sorted(missing)[0]!r} is missing"
+            )
         data = data["train"], data["test"]
     if not isinstance(data, tuple | list):
         return data
@@ -242,13 +246,17 @@ def as_data(data: Any) -> Any:
 def _from_arrays(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset | Arrays:
     x, y, x_test, y_test = (jax.tree.map(np.asarray, part) for part in (x, y, x_test, y_test))
     classes = None
-    are_labels = all(isinstance(part, np.ndarray) and part.dtype.kind in "iu" and part.ndim == 1 for part in (y, y_test))
+    are_labels = all(
+        isinstance(part, np.ndarray) and part.dtype.kind in "iu" and part.ndim == 1 for part in (y, y_test)
+    )
     if are_labels and len(y) and len(y_test):
         y, y_test = y.astype(np.int32), y_test.astype(np.int32)
         if min(y.min(), y_test.min()) < 0:
             raise UserError(f"data=: labels must not be negative, but one is {min(y.min(), y_test.min())}")
         classes = int(max(y.max(), y_test.max())) + 1
-        if all(isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.ndim == 4 for part in (x, x_test)):
+        if all(
+            isinstance(part, np.ndarray) and part.dtype == np.uint8 and part.ndim == 4 for part in (x, x_test)
+        ):
             return Dataset("arrays", x, y, x_test, y_test, classes, "arrays given")
     return Arrays(x, y, x_test, y_test, classes)
 

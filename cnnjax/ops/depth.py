@@ -97,7 +97,7 @@ def stack(tree: Any, at_least: int = 1) -> Any:
     return _convert(tree, convert)
 
 
-def lay_out(tree: Any, loop: str) -> Any:
+def stack_for_loop(tree: Any, loop: str) -> Any:
     """`tree`, by block, as it is best kept for training with this `loop`: stacked where it scans."""
     return tree if loop == "unrolled" else stack(tree, 1 if loop == "scan" else SCANNED_FROM)
 

@@ -173,7 +173,9 @@ class SampleProbe(Probe):
 
     name: str = "samples"
 
-    def __init__(self, samples: int = 32, at: Callable[[int], bool] = one_two_five, statistics: str = "frozen"):
+    def __init__(
+        self, samples: int = 32, at: Callable[[int], bool] = one_two_five, statistics: str = "frozen"
+    ):
         if samples < 2:
             raise UserError(f"samples={samples}: must be at least 2, to be compared")
         self._samples, self._at, self._statistics = samples, at, statistics

@@ -1,7 +1,16 @@
-"""From a Config to a trained network, a metrics file and checkpoints."""
+"""From a Task, which is plain objects, to trained networks, metrics files and checkpoints. It knows no names."""
 
-from cnnjax.training.loop import Result, evaluate, train, train_many
-from cnnjax.training.program import shared
-from cnnjax.training.step import Probe
+from cnnjax.training.callbacks import Callback, EarlyStopping, StopOnPlateau
+from cnnjax.training.session import Result, Session, program_key, train_runs
+from cnnjax.training.task import Task
 
-__all__ = ["Probe", "Result", "evaluate", "shared", "train", "train_many"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "Result",
+    "Session",
+    "StopOnPlateau",
+    "Task",
+    "program_key",
+    "train_runs",
+]

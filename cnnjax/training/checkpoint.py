@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from cnnjax.config import Keep
+from cnnjax.config import CheckpointPolicy
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
 from cnnjax.files import set_aside, write_json
@@ -47,7 +47,7 @@ class Checkpoints:
     processes. All processes call the methods together; the first alone reads and writes.
     """
 
-    def __init__(self, folder: Path, keep: Keep):
+    def __init__(self, folder: Path, keep: CheckpointPolicy):
         self.folder = folder.absolute()
         self._keep = keep
         self._saving: tuple[int, Mapping[str, Any]] = -1, {}
@@ -81,7 +81,7 @@ class Checkpoints:
     ) -> None:
         """Start writing `state`, trees of arrays, as of `step`; returns once the arrays may be reused.
 
-        `test_error` is that of `step`, if it was evaluated, for `Keep.best`; `note`, JSON values, comes back.
+        `test_error` is that of `step`, if it was evaluated, for `CheckpointPolicy.best`; `note`, JSON values, comes back.
         """
         once(lambda: self._save(step, state, test_error, note))
 
@@ -222,7 +222,7 @@ def _empty(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.empty(x.shape, x.dtype), tree)
 
 
-def _policy(keep: Keep) -> managers.PreservationPolicy:
+def _policy(keep: CheckpointPolicy) -> managers.PreservationPolicy:
     best = managers.BestN(
         get_metric_fn=_test_error, reverse=True, n=keep.best, keep_checkpoints_without_metrics=False
     )

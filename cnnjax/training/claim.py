@@ -25,22 +25,26 @@ from cnnjax.machine import usable_cores
 from cnnjax.ops.conv import best_form
 from cnnjax.training.checkpoint import newest_note
 
+Identity = Mapping[str, Any]
+"""What a run must agree on to go on, as JSON: its `config`, a digest of its `data`, fingerprints of `objects`."""
 NAME = "config.json"
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 FLAGS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
+_DEFAULTS = Config().to_json()
 DECIDING = ("jax", "jaxlib", "flax", "optax")  # packages whose version may change the last bits
 
 
-def check_claim(out: Path, config: Config, digest: str, say: Callable[[str], None]) -> None:
-    """Raise UserError unless `out` is free or holds a run that may go on as `config`, on data of `digest`.
+def check_claim(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
+    """Raise UserError unless `out` is free or holds a run that may go on as `identity` says.
 
-    It may as the same config, or as one of more steps if its schedule does not depend on their number. A
-    config.json that is damaged is set aside, and one that is lost missed, for checkpoints know it too.
+    It may as the same config, or as one of more steps if its schedule does not depend on their number; on
+    the same data, and with the same objects. A config.json that is damaged is set aside, and one that is lost
+    missed, for checkpoints know it too.
     """
-    once(lambda: _check(out, config.to_json(), digest, say))
+    once(lambda: _check(out, identity, say))
 
 
-def _check(out: Path, config: dict[str, Any], digest: str, say: Callable[[str], None]) -> None:
+def _check(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
     if _holds_nothing(out):
         _read(out, "config")  # is ours, or refused
         return
@@ -48,33 +52,60 @@ def _check(out: Path, config: dict[str, Any], digest: str, say: Callable[[str], 
     if held is None:
         say(f"{out}: nothing in it says what was trained there; it goes on as this command says")
         return
-    if refusal := _refusal(held, config, digest):
+    if refusal := _refusal(held, identity):
         note = newest_note(out / "checkpoints")
-        if note is None or _same_run(note, held) or _refusal(note, config, digest):
+        if note is None or _same_run(note, held) or _refusal(note, identity):
             raise UserError(f"{out} {refusal}")
         say(f"{out / NAME} is damaged, checkpoints say otherwise: moved to {set_aside(out / NAME)}")
     elif "data" not in held:
         say(f"{out}: an older version wrote it and did not record its data; it goes on with the data given")
+    elif not _comparable(held, identity):
+        say(
+            f"{out}: its objects were traced by {held['objects']['traced by']}, here it is "
+            f"{identity['objects']['traced by']}: whether they are the same can't be told"
+        )
 
 
-def _refusal(held: dict[str, Any], config: dict[str, Any], digest: str) -> str | None:
-    """Why what `held` says is not the beginning of a run of `config` on data of `digest`, if it is not."""
-    there = held["config"]
-    if changes := differences(there, config):
+def _refusal(held: Mapping[str, Any], identity: Identity) -> str | None:
+    """Why what `held` says is not the beginning of a run of `identity`, if it is not."""
+    there, config = held["config"], identity["config"]
+    if changes := _changes(there, config):
         reason = ""
         if _same_run(held, {"config": config}):
             if config["steps"] < there["steps"]:
                 reason = "a run does not get shorter; "
-            elif config["schedule"] == "cosine":
-                reason = "a cosine falls over all steps, so the run can't be made longer; "
+            elif config["schedule"] not in (None, "piecewise", "constant"):
+                reason = (
+                    f"the schedule {config['schedule']} depends on the number of steps, so the run can't be "
+                    "made longer; "
+                )
         if reason or not _same_run(held, {"config": config}):
             return f"holds another config ({'; '.join(changes)}): {reason}give another folder or remove it"
-    if held.get("data", digest) != digest:
+    if held.get("data", identity["data"]) != identity["data"]:
         return (
-            f"holds a run on other data (digest {str(held['data'])[:12]} there, {digest[:12]} here): "
+            f"holds a run on other data (digest {str(held['data'])[:12]} there, {identity['data'][:12]} here): "
             "give the same data or another folder"
         )
+    ours, theirs = identity.get("objects", {}), held.get("objects", {})
+    if _comparable(held, identity) and (
+        other := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    ):
+        return (
+            f"holds a run with another {other[0]}: it computes something else than the one given, "
+            f"{config.get(other[0])}; give the same {other[0]} or another folder"
+        )
     return None
+
+
+def _comparable(held: Mapping[str, Any], identity: Identity) -> bool:
+    """Whether the fingerprints of objects, if there are any, were made in the same way."""
+    makers = [each.get("objects", {}).get("traced by") for each in (held, identity)]
+    return None in makers or makers[0] == makers[1]
+
+
+def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Differences of two configs; fields that an older version did not have were as they are by default."""
+    return differences({**_DEFAULTS, **there}, here)
 
 
 def _same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -82,7 +113,7 @@ def _same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
     first, second = one["config"], other["config"]
     steps = [type(each.get("steps")) is int for each in (first, second)]
     data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
-    return all(steps) and data and not differences({**first, "steps": 0}, {**second, "steps": 0})
+    return all(steps) and data and not _changes({**first, "steps": 0}, {**_DEFAULTS, **second, "steps": 0})
 
 
 def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -117,13 +148,12 @@ def _holds_nothing(folder: Path) -> bool:
     )
 
 
-def write_claim(out: Path, config: Config, digest: str) -> None:
+def write_claim(out: Path, identity: Identity) -> None:
     """Write what is run in `out`, and where; what the file said before stays in it under "before".
 
     For process 0, once the run has taken a step.
     """
-    settings = config.to_json()
-    here = {"config": settings, "data": digest, "environment": environment(settings)}
+    here = {**identity, "environment": environment(identity["config"])}
     held = _held(out)
     before = held.pop("before", [])
     if not held or not _same_run(held, here):
@@ -135,9 +165,9 @@ def write_claim(out: Path, config: Config, digest: str) -> None:
     write_json(out / NAME, {**here, "before": before} if before else here)
 
 
-def elsewhere(out: Path, config: Config) -> list[str]:
+def elsewhere(out: Path, identity: Identity) -> list[str]:
     """What may change the last bits, of what differs between the machine here and where the run was begun."""
-    return once(lambda: _elsewhere(out, config.to_json()))
+    return once(lambda: _elsewhere(out, identity["config"]))
 
 
 def _elsewhere(out: Path, config: dict[str, Any]) -> list[str]:
@@ -162,6 +192,7 @@ def _deciding(held: dict[str, Any]) -> dict[str, Any]:
     return {
         "config": held.get("config"),
         "data": held.get("data"),
+        "objects": held.get("objects"),
         "environment": {
             **{name: environment[name] for name in ("device", "convolution", "x64") if name in environment},
             **{name: versions[name] for name in DECIDING if name in versions},
@@ -231,7 +262,7 @@ def environment(settings: Mapping[str, Any] = MappingProxyType({})) -> dict[str,
 
     `settings` are those of `Config.to_json`, or of an experiment, whose networks compute in float32.
     """
-    form = settings.get("model_options", {}).get("convolution", "auto")
+    form = (settings.get("model_options") or {}).get("convolution", "auto")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = jax.devices()
     kind = f"{devices[0].device_kind} ({devices[0].platform})"

@@ -58,7 +58,9 @@ class InMemory:
     def __init__(self, data: Dataset | Arrays, config: Config, mesh: Mesh):
         self._config, self._mesh = config, mesh
         self._train, self._test = _train_of(data), _test_of(data)
-        self.train_examples, self.test_examples = (len(jax.tree.leaves(part)[0]) for part in (self._train, self._test))
+        self.train_examples, self.test_examples = (
+            len(jax.tree.leaves(part)[0]) for part in (self._train, self._test)
+        )
 
     @functools.cached_property
     def train_arrays(self) -> Batch:
@@ -110,6 +112,8 @@ class Streamed:
     train_arrays = test_arrays = ()
 
     def __init__(self, data: Stream | Source, config: Config, mesh: Mesh, rows: "_Photographs | _Items"):
+        if not len(data.test):
+            raise UserError(f"{data.name} has no test examples: hold some out, such as --validation 100")
         self._workers, self._config, self._mesh, self._rows = data.workers, config, mesh, rows
         self.train_examples, self.test_examples = len(data.train), len(data.test)
 
@@ -201,6 +205,8 @@ def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
 def _put(here: Any, sharding: NamedSharding, shape: tuple[int, ...]) -> Any:
     """What this process holds of arrays [*shape, ...], as those arrays."""
     return jax.tree.map(
-        lambda array: jax.make_array_from_process_local_data(sharding, array, (*shape, *array.shape[len(shape) :])),
+        lambda array: jax.make_array_from_process_local_data(
+            sharding, array, (*shape, *array.shape[len(shape) :])
+        ),
         here,
     )

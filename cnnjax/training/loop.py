@@ -15,7 +15,7 @@ from cnnjax.training.callbacks import Callback
 from cnnjax.training.program import Program
 from cnnjax.training.progress import Progress
 from cnnjax.training.run import Run
-from cnnjax.training.step import Measured, Metrics, State
+from cnnjax.training.step import State
 from cnnjax.training.stop import IN_FLIGHT, Stop
 from cnnjax.training.task import Task
 
@@ -52,7 +52,7 @@ class Training:
         at_most = min(steps_per_dispatch, program.input_source.most_steps)
         self._steps_per_dispatch = largest_divisor(interval, at_most)
         self._step = self._saved = self._written = runs[0].step
-        self._pending: deque[tuple[Metrics, Measured]] = deque()
+        self._pending: deque[Any] = deque()
         self._wants_to_end = False  # a callback said so
         self._progress = Progress([run.config for run in runs], self._step)
 
@@ -78,10 +78,9 @@ class Training:
                 if self._stop or self._is_last():
                     break
                 steps = self._next_steps()
-                self._state, *gave = self._program.train(
-                    self._state, batch_inputs(steps), per_run, self._probes_due(steps.start)
-                )
-                self._pending.append((gave[0], gave[1]))
+                due = self._probes_due(steps.start)
+                self._state, *gave = self._program.train(self._state, batch_inputs(steps), per_run, due)
+                self._pending.append(gave)
                 self._step = steps.stop
                 self._write_down(but=IN_FLIGHT)
             for run in self._runs:
@@ -99,12 +98,12 @@ class Training:
         return state
 
     def _next_steps(self) -> range:
-        """The steps of the next dispatch: as many as one takes, unless a probe measures one of them.
+        """The steps of the next dispatch: as many as one takes, unless they differ in the probes that are due.
 
         Then, and to the next multiple after a stop between two, they go one by one.
         """
         several = range(self._step, self._step + self._steps_per_dispatch)
-        if self._step % self._steps_per_dispatch or any(any(self._probes_due(step)) for step in several):
+        if self._step % self._steps_per_dispatch or len({self._probes_due(step) for step in several}) > 1:
             return range(self._step, self._step + 1)
         return several
 
@@ -165,7 +164,9 @@ class Training:
             for number, run in enumerate(self._runs):
                 run.write(steps, *jax.tree.map(lambda array, run=number: array[run], (metrics, measured)))
             self._written = steps[-1]
-            for step, values in zip(steps, zip(*(each.mean(0) for each in metrics.values()), strict=True), strict=True):
+            for step, values in zip(
+                steps, zip(*(each.mean(0) for each in metrics.values()), strict=True), strict=True
+            ):
                 self._tell("on_step", step, dict(zip(metrics, map(float, values), strict=True)))
             self._progress.show(self._written, [run.record.lines for run in self._runs])
 
@@ -174,7 +175,11 @@ class Training:
         self._wants_to_end = self._wants_to_end or any(wants)
 
     def _interrupted(self, number: int) -> Interrupted:
-        saved = f"saved in {', '.join(str(run.out) for run in self._runs)}" if self._step else "there is nothing to save"
+        saved = (
+            f"saved in {', '.join(str(run.out) for run in self._runs)}"
+            if self._step
+            else "there is nothing to save"
+        )
         return Interrupted(
             f"stopped at step {self._step} of {self._config.steps}, {saved}; the same command goes on from there",
             number,
@@ -189,6 +194,10 @@ def largest_divisor(number: int, limit: int) -> int:
 def _means(records: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
     """Lines of several runs as those of one, with the means of what all of them have."""
     return [
-        {name: float(np.mean([line[name] for line in lines])) for name in lines[0] if all(name in line for line in lines)}
+        {
+            name: float(np.mean([line[name] for line in lines]))
+            for name in lines[0]
+            if all(name in line for line in lines)
+        }
         for lines in zip(*records, strict=False)
     ]

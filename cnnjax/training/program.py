@@ -27,6 +27,7 @@ from cnnjax.mesh import (
 from cnnjax.models import stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
+from cnnjax.ops.precision import wide
 from cnnjax.training.inputs import example, make_input
 from cnnjax.training.step import (
     Measured,
@@ -101,7 +102,9 @@ class Program:
         inputs = jax.eval_shape(task.normalize, raw)
 
         def init(key: jax.Array) -> State:
-            return init_state(task, task.optimizer(task.config.learning_rate, task.config.weight_decay), key, inputs)
+            return init_state(
+                task, task.optimizer(task.config.learning_rate, task.config.weight_decay), key, inputs
+            )
 
         traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)
@@ -144,8 +147,9 @@ class Program:
     def per_run(self, configs: Sequence[Config]) -> Any:
         """What is each run's own, for `train`: random key, learning rate and weight decay."""
         keys = [jax.random.key_data(jax.random.key(config.order_seed)) for config in configs]
-        rates = [np.float32(config.learning_rate) for config in configs]
-        decays = [np.float32(config.weight_decay) for config in configs]
+        dtype = wide(self._task.config.dtype)
+        rates = [np.array(config.learning_rate, dtype) for config in configs]
+        decays = [np.array(config.weight_decay, dtype) for config in configs]
         return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
 
     def lower(self, state: State, batch_inputs: Any, per_run: Any) -> jax.stages.Lowered:
@@ -177,9 +181,11 @@ class Program:
                 if len(sums) > IN_FLIGHT:
                     jax.block_until_ready(sums[-IN_FLIGHT])
         batches = fetch(sums)
-        totals = {name: sum(np.asarray(batch[name], np.float64) for batch in batches) for name in batches[0]}
+        totals = {
+            name: np.sum([batch[name] for batch in batches], axis=0, dtype=np.float64) for name in batches[0]
+        }
         runs = len(next(iter(totals.values())))
         return [
-            {f"test_{name}": float(total[run]) / examples for name, total in totals.items()} for run in range(runs)
+            {f"test_{name}": float(total[run]) / examples for name, total in totals.items()}
+            for run in range(runs)
         ]
-

@@ -13,11 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from cnnjax.config import Config
 from cnnjax.distributed import first, once
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
-from cnnjax.training.claim import environment
+from cnnjax.training.claim import Identity, environment
 
 
 class Record:
@@ -127,40 +126,42 @@ def _text(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-def final_metrics(lines: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
-    """Training metrics averaged over the last tenth of the steps, test metrics of the last one."""
-    tail = [line for line in lines if line["step"] > steps - max(1, steps // 10)]
+def final_metrics(lines: Sequence[Mapping[str, Any]], step: int) -> dict[str, float]:
+    """Training metrics averaged over the last tenth of `step` steps, and the test metrics of the last one."""
+    tail = [line for line in lines if step - max(1, step // 10) < line["step"] <= step]
+    names = dict.fromkeys(name for line in tail for name in line)
     train = {
         name: sum(values) / len(values)
-        for name in ("train_loss", "train_error")
-        if (values := [line[name] for line in tail if name in line])
+        for name in names
+        if name.startswith("train_") and (values := [line[name] for line in tail if name in line])
     }
-    tests = [line for line in tail if "test_loss" in line and "test_error" in line]
-    return {**train, **{name: tests[-1][name] for name in ("test_loss", "test_error") if tests}}
+    tests = [line for line in tail if "test_loss" in line]
+    tested = {
+        name: value
+        for name, value in (tests[-1] if tests else {}).items()
+        if name.startswith(("test_", "averaged_test_"))
+    }
+    return {**train, **tested}
 
 
-def finished(out: Path, config: Config, digest: str) -> dict[str, float] | None:
-    """The final metrics of a finished run of `config` on data of `digest`, if its files agree."""
-    with contextlib.suppress(OSError, UserError):
+def finished(out: Path, identity: Identity) -> dict[str, float] | None:
+    """The final metrics of a finished run of this identity, if its files agree."""
+    with contextlib.suppress(OSError, UserError, TypeError):
         claimed, found = read_json(out / "config.json"), read_json(out / "result.json")
         lines, damaged = sort_lines(out / "metrics.jsonl")
-        wanted = {"config": config.to_json(), "metrics": final_metrics(lines, config.steps)}
-        if (
-            not damaged
-            and isinstance(claimed, dict)
-            and isinstance(found, dict)
-            and {name: found.get(name) for name in wanted} == wanted
-            and claimed.get("config") == wanted["config"]
-            and {claimed.get("data", digest), found.get("data", digest)} == {digest}
-        ):
-            return wanted["metrics"]
+        metrics = final_metrics(lines, found.get("step", identity["config"]["steps"]))
+        agrees = all(
+            each.get(name, value) == value for each in (claimed, found) for name, value in identity.items()
+        )
+        if not damaged and agrees and found.get("metrics") == metrics and "config" in claimed:
+            return metrics
     return None
 
 
 def read_result(
-    out: Path, config: Config, digest: str, record: Record, say: Callable[[str], None]
+    out: Path, identity: Identity, step: int, record: Record, say: Callable[[str], None]
 ) -> dict[str, float] | None:
-    """The final metrics in result.json of a run that took all its steps; None if it must be written.
+    """The final metrics in result.json of a run that ended at `step`; None if it must be written.
 
     One that can't be read, or that `record` contradicts, is set aside.
     """
@@ -170,27 +171,25 @@ def read_result(
         return None
     try:
         found = read_json(path)
-        settings, metrics, data = found["config"], dict(found["metrics"]), found.get("data", digest)
+        settings, metrics, data = found["config"], dict(found["metrics"]), found.get("data", identity["data"])
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         say(f"{path} is damaged: moved to {set_aside(path)}")
         return None
-    if settings != config.to_json():  # of fewer steps
+    if settings != identity["config"]:  # of fewer steps
         return None
-    if data != digest or (record.verified and metrics != final_metrics(record.lines, config.steps)):
+    if data != identity["data"] or (record.verified and metrics != final_metrics(record.lines, step)):
         say(f"{path} is damaged, it disagrees with metrics.jsonl: moved to {set_aside(path)}")
         return None
     return metrics
 
 
-def write_result(out: Path, config: Config, digest: str, metrics: Mapping[str, float]) -> None:
-    """Write result.json; another one that is there is set aside."""
-    path, settings = out / "result.json", config.to_json()
+def write_result(out: Path, identity: Identity, step: int, metrics: Mapping[str, float]) -> None:
+    """Write result.json of a run that ended at `step`; another one that is there is set aside."""
+    path = out / "result.json"
     with contextlib.suppress(FileNotFoundError):
         set_aside(path, "before")
-    write_json(
-        path,
-        {"config": settings, "data": digest, "metrics": dict(metrics), "environment": environment(settings)},
-    )
+    found = {**identity, "step": step, "metrics": dict(metrics)}
+    write_json(path, {**found, "environment": environment(identity["config"])})
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -2,19 +2,21 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cnnjax.config import Config, Keep
+from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
 from cnnjax.files import set_aside
+from cnnjax.probes.probe import Probe
 from cnnjax.training.checkpoint import Checkpoints
-from cnnjax.training.claim import elsewhere, write_claim
+from cnnjax.training.claim import Identity, elsewhere, write_claim
+from cnnjax.training.divergence import check_first_step, check_weights
 from cnnjax.training.record import (
     Record,
     final_metrics,
@@ -23,7 +25,9 @@ from cnnjax.training.record import (
     write_arrays,
     write_result,
 )
-from cnnjax.training.step import Metrics, State
+from cnnjax.training.step import Measured, Metrics, State
+
+LAYERS = "layers"  # the probe whose files lie in probes/ itself
 
 
 @dataclasses.dataclass
@@ -34,7 +38,7 @@ class Run:
     """
 
     config: Config
-    digest: str  # of the data
+    identity: Identity
     out: Path
     step: int
     state: State | None  # None at step 0
@@ -45,70 +49,88 @@ class Run:
     def begin(self) -> None:
         """A step was taken, or there is something to write down: the folder is this run's."""
         if not self.record.begun:
-            once(lambda: write_claim(self.out, self.config, self.digest))
+            once(lambda: write_claim(self.out, self.identity))
             self.record.begin()
 
-    def write(self, step: int, metrics: Metrics) -> None:
-        """Bring the metrics [step] of the steps after `step` to the record."""
-        names, columns = metrics.keys(), zip(*metrics.values(), strict=True)
-        for number, values in enumerate(columns, start=step + 1):
-            self.record.write(number, **dict(zip(names, map(float, values), strict=True)))
+    def write(self, steps: range, metrics: Metrics, measured: Measured) -> None:
+        """Write down what `steps`, counted from 1, gave: metrics [step], and arrays [step, ...] of probes."""
+        if steps.start == 1:
+            check_first_step(self.out, metrics)
+        self.begin()
+        for index, step in enumerate(steps):
+            line = {name: float(values[index]) for name, values in metrics.items()}
+            for name, found in measured.items():
+                arrays = arrays_of(jax.tree.map(lambda array, index=index: array[index], found))
+                if name != LAYERS:
+                    line |= {f"{name}/{key}": float(one) for key, one in arrays.items() if np.ndim(one) == 0}
+                    arrays = {key: one for key, one in arrays.items() if np.ndim(one) > 0}
+                if arrays:
+                    self._write_arrays(name, step - 1, arrays)
+            self.record.write(step, **line)
 
-    def write_probe(self, step: int, measured: Any) -> None:
-        """Keep what a probe measured in the step after `step`."""
-        once(lambda: write_arrays(self._probed(step), measured.arrays()))
+    def write_test(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write down the test metrics after `step` steps."""
+        self.begin()
+        self.record.write(step, **metrics)
 
-    def _probed(self, step: int) -> Path:
-        return self.out / "probes" / f"step_{step}.npz"
+    def is_tested(self, step: int) -> bool:
+        """Whether the record has the test metrics of `step`."""
+        return self.record.value("test_loss", step) is not None
 
-    def check_probes(self, due: Callable[[int], bool], say: Callable[[str], None]) -> None:
-        """Set damaged files of measurements aside, and say which are not there."""
-        once(lambda: self._check_probes([step for step in range(self.step) if due(step)], say))
+    def _write_arrays(self, name: str, step: int, arrays: Mapping[str, Any]) -> None:
+        once(lambda: write_arrays(self._probed(name, step), arrays))
 
-    def _check_probes(self, steps: list[int], say: Callable[[str], None]) -> None:
+    def _probed(self, name: str, step: int) -> Path:
         folder = self.out / "probes"
-        if not folder.exists():  # the run began without a probe
-            return
-        missing = [step for step in steps if not self._probed(step).exists()]
-        if missing:
-            say(f"{folder} has no measurements of the steps {', '.join(map(str, missing))}")
-        for path in folder.glob("step_*.npz"):
-            try:
-                read_arrays(path)
-            except UserError as error:
-                say(f"{error}: moved to {set_aside(path)}; go back before its step to measure anew")
+        return (folder if name == LAYERS else folder / name) / f"step_{step}.npz"
+
+    def check_probes(self, probes: Sequence[Probe], say: Callable[[str], None]) -> None:
+        """Set damaged files of measurements aside, and say which are not there."""
+        due = {probe.name: [step for step in range(self.step) if probe.due(step)] for probe in probes}
+        once(lambda: self._check_probes(due, say))
+
+    def _check_probes(self, due: Mapping[str, list[int]], say: Callable[[str], None]) -> None:
+        for name, steps in due.items():
+            folder = self._probed(name, 0).parent
+            if not folder.exists():  # the run began without the probe, or it gives scalars alone
+                continue
+            missing = [step for step in steps if not self._probed(name, step).exists()]
+            if missing:
+                say(f"{folder} has no measurements of the steps {', '.join(map(str, missing))}")
+            for path in folder.glob("step_*.npz"):
+                try:
+                    read_arrays(path)
+                except UserError as error:
+                    say(f"{error}: moved to {set_aside(path)}; go back before its step to measure anew")
 
     def save(self, step: int, state: State) -> None:
         """Start writing the checkpoint of `step`; returns once the arrays may be reused."""
+        check_weights(state.variables, step, self.out)
         self.record.flush()
-        note = {"config": self.config.to_json(), "data": self.digest, "metrics": self.record.digest}
-        self.checkpoints.save(step, _parts(state), self.test_error(step), note)
+        note = {**self.identity, "metrics": self.record.digest}
+        self.checkpoints.save(step, _parts(state), self.record.value("test_error", step), note)
 
-    def test_error(self, step: int) -> float | None:
-        """The test error of `step`, if the record has it."""
-        return self.record.value("test_error", step)
-
-    def finish(self) -> dict[str, float]:
-        """Write the final metrics, and return them."""
+    def finish(self, step: int) -> dict[str, float]:
+        """Write the final metrics of a run that ended at `step`, and return them."""
         if self.result is None:
-            self.result = final_metrics(self.record.lines, self.config.steps)
-            once(lambda: write_result(self.out, self.config, self.digest, self.result or {}))
+            self.result = found = final_metrics(self.record.lines, step)
+            once(lambda: write_result(self.out, self.identity, step, found))
         if not (self.out / "config.json").exists():
-            once(lambda: write_claim(self.out, self.config, self.digest))
+            once(lambda: write_claim(self.out, self.identity))
         return self.result
 
 
 @contextlib.contextmanager
-def opened(
+def open_run_dir(
     config: Config,
-    digest: str,
+    identity: Identity,
     out: Path,
     shapes: State,
     tensorboard: bool,
-    keep: Keep,
+    keep: CheckpointPolicy,
     say: Callable[[str], None],
 ) -> Iterator[Run]:
-    """The run in `out`, as of its newest whole checkpoint, a state of `shapes`; `digest` is of its data.
+    """The run in `out`, as of its newest whole checkpoint, a state of `shapes`.
 
     Gradients of the step before that no probe asked for are not there; then they are 0, as at step 0.
     """
@@ -122,15 +144,20 @@ def opened(
                 say(f"{out}: is finished")
             else:
                 say(f"{out}: goes on from step {step} of {config.steps}")
-                if changes := elsewhere(out, config):
+                if changes := elsewhere(out, identity):
                     say(f"{out}: was run elsewhere ({'; '.join(changes)}): its last bits may differ")
         elif (out / "metrics.jsonl").exists():
             say(f"{out}: no whole checkpoint, starts again from step 0")
         with contextlib.closing(Record(out, step, tensorboard, written, say)) as record:
             result = None
             if step == config.steps:
-                result = once(lambda: read_result(out, config, digest, record, say))
-            yield Run(config, digest, out, step, state, checkpoints, record, result)
+                result = once(lambda: read_result(out, identity, step, record, say))
+            yield Run(config, identity, out, step, state, checkpoints, record, result)
+
+
+def arrays_of(measured: Any) -> Mapping[str, Any]:
+    """What a probe measured, by name."""
+    return measured.arrays() if hasattr(measured, "arrays") else measured
 
 
 def _parts(state: State) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard, differences
+from cnnjax.config import KEEP, OUR_SCHEDULES, CheckpointPolicy, Config, MultiRunMode, Shard, differences
 from cnnjax.errors import UserError
 from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
 from cnnjax.training.callbacks import Callback
@@ -42,8 +42,17 @@ class Result:
     config: Config
     out: Path
     metrics: dict[str, float]
-    variables: dict[str, Any]
-    averaged: dict[str, Any] | None = None
+    variables: dict[str, Any] = dataclasses.field(repr=False)
+    averaged: dict[str, Any] | None = dataclasses.field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        weights = sum(leaf.size for leaf in jax.tree.leaves(self.variables.get("params", {})))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return (
+            f"Result of {self.config.model} on {self.config.data}, {self.config.steps} steps, in {self.out}\n"
+            f"  {values}\n"
+            f"  .config, .metrics and .variables, {weights:,} weights in {len(self.variables)} collections"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +80,14 @@ def train_runs(
     check_divisible(batch_size, session.mesh or mesh_for(at_once))
     check_shard(session.shard, mesh_for(at_once))
     say = session.say
-    records = [task.record(config) for config in configs]
+    for note in task.notes:
+        say(note)
+    identities = [task.identity_of(config) for config in configs]
     with contextlib.ExitStack() as held, stop_on_signals() as stop:
         for out in outs:
             held.enter_context(locked(out))
-        for record, out in zip(records, outs, strict=True):
-            check_claim(out, record, say)
+        for identity, out in zip(identities, outs, strict=True):
+            check_claim(out, identity, say)
         program = functools.cache(lambda mesh: Program(task, mesh, session.shard))
         state_shapes = program(mesh_for(at_once)).state_shapes
         if session.resume is not None:
@@ -89,9 +100,11 @@ def train_runs(
             with contextlib.ExitStack() as folders:
                 runs = [
                     folders.enter_context(
-                        open_run_dir(config, record, out, state_shapes, session.tensorboard, session.keep, say)
+                        open_run_dir(
+                            config, identity, out, state_shapes, session.tensorboard, session.keep, say
+                        )
                     )
-                    for config, record, out in zip(configs[some], records[some], outs[some], strict=True)
+                    for config, identity, out in zip(configs[some], identities[some], outs[some], strict=True)
                 ]
                 for run in runs:
                     run.check_probes(task.probes, say)
@@ -123,11 +136,14 @@ def _result(run: Run, state: State | None) -> Result:
 
 
 def program_key(config: Config) -> dict[str, Any]:
-    """What runs of one program have in common, as JSON: a config but for seeds, learning rate and weight decay.
+    """What runs of one program have in common, as JSON: all but seeds, learning rate and weight decay.
 
-    Held-out examples are drawn by the seed, so with `validation` it must be the same.
+    Held-out examples are drawn by the seed, so with `validation` it must be the same; and optax's schedules
+    are made for one learning rate.
     """
-    free = {"learning_rate", "weight_decay", "data_seed"} | (set() if config.validation else {"seed"})
+    free = {"weight_decay", "data_seed"}
+    free |= set() if config.validation else {"seed"}
+    free |= {"learning_rate"} if config.schedule in OUR_SCHEDULES else set()
     return {name: value for name, value in config.to_json().items() if name not in free}
 
 

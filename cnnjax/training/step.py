@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from cnnjax.network import Network, Variables
+from cnnjax.network import Variables
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.training.task import Task
 
 Metrics = dict[str, jax.Array]
-Measured = dict[str, dict[str, jax.Array]]
+Measured = dict[str, Any]
 """What probes measured, by the probe's name and its own."""
 
 
@@ -110,7 +110,10 @@ def make_train_step(
             value_fn=lambda params: loss_of(params, taps)[0],
         )
         metrics = {"train_loss": loss}
-        metrics |= {f"train_{name}": jnp.mean(metric(outputs, y)) for name, metric in task.metrics.items()}
+        metrics |= {
+            f"train_{name}": jnp.mean(metric(outputs, y), dtype=loss.dtype)
+            for name, metric in task.metrics.items()
+        }
         if schedule is not None:
             metrics["learning_rate"] = schedule(state.step)
 
@@ -132,7 +135,7 @@ def make_train_step(
             )
 
         measured = {
-            probe.name: dict(probe.measure(context(own))) for probe, own in zip(probes, tapped, strict=True)
+            probe.name: probe.measure(context(own)) for probe, own in zip(probes, tapped, strict=True)
         }
         params = optax.apply_updates(state.params, updates)
         average = state.average
@@ -162,8 +165,8 @@ def in_one_dispatch(
 
     def train_steps(state: State, dataset_arrays: Any, batch_inputs: Any, key: jax.Array):
         def body(state: State, its_own: Any):
-            state, *results = train_step(state, *select_batch(dataset_arrays, its_own), key)
-            return state, results
+            state, metrics, measured = train_step(state, *select_batch(dataset_arrays, its_own), key)
+            return state, (metrics, measured)
 
         # One step is no loop (0 unrolls all of it), inside of which XLA compiles for CPUs less well.
         steps = len(jax.tree.leaves(batch_inputs)[0])
@@ -188,5 +191,3 @@ def make_eval_step(
         return {name: jnp.sum(values(outputs, labels) * counted) for name, values in each.items()}
 
     return eval_step
-
-

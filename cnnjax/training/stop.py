@@ -25,7 +25,7 @@ class Stop:
         """A signal came."""
         self.number = number
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Called before every dispatch."""
 
 
@@ -44,7 +44,7 @@ class CommonStop(Stop):
         """A signal came to this process."""
         self._own = number
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Called before every dispatch, by all processes."""
         self._asked.append(largest(self._own))
         if len(self._asked) > IN_FLIGHT:

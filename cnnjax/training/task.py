@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,7 +16,6 @@ PerExample = Callable[[Any, Any], jax.Array]
 """A function of a batch's outputs and labels to a number for each example, [batch]."""
 Augment = Callable[[jax.Array, Any, Any], tuple[Any, Any]]
 """A function of key, inputs and labels to inputs and labels, inside the step."""
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +37,8 @@ class Task:
         initial: from the network's own initial variables to those to start from; None leaves them.
         averaging: decay of the exponential moving average of the parameters; None keeps none.
         notes: what the user should know before the first step, in a line each.
-        identity: digests of the data and of objects that a run must go on with, by name.
+        identity: what a run must go on with besides its config: the digest of its `data`, and the
+            fingerprints of `objects` by name.
         in_place: what the record says in the place of fields of `config` that an object stands for.
     """
 
@@ -57,9 +56,9 @@ class Task:
     initial: Callable[[Variables], Variables] | None = None
     averaging: float | None = None
     notes: Sequence[str] = ()
-    identity: Mapping[str, str] = NOTHING
-    in_place: Mapping[str, Any] = NOTHING
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    in_place: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def record(self, config: Config) -> dict[str, Any]:
-        """What a run as `config` must agree on to go on, as JSON: the config, and digests of the rest."""
-        return {"config": {**config.to_json(), **self.in_place}, "identity": dict(self.identity)}
+    def identity_of(self, config: Config) -> dict[str, Any]:
+        """What a run as `config` must agree on to go on, as JSON: its config, and digests of the rest."""
+        return {"config": {**config.to_json(), **self.in_place}, **self.identity}

@@ -1,15 +1,16 @@
 """What happens in the process of each contestant: it makes a step ready, takes turns, and tells of itself."""
 
-import os
 import resource
 import sys
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cnnjax.config import Config
-from experiments.throughput.settings import Setting
+
+from .settings import Setting
 
 _seconds: Callable[[int], float]  # takes so many steps, gives the seconds of one
 
@@ -17,7 +18,9 @@ _seconds: Callable[[int], float]  # takes so many steps, gives the seconds of on
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
     """Make ready to step; what is known before the first step."""
     global _seconds
-    os.environ["TQDM_DISABLE"] = "1"  # before it is imported: a contestant's progress says nothing here
+    from cnnjax.training.progress import HERE
+
+    HERE.quiet = True  # a contestant's progress says nothing here
     _seconds, facts = CONTESTANTS[kind](setting, kind)
     _seconds(1)
     return facts
@@ -75,30 +78,31 @@ def jax_step(setting: Setting, kind: str):
     import jax.numpy as jnp
     import numpy as np
 
-    from cnnjax.data.augment import AUGMENTATIONS, normalizer
-    from cnnjax.models import lay_out
+    from cnnjax.data import Dataset
+    from cnnjax.models import stack_for_loop
     from cnnjax.probes import LayerProbe
-    from cnnjax.training.optim import learning_rate, make_optimizer
-    from cnnjax.training.step import NoProbe, init_state, make_train_step
+    from cnnjax.recipes import Objects, resolve
+    from cnnjax.training.step import init_state, make_train_step
 
     model, _, image = network(setting, kind)
-    config = Config(learning_rate=1e-3)  # random labels: nothing is learnt
+    config = Config(batch_size=setting.batch, learning_rate=1e-3)  # random labels: nothing is learnt
     draw = np.random.default_rng(0)
     examples = max(1024, setting.batch)
     images = draw.integers(0, 256, (examples, *image), np.uint8)
-    labels = draw.integers(0, model.num_classes, examples)
-    if kind == "with_input":
-        augment, normalize = AUGMENTATIONS[config.augment], normalizer(images, config.normalize)
-    else:
-        images = np.asarray(normalizer(images, config.normalize)(jnp.asarray(images)))[: setting.batch]
-        augment, normalize = (lambda key, x: x), (lambda x: x)
-    optimizer = make_optimizer(config)
-    probe = LayerProbe(lambda step: True) if kind == "with_probes" else NoProbe()
-    state = init_state(model, optimizer, jax.random.key(0), image, probe.compares_gradients)
-    state = jax.device_put(lay_out(state, getattr(model, "loop", "unrolled")))
+    labels = draw.integers(0, model.num_classes, examples).astype(np.int32)
+    data = Dataset("random", images, labels, images[:1], labels[:1], model.num_classes, "drawn here")
+    probes = [LayerProbe(lambda step: True)] if kind == "with_probes" else []
+    task = resolve(config, Objects(model=model, data=data, probes=probes))
+    if kind != "with_input":
+        images = np.asarray(task.normalize(jnp.asarray(images[: setting.batch])))
+        task = dataclasses.replace(task, normalize=lambda x: x, augment=lambda key, x, y: (x, y))
+    optimizer = task.optimizer(config.learning_rate, config.weight_decay)
+    state = init_state(task, optimizer, jax.random.key(0), jax.ShapeDtypeStruct((1, *image), jnp.float32))
+    state = jax.device_put(stack_for_loop(state, getattr(model, "loop", "unrolled")))
     images, labels = jax.device_put((images, labels))
     indices, key = np.arange(setting.batch), jax.random.key(0)
-    train_step = make_train_step(model, optimizer, learning_rate(config), augment, normalize, probe=probe)
+    schedule = task.schedule and task.schedule(config.learning_rate)
+    train_step = make_train_step(task, optimizer, schedule, task.probes)
     jitted = jax.jit(
         lambda state, images, labels, indices, key: train_step(state, images[indices], labels[indices], key),
         donate_argnums=0,
@@ -138,7 +142,7 @@ def _matmul_peak(dtype: Any) -> float:
 
 def torch_step(setting: Setting, kind: str):
     """A step of PyTorch's."""
-    from experiments.throughput.torch_twin import step
+    from .torch_twin import step
 
     model, _, image = network(setting, kind)
     take = step(model, setting.batch, image)
@@ -155,7 +159,7 @@ def in_loop(setting: Setting, kind: str):
     from cnnjax import train
     from cnnjax.data import Dataset
     from cnnjax.files import read_jsonl
-    from cnnjax.training.loop import default_steps_per_dispatch
+    from cnnjax.training.session import default_steps_per_dispatch
 
     model, options, image = network(setting, kind)
     draw = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax.config import Config, Keep
+from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoint import Checkpoints, kept_steps
 from cnnjax.training.run import opened
@@ -20,7 +20,7 @@ def state():
 
 @pytest.fixture
 def folder(tmp_path, state):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", Keep())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", CheckpointPolicy())
     for step in (1, 2, 3):
         checkpoints.save(step, {**state, "step": np.int32(step)})
     checkpoints.wait()
@@ -30,7 +30,7 @@ def folder(tmp_path, state):
 
 def restore(folder, state):
     said = []
-    checkpoints = Checkpoints(folder, Keep())
+    checkpoints = Checkpoints(folder, CheckpointPolicy())
     found = checkpoints.restore(state, said.append)
     checkpoints.close()
     return found, said
@@ -53,7 +53,7 @@ def test_the_newest_is_restored_bit_for_bit(folder, state):
 
 def test_the_last_the_best_and_every_so_many_are_kept(tmp_path, state):
     """The best is the lowest test error of those evaluated; another start knows the errors of before."""
-    keep = Keep(last=2, best=1, every=4)
+    keep = CheckpointPolicy(last=2, best=1, every=4)
     errors = {1: 0.9, 2: 0.1, 3: 0.5, 5: 0.05, 7: 0.3}
     kept = {3: [2, 3], 4: [2, 3, 4], 5: [4, 5], 9: [4, 5, 8, 9]}
     checkpoints = Checkpoints(tmp_path, keep)
@@ -66,7 +66,7 @@ def test_the_last_the_best_and_every_so_many_are_kept(tmp_path, state):
         assert step not in kept or kept_steps(tmp_path) == kept[step]
     checkpoints.close()
     with pytest.raises(UserError, match=r"keep.last=0: must be at least 1"):
-        Keep(last=0)
+        CheckpointPolicy(last=0)
 
 
 def flip_a_byte(folder):
@@ -104,7 +104,7 @@ def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, dama
     assert "checkpoint 3" in said[0]
     aside = folder.with_name("checkpoints.damaged") / "3"
     assert {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*") if path.is_file()} == left
-    checkpoints = Checkpoints(folder, Keep())
+    checkpoints = Checkpoints(folder, CheckpointPolicy())
     checkpoints.save(3, state)
     checkpoints.wait()
     checkpoints.close()
@@ -120,7 +120,9 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
         return State(np.int32(1), {"kernel": np.float32([1, 2])}, {}, (np.float32(5), None), gradients)
 
     def run():
-        return opened(Config(), "", tmp_path, state(asked), tensorboard=False, keep=Keep(), say=print)
+        return opened(
+            Config(), "", tmp_path, state(asked), tensorboard=False, keep=CheckpointPolicy(), say=print
+        )
 
     with run() as first:
         first.save(1, state(saved))
@@ -138,7 +140,7 @@ def test_nothing_to_restore(tmp_path, state):
 
 
 def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
-    checkpoints = Checkpoints(tmp_path, Keep())
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy())
     array = jax.device_put(state["kernel"])
     overwrite = jax.jit(lambda x: x * 0, donate_argnums=0)
     checkpoints.save(1, {"kernel": array})
@@ -156,7 +158,7 @@ def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state
     if mount.returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        checkpoints = Checkpoints(disk / "checkpoints", Keep())
+        checkpoints = Checkpoints(disk / "checkpoints", CheckpointPolicy())
         checkpoints.save(1, state)
         checkpoints.wait()
         random = np.random.default_rng(1).integers(0, 255, 10**6, np.uint8)

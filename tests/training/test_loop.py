@@ -359,7 +359,7 @@ def test_probes_write_arrays_at_their_steps_and_resume_to_the_same_bits(monkeypa
 
 def test_going_back_to_an_earlier_checkpoint_loses_nothing(monkeypatch, data, uninterrupted, tmp_path):
     """The later ones are moved; stopped and called again, the run goes on and does not go back twice."""
-    keep = cnnjax.Keep(last=1, every=4)
+    keep = cnnjax.CheckpointPolicy(last=1, every=4)
     cnnjax.train(CONFIG, tmp_path, data=data, keep=keep)
     with pytest.raises(UserError, match="has no checkpoint of step 5: there are 4, 8, 12"):
         cnnjax.train(CONFIG, tmp_path, data=data, resume=5)

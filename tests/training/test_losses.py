@@ -5,8 +5,8 @@ import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
+from cnnjax.losses import cross_entropy, make_loss
 from cnnjax.models.lenet5 import map_loss
-from cnnjax.training.losses import cross_entropy, make_loss
 from cnnjax.training.step import init_state, make_eval_step, make_train_step
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cnnjax.config import Config
 from cnnjax.models import build, stack, unstack
-from cnnjax.training.optim import learning_rate, make_optimizer
+from cnnjax.optimizers import learning_rate, make_optimizer
 
 
 def rates(config, steps):

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cnnjax.config import Config
 from cnnjax.models import build
 from cnnjax.ops.norm import BatchNorm
-from cnnjax.training.optim import learning_rate, make_optimizer
+from cnnjax.optimizers import learning_rate, make_optimizer
 from cnnjax.training.step import State, make_train_step
 from tests.reference.make_torch_reference import (
     FILE,
