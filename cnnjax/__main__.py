@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,14 +63,14 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """Classify image files with torchvision's weights and preprocessing: the five most probable classes."""
+    """Classify image files, by a run or with torchvision's weights: the five most probable classes."""
 
     name: tyro.conf.Positional[str]
-    """Torchvision's name of the network, such as resnet50."""
+    """A run's folder, or torchvision's name of a network, such as resnet50."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """The image files."""
-    weights: Path
-    """File of its weights, .pth or .safetensors."""
+    weights: Path | None = None
+    """File of torchvision's weights, .pth or .safetensors."""
     labels: Path | None = None
     """Text file with the name of a class a line."""
     resize: int | None = None
@@ -77,18 +78,31 @@ class Predict:
 
     def run(self) -> None:
         """Print probability, index and label of each guess."""
-        from cnnjax.interop.predict import predict
-
         try:
             labels = self.labels.read_text().splitlines() if self.labels else []
         except UnicodeDecodeError as error:
             raise UserError(f"--labels {self.labels}: is not a text file") from error
-        guesses = predict(self.name, self.weights, self.images, self.resize)
-        for path, best in zip(self.images, guesses, strict=True):
+        for path, best in zip(self.images, self._guesses(), strict=True):
             print(path)
             for index, probability in best:
                 label = labels[index] if index < len(labels) else ""
                 print(f"  {100 * probability:5.1f} %  {index:4}  {label}".rstrip())
+
+    def _guesses(self) -> Any:
+        from cnnjax.interop.predict import predict
+        from cnnjax.runs import open_run
+
+        if self.weights is not None:
+            return predict(self.name, self.weights, self.images, self.resize)
+        if not Path(self.name).is_dir():
+            raise UserError(
+                f"{self.name} is no run: give --weights FILE for torchvision's network of that name"
+            )
+        if self.resize is not None:
+            raise UserError(
+                "--resize is for torchvision's weights: a run's pictures are prepared as its data was"
+            )
+        return open_run(self.name).predict(self.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +114,16 @@ class Train:
     config: Annotated[Config, tyro.conf.arg(name="")]
     options: tuple[str, ...] = ()
     """Fields of the network to override, such as width=8 shortcut=B."""
+    optimizer_options: tuple[str, ...] = ()
+    """Arguments of the optimizer, such as b2=0.95."""
+    schedule_options: tuple[str, ...] = ()
+    """Arguments of optax's schedule, such as decay_rate=0.5."""
+    groups: tuple[str, ...] = ()
+    """Parameters with their own rate or decay, such as '*/bias:rate=2,decay=0'."""
+    data_dir: Path | None = None
+    """Folder that holds the data set's official archives."""
+    verify: bool = True
+    """Whether archives must have the official checksums."""
     workers: int = 0
     """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
     running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
@@ -108,7 +132,13 @@ class Train:
         """Print the final metrics."""
         if self.workers < 0:
             raise UserError(f"--workers {self.workers}: must not be negative")
-        config = dataclasses.replace(self.config, model_options=dict(map(_option, self.options)))
+        config = dataclasses.replace(
+            self.config,
+            model_options=_options("--options", self.options),
+            optimizer_options=_options("--optimizer-options", self.optimizer_options),
+            schedule_options=_options("--schedule-options", self.schedule_options),
+            groups=dict(map(_group, self.groups)),
+        )
 
         from cnnjax.compilation import use_cache
         from cnnjax.data import open_data
@@ -117,20 +147,79 @@ class Train:
 
         use_cache()
         mesh = None if self.running.mesh is None else parse_mesh(self.running.mesh)
-        data = open_data(config.data, self.workers)
+        data = open_data(config.data, self.workers, self.data_dir, verify=self.verify)
         result = train(config, self.out, data=data, **{**vars(self.running), "mesh": mesh})
         print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """A field and its value, which is JSON or else a plain word."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--options {text}: must be FIELD=VALUE, such as width=8")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+def _options(flag: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Names and values of NAME=VALUE, where a value is JSON or else a plain word."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"{flag} {text}: must be NAME=VALUE, such as width=8")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _group(text: str) -> tuple[str, dict[str, Any]]:
+    """Pattern and values of PATTERN:rate=R,decay=D."""
+    pattern, _, values = text.rpartition(":")
+    if not pattern:
+        raise UserError(f"--groups {text}: must be PATTERN:rate=R,decay=D, such as '*/bias:rate=2,decay=0'")
+    return pattern, _options("--groups", values.split(","))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Test a run's network: its loss, error and other metrics, each example once."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """The run's folder."""
+    step: int | None = None
+    """Of the checkpoint; the newest by default."""
+    data: str | None = None
+    """Another data set than the run's."""
+    metrics: tuple[str, ...] = ()
+    """More metrics, such as top5_error."""
+    data_dir: Path | None = None
+    """Folder that holds the data set's official archives."""
+    verify: bool = True
+    """Whether archives must have the official checksums."""
+
+    def run(self) -> None:
+        """Print the metrics."""
+        from cnnjax.compilation import use_cache
+        from cnnjax.data import open_data
+        from cnnjax.runs import open_run
+
+        run = open_run(self.run_dir)
+        use_cache()
+        data = open_data(self.data or run.config.data, 0, self.data_dir, verify=self.verify)
+        found = run.evaluate(self.step, data=data, metrics=self.metrics)
+        print("\n".join(f"{name} {value:.4f}" for name, value in found.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder and below: what was trained, how far it is, final errors, seconds."""
+
+    folder: tyro.conf.Positional[Path] = Path("runs")
+    """Where they are."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from cnnjax.counting.table import table
+        from cnnjax.runs import runs_table
+
+        rows = runs_table(self.folder)
+        if len(rows) == 1:
+            raise UserError(f"there is no run in {self.folder}")
+        print("\n".join(table(rows, left=4, ruled={0})))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +270,8 @@ Verb = (
     | Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Runs, tyro.conf.subcommand("runs")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

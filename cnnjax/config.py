@@ -10,7 +10,7 @@ from cnnjax.errors import UserError, short
 
 Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
-Normalize = Literal["pixel_mean", "channel"]
+Normalize = Literal["pixel_mean", "channel", "none"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -86,7 +86,8 @@ class Config:
             Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
             "area_crop_flip" (Szegedy et al. 2014) are for them alone (`cnnjax.data.pictures`).
         normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
-            photographs have ImageNet's statistics for both.
+            photographs have ImageNet's statistics for both. "none" divides by 255 alone. It is for images of
+            bytes; other arrays reach the network as they are.
         seed: of the initial weights, and unless there is a `data_seed` of the order of the images, the
             augmentation and dropout.
         data_seed: of the order of the images, the augmentation and dropout, to set them apart.
@@ -158,7 +159,7 @@ class Config:
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay: Decay = "convolutions"
-    groups: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     clip_value: float | None = None
     clip_norm: float | None = None
     accumulate: int = 1

@@ -9,13 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream, as_data, open_data
-from cnnjax.data.augment import augmentation, normalizer, photograph_normalizer
+from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
@@ -55,7 +54,7 @@ class Objects:
     loss: PerExample | None = None
     data: Any = None
     augment: Callable[..., Any] | None = None
-    metrics: Mapping[str, PerExample] | None = None
+    metrics: Mapping[str, PerExample] | Sequence[str] | None = None
     probes: Any = ()
     initial: Any = None
 
@@ -98,7 +97,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         identity={"data": whole.digest},
     )
     metrics, fingerprints = _metrics(config, objects), {}
-    if brought:  # of our own names all of this is known
+    if set(brought) - {"data"} or isinstance(data, Arrays | Source):  # of our own all of this is known
         outputs, fingerprints = try_out(task, brought, raw, labels)
         if not _are_logits(outputs, labels, data.classes):
             if "loss" not in brought:
@@ -177,7 +176,7 @@ def load_named(config: Config, data: Any = None) -> Any:
         if options:
             raise UserError(f"--options: {config.model} is an object that is made already, and takes none")
         return found
-    parameters = inspect.signature(found).parameters
+    parameters = inspect.signature(found.__init__ if isinstance(found, type) else found).parameters
     defaults = {"num_classes": getattr(data, "classes", None), "dtype": jnp.dtype(config.dtype)}
     options = {
         name: value for name, value in defaults.items() if name in parameters and value is not None
@@ -265,8 +264,17 @@ def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:
 
 
 def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
-    named = {"error": error, **{name: METRICS[name] for name in config.metrics}}
-    return {**named, **(objects.metrics or {})}
+    """The error, the config's by name, and those given: functions by name, or names."""
+    given = objects.metrics or {}
+    named = config.metrics if isinstance(given, Mapping) else (*config.metrics, *given)
+    for name in named:
+        if name not in METRICS:
+            raise UserError(f"metrics={name!r}: must be of {', '.join(METRICS)}, or a function by its name")
+    return {
+        "error": error,
+        **{name: METRICS[name] for name in named},
+        **(given if isinstance(given, Mapping) else {}),
+    }
 
 
 def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], Any], str]:
@@ -275,13 +283,10 @@ def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], A
         return normalizer(data.train_images, config.normalize, wide(config.dtype)), config.normalize
     if isinstance(data, Stream):
         return photograph_normalizer(config.normalize, wide(config.dtype)), config.normalize
-    if any(leaf.dtype == np.uint8 for leaf in jax.tree.leaves(raw)):
-
-        def scale(leaf: jax.Array) -> jax.Array:
-            return leaf / jnp.float32(255) if leaf.dtype == jnp.uint8 else leaf
-
-        return lambda raw: jax.tree.map(scale, raw), "none"
-    return lambda raw: raw, "none"
+    scale = byte_scaler(wide(config.dtype))
+    return lambda raw: jax.tree.map(
+        lambda leaf: scale(leaf) if leaf.dtype == jnp.uint8 else leaf, raw
+    ), "none"
 
 
 def _augment(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:

@@ -29,7 +29,7 @@ def train(
     loss: PerExample | None = None,
     data: Any = None,
     augment: Callable[..., Any] | None = None,
-    metrics: Mapping[str, PerExample] | None = None,
+    metrics: Mapping[str, PerExample] | Sequence[str] | None = None,
     probes: Any = (),
     initial: Any = None,
     callbacks: Sequence[Callback] = (),
@@ -59,7 +59,8 @@ def train(
         data: arrays (x, y, x_test, y_test), sources (train, test) with `len` and `[i]` -> (input, label), or
             what `cnnjax.data` opens; see there for what becomes of them.
         augment: a jax function of (key, inputs) to inputs, or of (key, inputs, labels) to both, for training.
-        metrics: functions like `loss`, by name; their means over the test set are `test_NAME`.
+        metrics: functions like `loss`, by name, or names of ours; their means over the test set are
+            `test_NAME`.
         probes: what measures the steps that are due, one or a list: instances of `cnnjax.probes.Probe`, such
             as `cnnjax.probes.LayerProbe()`, or names.
         initial: variables to start from, or the path of a run or a file of weights.

@@ -64,6 +64,8 @@ class Args(TrainingArgs):
 
     families: tuple[Family, ...] = ("plain", "resnet")
     """Kinds of network."""
+    models: tuple[str, ...] = ()
+    """Networks of your own instead, such as path/net.py:Shallow path/net.py:Deep, or others by name."""
     validation: int = 0
     """Hold out so many training images and test on them; the paper chose its schedule with 5,000."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
@@ -96,13 +98,18 @@ class Args(TrainingArgs):
 class Net:
     """One network of the comparison."""
 
-    family: Family
-    depth: int
+    model: str
+    """Its name for a Config."""
+    family: str
+    """The panel it is drawn in."""
+    label: str
+    """What the figure calls it."""
+    depth: int | None = None
 
     @property
     def name(self) -> str:
-        """Its name for `build`."""
-        return f"{self.family}{self.depth}"
+        """The model's name, or for one in a file or module that of the class."""
+        return self.model.rpartition(":")[2]
 
     def run(self, seed: int) -> str:
         """The folder of its run with this seed."""
@@ -111,8 +118,17 @@ class Net:
 
 def networks(args: Args) -> list[Net]:
     """The networks to train, in order."""
+    if args.models:
+        nets = [Net(model, "networks", model.rpartition(":")[2]) for model in args.models]
+        if len({net.name for net in nets}) < len(nets):
+            raise UserError("--models: two have the same name; give each class its own")
+        return nets
     depths = {"plain": args.chosen.plain_depths, "resnet": args.chosen.resnet_depths}
-    return [Net(family, depth) for family in args.families for depth in depths[family]]
+    return [
+        Net(f"{family}{depth}", family, f"{depth} layers", depth)
+        for family in args.families
+        for depth in depths[family]
+    ]
 
 
 def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
@@ -135,7 +151,7 @@ def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
         quick = args.preset == "quick"
         eighth = max(1, chosen.steps // 8)
         shared = Config(
-            model_options={"width": 8 if quick else 4},
+            model_options={} if args.models else {"width": 8 if quick else 4},
             data=chosen.data,
             validation=args.validation,
             downsample=2 if quick and side >= 28 else 1,
@@ -151,11 +167,14 @@ def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
 
     def config(net: Net, seed: int) -> Config:
         # The paper warms up its 110-layer net at a tenth of the rate, for about 400 steps.
-        warmup = 400 if args.preset == "paper" and net.depth >= 110 else shared.warmup_steps
-        return dataclasses.replace(shared, model=net.name, seed=seed, warmup_steps=warmup)
+        if args.preset == "paper" and (net.depth or 0) >= 110:
+            return dataclasses.replace(
+                shared, model=net.model, seed=seed, warmup_steps=400, warmup="tenth"
+            )
+        return dataclasses.replace(shared, model=net.model, seed=seed)
 
     # The deepest, which take longest, first: workers then end at about the same time.
-    nets = sorted(networks(args), key=lambda net: -net.depth)
+    nets = sorted(networks(args), key=lambda net: -(net.depth or 0))
     return {net.run(seed): config(net, seed) for net in nets for seed in range(chosen.seeds)}
 
 
@@ -175,11 +194,11 @@ def main(args: Args) -> None:
     data = load(chosen.data, args.data_dir, verify=args.verify)
     runs = configs(args, flips, min(data.train_images.shape[1:3]))
     shared = next(iter(runs.values())).to_json()
-    for name in ("model", "seed", "warmup_steps"):  # these differ from run to run
+    for name in ("model", "seed", "warmup_steps", "warmup"):  # these differ from run to run
         del shared[name]
     settings = {
         "preset": args.preset,
-        "networks": [net.name for net in nets],
+        "networks": [net.model for net in nets],
         "seeds": chosen.seeds,
         "data_source": data.source,
         **shared,
@@ -200,9 +219,9 @@ def main(args: Args) -> None:
         }
         for net in nets
     ]
-    panels: dict[str, dict[int, list[Path]]] = {family: {} for family in args.families}
+    panels: dict[str, dict[str, list[Path]]] = {net.family: {} for net in nets}
     for net in nets:
-        panels[net.family][net.depth] = [
+        panels[net.family][net.label] = [
             args.out / net.run(seed) / "metrics.jsonl" for seed in range(chosen.seeds)
         ]
     figures = error_curves(panels, args.out / "degradation", f"{data.name}, {chosen.steps:,} steps")

@@ -20,6 +20,7 @@ from cnnjax.errors import UserError
 from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
+from cnnjax.objects import is_object
 from cnnjax.report.page import Table, write_page
 from cnnjax.running import train_many
 from cnnjax.training import program_key
@@ -108,7 +109,9 @@ def do(jobs: Sequence[Job], workers: int) -> None:
 
 
 def _cost(config: Config) -> float:
-    """Multiply-adds of a step, but for a factor that runs on the same images share."""
+    """Multiply-adds of a step, but for a factor that runs on the same images share; 1 for a user's network."""
+    if is_object(config.model):
+        return 1.0
     return summary(config.model, **config.model_options).macs * config.batch_size
 
 

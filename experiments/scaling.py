@@ -122,7 +122,9 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
         for first in range(0, (1 + args.dispatches) * steps, steps):
             start = time.perf_counter()
             step = range(first, first + steps)
-            state, metrics, _ = compiled(state, program.input_source.train_arrays, batch_inputs(step), per_run)
+            state, metrics, _ = compiled(
+                state, program.input_source.train_arrays, batch_inputs(step), per_run
+            )
             losses += jax.device_get(metrics["train_loss"])[0].tolist()
             seconds.append((time.perf_counter() - start) / steps)
     del seconds[0]  # it allocates

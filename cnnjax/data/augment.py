@@ -15,7 +15,7 @@ from cnnjax.data.dataset import CHUNK
 from cnnjax.errors import UserError
 from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
-NORMALIZATIONS = ("pixel_mean", "channel")
+NORMALIZATIONS = ("pixel_mean", "channel", "none")
 
 
 def crop(images: jax.Array, key: jax.Array, padding: int = 4) -> jax.Array:
@@ -67,9 +67,11 @@ def normalizer(
     """Make the function that takes uint8 images to normalised images of the same shape, in `dtype`.
 
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
-    `channel` brings each channel of the training set to mean 0 and standard deviation 1.
+    `channel` brings each channel of the training set to mean 0 and standard deviation 1; `none` divides by 255.
     """
     _check(kind)
+    if kind == "none":
+        return byte_scaler(dtype)
     total, squares = _sums(train_images)
     if kind == "pixel_mean":
         mean, scale = total / len(train_images), np.array(255.0)
@@ -88,8 +90,15 @@ def photograph_normalizer(kind: str, dtype: Any = np.float32) -> Callable[[jax.A
     The mean image of random crops is taken as one colour.
     """
     _check(kind)
+    if kind == "none":
+        return byte_scaler(dtype)
     scale = np.ones(3) if kind == "pixel_mean" else np.array(IMAGENET_STD)
     return _normalizer(255 * np.array(IMAGENET_MEAN), 255 * scale, dtype)
+
+
+def byte_scaler(dtype: Any = np.float32) -> Callable[[jax.Array], jax.Array]:
+    """Make the function from bytes to numbers from 0 to 1, in `dtype`."""
+    return _normalizer(np.zeros(()), np.array(255.0), dtype)
 
 
 def _check(kind: str) -> None:

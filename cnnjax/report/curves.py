@@ -14,12 +14,12 @@ POINTS = 40  # along a training curve; each is the mean of the steps since the p
 
 @figure.styled
 def error_curves(
-    panels: Mapping[str, Mapping[int, Sequence[Path]]], stem: Path, title: str
+    panels: Mapping[str, Mapping[str, Sequence[Path]]], stem: Path, title: str
 ) -> dict[str, Path]:
-    """Draw training error (thin) and test error (bold), one panel a family, one colour a depth.
+    """Draw training error (thin) and test error (bold), one panel a family, one colour a network.
 
     Args:
-        panels: family to depth to the metrics.jsonl of each seed. Lines are means over seeds, bands reach
+        panels: family to label, from the shallowest network to the deepest, to the metrics.jsonl of each seed. Lines are means over seeds, bands reach
             from the lowest to the highest.
         stem: the figure's path without an ending; a PNG and an SVG are written.
         title: above the panels.
@@ -27,16 +27,16 @@ def error_curves(
     Returns:
         Their paths, by "png" and "svg".
     """
-    colours = figure.depth_colours(sorted({depth for family in panels.values() for depth in family}))
+    colours = figure.shades(list(dict.fromkeys(label for family in panels.values() for label in family)))
     drawing, axes = figure.panels(1, len(panels), 5.2, 4.4, sharex=True, sharey=True)
     top = 0.0
     for axis, (family, nets) in zip(axes[0], panels.items(), strict=True):
-        for depth, files in sorted(nets.items()):
+        for label, files in nets.items():
             runs = [read_jsonl(file) for file in files]
             train_steps, train = _means([_series(run, "train_error") for run in runs])
             test_steps, test = _means([_series(run, "test_error") for run in runs], points=None)
-            _draw(axis, train_steps, train, colours[depth], 1.0, None)
-            _draw(axis, test_steps, test, colours[depth], 2.6, f"{depth} layers")
+            _draw(axis, train_steps, train, colours[label], 1.0, None)
+            _draw(axis, test_steps, test, colours[label], 2.6, label)
             # The first tenth is every net's fall from chance: it would flatten what the figure is about.
             settled = [
                 values[:, steps > train_steps[-1] / 10]

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the whole program
 
 from cnnjax.files import replacing
-
+T = TypeVar("T")
 styled = matplotlib.rc_context({"svg.hashsalt": "cnnjax", "svg.fonttype": "path", "font.size": 11})
 """Decorates a function that draws: it has our style, and what else is drawn keeps its own."""
 
@@ -28,8 +28,13 @@ def panels(
 
 def depth_colours(depths: Sequence[int]) -> dict[int, Any]:
     """A colour a depth, light to dark."""
-    scale = matplotlib.colormaps["viridis"](np.linspace(0.85, 0.1, len(depths)))
-    return dict(zip(sorted(depths), scale, strict=True))
+    return shades(sorted(depths))
+
+
+def shades(names: Sequence[T]) -> dict[T, Any]:
+    """A colour for each, light to dark in their order."""
+    scale = matplotlib.colormaps["viridis"](np.linspace(0.85, 0.1, len(names)))
+    return dict(zip(names, scale, strict=True))
 
 
 def save(figure: Any, stem: Path, title: str = "") -> dict[str, Path]:

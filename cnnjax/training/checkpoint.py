@@ -181,6 +181,13 @@ def kept_steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
+def read_checkpoint(folder: Path, step: int) -> dict[str, Any]:
+    """The state of a whole checkpoint as host arrays, by the names it was saved under."""
+    path = folder.absolute() / str(step) / "default"
+    with ocp.StandardCheckpointer() as checkpointer:
+        return dict(checkpointer.restore(path, _empty(checkpointer.metadata(path).item_metadata.tree)))
+
+
 def newest_note(folder: Path) -> Any:
     """The note of the newest checkpoint in a folder that has one, or None."""
     notes = (_note(folder / str(step)) for step in reversed(kept_steps(folder)))

@@ -1,8 +1,8 @@
 """What happens in the process of each contestant: it makes a step ready, takes turns, and tells of itself."""
 
+import dataclasses
 import resource
 import sys
-import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,0 +1,229 @@
+"""A run that exists: what was trained, its variables, its metrics, and what it says of other examples."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from cnnjax.config import Config
+from cnnjax.data import Stream
+from cnnjax.data.pictures import centre
+from cnnjax.errors import UserError
+from cnnjax.files import read_json, sort_lines
+from cnnjax.images import decode
+from cnnjax.network import Variables
+from cnnjax.recipes import Objects, resolve
+from cnnjax.running import evaluate
+from cnnjax.training.checkpoint import find_damage, kept_steps, read_checkpoint
+from cnnjax.training.inputs import example
+from cnnjax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenRun:
+    """A run on disk. Nothing in it is changed.
+
+    Attributes:
+        out: its folder.
+        config: what was run.
+        objects: what stood in the place of names, as given to `open_run`.
+        held: what its config.json says.
+    """
+
+    out: Path
+    config: Config
+    objects: Objects
+    held: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """What was trained, as objects; its data is opened for that."""
+        return resolve(self.config, self.objects)
+
+    @property
+    def model(self) -> Any:
+        """The network, such as a `flax.linen.Module`."""
+        return self.task.network.source
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that there are checkpoints of."""
+        return kept_steps(self.out / "checkpoints")
+
+    @property
+    def state(self) -> str:
+        """`finished`, or `at step S of N`."""
+        if (self.out / "result.json").exists():
+            return "finished"
+        return f"at step {max((line['step'] for line in self.lines), default=0)} of {self.config.steps}"
+
+    @functools.cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that can be read."""
+        return sort_lines(self.out / "metrics.jsonl")[0]
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Each metric as [line, 2] of step and value; `metrics["train_loss"][:, 1]` are its values."""
+        names = dict.fromkeys(name for line in self.lines for name in line if name not in ("step", "time"))
+        return {
+            name: np.array([(line["step"], line[name]) for line in self.lines if name in line])
+            for name in names
+        }
+
+    @property
+    def frame(self) -> Any:
+        """The metrics as a `pandas.DataFrame`, a row a step.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UserError("run.frame needs pandas: pip install pandas, or use run.metrics") from None
+        return pandas.DataFrame(self.lines).groupby("step").first().drop(columns="time")
+
+    @property
+    def final(self) -> dict[str, float] | None:
+        """The final metrics of a finished run, else None."""
+        path = self.out / "result.json"
+        return read_json(path)["metrics"] if path.exists() else None
+
+    @property
+    def seconds(self) -> float:
+        """From the first line to the last, pauses included."""
+        times = [line["time"] for line in self.lines if "time" in line]
+        return times[-1] - times[0] if times else 0.0
+
+    @property
+    def variables(self) -> Variables:
+        """The variables of the newest checkpoint, as arrays."""
+        return self.at()
+
+    def at(self, step: int | None = None, averaged: bool = False) -> Variables:
+        """The variables of the checkpoint of `step`, the newest when not given; of the averages if `averaged`.
+
+        Raises:
+            UserError: there is no such checkpoint, or it is damaged, or has no averages.
+        """
+        steps = self.steps
+        if not steps:
+            raise UserError(f"{self.out} has no checkpoint")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            there = ", ".join(map(str, steps))
+            raise UserError(f"{self.out} has no checkpoint of step {step}: there are {there}")
+        folder = self.out / "checkpoints" / str(step)
+        if damage := find_damage(folder):
+            raise UserError(
+                f"{folder} is damaged ({damage}): take another step of {', '.join(map(str, steps))}"
+            )
+        state = read_checkpoint(self.out / "checkpoints", step)
+        params = state.get("average") if averaged else state["params"]
+        if params is None:
+            raise UserError(f"{self.out} has no averaged parameters: it was trained without ema")
+        return jax.device_put({"params": params, **state["carried"]})
+
+    def predict(self, images: Iterable[Path | str], best: int = 5) -> list[list[tuple[int, float]]]:
+        """The `best` classes of each image file and their probabilities, the most probable first.
+
+        Pictures are prepared as the test examples were: photographs are cropped to the network's square, others
+        brought to the data set's size and colours.
+        """
+        task = self.task
+        raw, _ = example(task.data, 1, task.network.source)
+        if getattr(raw, "ndim", 0) != 4 or raw.dtype != np.uint8:
+            raise UserError(f"{self.out} was not trained on pictures")
+        variables = self.variables
+
+        @jax.jit
+        def probabilities(pixels: jax.Array) -> jax.Array:
+            outputs, _ = task.network.apply(variables, task.normalize(pixels), train=False)
+            return jax.nn.softmax(outputs[0])
+
+        guesses = []
+        for path in images:
+            picture = decode(Path(path).read_bytes(), str(path))
+            found = np.asarray(
+                probabilities(_as_example(picture, raw.shape[1:], isinstance(task.data, Stream))[None])
+            )
+            order = np.argsort(-found, kind="stable")[:best]
+            guesses.append([(int(index), float(found[index])) for index in order])
+        return guesses
+
+    def evaluate(self, step: int | None = None, **objects: Any) -> dict[str, float]:
+        """Test metrics of the variables of `step`; other `data`, `metrics` or `loss` may be given."""
+        given = {
+            name: value
+            for name, value in vars(self.objects).items()
+            if value is not None and name != "probes"
+        }
+        objects = {name: value for name, value in objects.items() if value}
+        return evaluate(self.config, self.at(step), **{**given, **objects})
+
+
+def _as_example(picture: Image.Image, shape: tuple[int, ...], is_photograph: bool) -> np.ndarray:
+    """Pixels uint8 of `shape` [height, width, channel]."""
+    height, width, channels = shape
+    if is_photograph:
+        return np.asarray(centre(picture, height))
+    picture = picture.convert("L" if channels == 1 else "RGB").resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
+    return np.asarray(picture).reshape(shape)
+
+
+def open_run(folder: Path | str, **objects: Any) -> OpenRun:
+    """The run in `folder`.
+
+    Args:
+        folder: of a run.
+        objects: what stood in the place of names when it was trained: `model`, `data` and so on. They are
+            needed only for what asks for them; a model that was named by its file is found by itself.
+
+    Raises:
+        UserError: there is no run.
+    """
+    folder = Path(folder).expanduser()
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder} holds no run: it has no config.json")
+    held = read_json(path)
+    if not isinstance(held, dict) or "config" not in held:
+        raise UserError(f"{path} is not that of a run")
+    decided = set(held.get("objects", {})) & {"loss", "augment"}  # described there in words that are no names
+    fields = {name: value for name, value in held["config"].items() if name not in decided}
+    return OpenRun(folder, Config.from_json(fields), Objects(**objects), held)
+
+
+def find_runs(folder: Path | str) -> list[OpenRun]:
+    """The runs in `folder` and below, by path."""
+    found = []
+    for path in sorted(Path(folder).expanduser().rglob("config.json")):
+        try:
+            found.append(open_run(path.parent))
+        except UserError:
+            continue  # an experiment's, or damaged
+    return found
+
+
+def runs_table(folder: Path | str) -> list[tuple[str, ...]]:
+    """A row a run: folder, what was trained, state, steps, final errors in percent, seconds; with a header."""
+    rows = [("run", "model", "data", "state", "train error", "test error", "seconds")]
+    for run in find_runs(folder):
+        final = run.final or {}
+        errors = [
+            f"{100 * final[name]:.2f}" if name in final else "" for name in ("train_error", "test_error")
+        ]
+        place = str(run.out.relative_to(Path(folder).expanduser())) or "."
+        held = run.held["config"]
+        rows.append(
+            (place, str(held["model"])[:40], str(held["data"])[:24], run.state, *errors, f"{run.seconds:.0f}")
+        )
+    return rows
