@@ -13,7 +13,7 @@ import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
-from cnnjax.data import Dataset, Stream, as_data, open_data
+from cnnjax.data import Arrays, Dataset, Source, Stream, as_data, open_data
 from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
@@ -26,7 +26,7 @@ from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with
 from cnnjax.probes import LayerProbe, Probe, SampleProbe
 from cnnjax.training.inputs import Data, example
 from cnnjax.training.task import Augment, PerExample, Task
-from cnnjax.trial import check_per_example, try_out
+from cnnjax.trial import try_out
 
 PROBES: Mapping[str, Callable[[], Probe]] = {"layers": LayerProbe, "samples": SampleProbe}
 OWNED = {
@@ -85,7 +85,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         config=config,
         network=network,
         loss=objects.loss or make_loss(config),
-        metrics={"error": error},
+        metrics=_metrics(config, objects),
         optimizer=_optimizer(config, objects),
         schedule=None if "optimizer" in given else functools.partial(learning_rate, config),
         data=data,
@@ -96,19 +96,11 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         frozen=functools.partial(frozen_leaves, patterns=config.freeze),
         identity={"data": whole.digest},
     )
-    metrics, fingerprints = _metrics(config, objects), {}
+    metrics, fingerprints = task.metrics, {}
     if set(brought) - {"data"} or isinstance(data, Arrays | Source):  # of our own all of this is known
-        outputs, fingerprints = try_out(task, brought, raw, labels)
-        if not _are_logits(outputs, labels, data.classes):
-            if "loss" not in brought:
-                raise UserError(
-                    f"the loss {config.loss} takes logits [batch, {data.classes or 'class'}] and whole labels, "
-                    f"but outputs are {_shape_text(outputs)} and labels {_shape_text(labels)}: "
-                    "give loss=, a function of both to [batch]"
-                )
-            metrics.pop("error", None)
-        for name, metric in metrics.items():
-            check_per_example(f"metrics[{name!r}]", {f"metrics[{name!r}]": metric}, metric, outputs, labels)
+        are_logits, fingerprints = try_out(task, brought, raw, labels)
+        if not are_logits:  # there is nothing to be wrong about
+            metrics = {name: metric for name, metric in metrics.items() if metric is not error}
     initial = _initial(config, objects, network, normalize, raw)
     described = {
         name: describe(value)
@@ -312,18 +304,3 @@ def _with_labels(augment: Callable[..., Any]) -> Augment:
     if len(inspect.signature(augment).parameters) == 3:
         return augment
     return lambda key, inputs, labels: (augment(key, inputs), labels)
-
-
-def _are_logits(outputs: Any, labels: Any, classes: int | None) -> bool:
-    shape = getattr(outputs, "shape", ())
-    return (
-        classes is not None
-        and len(shape) == 2
-        and shape[1] >= classes
-        and getattr(labels, "ndim", 0) == 1
-        and jnp.issubdtype(labels.dtype, jnp.integer)
-    )
-
-
-def _shape_text(tree: Any) -> str:
-    return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))

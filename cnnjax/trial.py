@@ -16,8 +16,8 @@ from cnnjax.training.task import Task
 KEY = jax.ShapeDtypeStruct((), jax.dtypes.prng_key)
 
 
-def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tuple[Any, dict[str, str]]:
-    """Shapes of a training batch's outputs, and the fingerprint of each object that was brought.
+def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tuple[bool, dict[str, str]]:
+    """Whether outputs are logits of the data's classes, and the fingerprint of each object that was brought.
 
     Args:
         task: what will be trained.
@@ -42,10 +42,22 @@ def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tu
         outputs, new = jax.eval_shape(forward, variables, x, key)
         jax.eval_shape(lambda variables, x: network.apply(variables, x, train=False), variables, inputs)
     _check_carried(brought, variables, new)
-    loss = check_per_example("loss", brought, task.loss, outputs, y)
+    if "model" in brought:
+        _check_outputs(brought, outputs, jax.tree.leaves(labels)[0].shape[0])
+    are_logits = _are_logits(outputs, labels, task.data.classes, exactly="loss" in brought)
+    if "loss" not in brought and not are_logits:
+        raise UserError(
+            f"the loss {task.config.loss} takes logits [batch, {task.data.classes or 'class'}] and whole "
+            f"labels [batch], but outputs are {_show(outputs)} and labels {_show(labels)}: give loss=, a "
+            "function of both to [batch]"
+        )
+    _check_per_example("loss", brought, task.loss, outputs, y)
+    for name, metric in task.metrics.items():
+        if name != "error" or are_logits:
+            what = f"metrics[{name!r}]"
+            _check_per_example(what, {what: metric}, metric, outputs, labels)
     found = {}
     if "model" in brought:
-        _check_outputs(brought, outputs, loss.shape[0])
         found["model"] = fingerprint(forward, variables, x, key)
     if "loss" in brought:
         found["loss"] = fingerprint(task.loss, outputs, y)
@@ -55,10 +67,10 @@ def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tu
         found["optimizer"] = _fingerprint_of_optimizer(task, brought, variables["params"])
     if {"model", "loss"} & set(brought):
         _check_every_parameter_counts(task, brought, variables, x, y, key)
-    return outputs, found
+    return are_logits, found
 
 
-def check_per_example(
+def _check_per_example(
     what: str, brought: Mapping[str, Any], function: Any, outputs: Any, labels: Any
 ) -> jax.ShapeDtypeStruct:
     """Shape of what `function` gives for a batch; raises UserError unless it is one number for each example."""
@@ -96,6 +108,18 @@ def _check_outputs(brought: Mapping[str, Any], outputs: Any, batch: int) -> None
             f"model={describe(brought['model'])} must give outputs [batch, ...]; "
             f"for {batch} examples it gives {_show(outputs)}"
         )
+
+
+def _are_logits(outputs: Any, labels: Any, classes: int | None, exactly: bool) -> bool:
+    """Whether outputs are [batch, class] for whole labels [batch]; with `exactly` they are of no more classes."""
+    shape = getattr(outputs, "shape", ())
+    return (
+        classes is not None
+        and len(shape) == 2
+        and (shape[1] == classes if exactly else shape[1] >= classes)
+        and getattr(labels, "ndim", 0) == 1
+        and jnp.issubdtype(labels.dtype, jnp.integer)
+    )
 
 
 def _check_carried(brought: Mapping[str, Any], variables: Any, new: Any) -> None:

@@ -168,9 +168,7 @@ def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
     def config(net: Net, seed: int) -> Config:
         # The paper warms up its 110-layer net at a tenth of the rate, for about 400 steps.
         if args.preset == "paper" and (net.depth or 0) >= 110:
-            return dataclasses.replace(
-                shared, model=net.model, seed=seed, warmup_steps=400, warmup="tenth"
-            )
+            return dataclasses.replace(shared, model=net.model, seed=seed, warmup_steps=400, warmup="tenth")
         return dataclasses.replace(shared, model=net.model, seed=seed)
 
     # The deepest, which take longest, first: workers then end at about the same time.

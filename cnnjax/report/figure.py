@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the whole program
 
 from cnnjax.files import replacing
+
 T = TypeVar("T")
 styled = matplotlib.rc_context({"svg.hashsalt": "cnnjax", "svg.fonttype": "path", "font.size": 11})
 """Decorates a function that draws: it has our style, and what else is drawn keeps its own."""

@@ -158,7 +158,8 @@ class Progress:
         parts = []
         if recent:
             parts.append(f"loss {np.mean([line['train_loss'] for line in recent]):.3f}")
-            parts.append(f"error {np.mean([line['train_error'] for line in recent]):.1%}")
+        if errors := [line["train_error"] for line in recent if "train_error" in line]:
+            parts.append(f"error {np.mean(errors):.1%}")
         if tested:
             parts.append(f"test error {np.mean(tested):.1%}")
         now, (then, step) = time.perf_counter(), self._then or (0, self._step)

@@ -44,12 +44,14 @@ class Result:
     metrics: dict[str, float]
     variables: dict[str, Any] = dataclasses.field(repr=False)
     averaged: dict[str, Any] | None = dataclasses.field(default=None, repr=False)
+    what: str = ""
+    """Model and data in words, for its `repr`."""
 
     def __repr__(self) -> str:
         weights = sum(leaf.size for leaf in jax.tree.leaves(self.variables.get("params", {})))
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
         return (
-            f"Result of {self.config.model} on {self.config.data}, {self.config.steps} steps, in {self.out}\n"
+            f"Result of {self.what}, {self.config.steps} steps, in {self.out}\n"
             f"  {values}\n"
             f"  .config, .metrics and .variables, {weights:,} weights in {len(self.variables)} collections"
         )
@@ -132,7 +134,15 @@ def _train_together(
 def _result(run: Run, state: State | None) -> Result:
     assert state is not None  # a finished run has one
     averaged = None if state.average is None else jax.device_put(state.averaged_variables)
-    return Result(run.config, run.out, run.finish(int(state.step)), jax.device_put(state.variables), averaged)
+    held = run.identity["config"]
+    return Result(
+        config=run.config,
+        out=run.out,
+        metrics=run.finish(int(state.step)),
+        variables=jax.device_put(state.variables),
+        averaged=averaged,
+        what=f"{held['model']} on {held['data']}",
+    )
 
 
 def program_key(config: Config) -> dict[str, Any]:
