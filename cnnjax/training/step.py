@@ -78,80 +78,95 @@ def make_train_step(
 
     `gather` brings parameters together that lie divided over devices.
     """
-    network = task.network
+    objective = _make_objective(task, probes, gather)
+    update = optax.with_extra_args_support(optimizer).update
 
     def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+        augment_key, key = jax.random.split(jax.random.fold_in(key, state.step))
         x, y = task.augment(augment_key, task.normalize(raw), labels)
 
-        def loss_of(params: Any, taps: Sequence[dict[str, Any]]) -> Any:
-            variables = {"params": gather(params), **state.carried}
-            for tap in taps:
-                variables |= tap
-            extra = ["auxiliary", *(name for probe in probes for name in probe.collections)]
-            with contextlib.ExitStack() as watching:
-                for probe in probes:
-                    watching.enter_context(probe.watching())
-                outputs, new = network.apply(variables, x, train=True, key=dropout_key, extra=extra)
-            objective = loss = task.loss(outputs, y).mean()
-            for head in jax.tree.leaves(new.get("auxiliary", {})):
-                objective += network.source.auxiliary_weight * task.loss(head, y).mean()
-            return objective, (loss, outputs, new)
+        def loss_of(params: Any, taps: Any) -> Any:
+            return objective(params, taps, state.carried, x, y, key)
 
-        gradient = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
         taps = [probe.taps(state.params) for probe in probes]
-        (objective, (loss, outputs, new)), (grads, tapped) = gradient(state.params, taps)
-        updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradient = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
+        (value, (loss, outputs, new)), (grads, tapped) = gradient(state.params, taps)
+        updates, opt_state = update(
             grads,
             state.opt_state,
             state.params,
-            value=objective,
+            value=value,
             grad=grads,
             value_fn=lambda params: loss_of(params, taps)[0],
         )
         metrics = {"train_loss": loss}
-        metrics |= {
-            f"train_{name}": jnp.mean(metric(outputs, y), dtype=loss.dtype)
-            for name, metric in task.metrics.items()
-        }
+        for name, metric in task.metrics.items():
+            metrics[f"train_{name}"] = jnp.mean(metric(outputs, y), dtype=loss.dtype)
         if schedule is not None:
             metrics["learning_rate"] = schedule(state.step)
-
-        def context(tapped: Any) -> StepContext:
-            return StepContext(
-                step=state.step,
-                key=dropout_key,
-                inputs=x,
-                labels=y,
-                outputs=outputs,
-                loss=loss,
-                variables=state.variables,
-                gradients=grads,
-                updates=updates,
-                previous_gradients=state.gradients,
-                tapped=tapped,
-                collected=new,
-                network=network,
-            )
-
-        measured = {
-            probe.name: probe.measure(context(own)) for probe, own in zip(probes, tapped, strict=True)
-        }
-        params = optax.apply_updates(state.params, updates)
-        average = state.average
-        if task.averaging:
-            average = optax.incremental_update(params, state.average, 1 - task.averaging)
-        state = State(
-            step=state.step + 1,
-            params=params,
-            carried={name: new.get(name, tree) for name, tree in state.carried.items()},
-            opt_state=opt_state,
-            gradients=None if state.gradients is None else grads,
-            average=average,
+        context = StepContext(
+            step=state.step,
+            key=key,
+            inputs=x,
+            labels=y,
+            outputs=outputs,
+            loss=loss,
+            variables=state.variables,
+            gradients=grads,
+            updates=updates,
+            previous_gradients=state.gradients,
+            tapped=None,
+            collected=new,
+            network=task.network,
         )
-        return state, metrics, measured
+        measured = {
+            probe.name: probe.measure(context.replace(tapped=own))
+            for probe, own in zip(probes, tapped, strict=True)
+        }
+        return _next_state(task, state, grads, updates, opt_state, new), metrics, measured
 
     return train_step
+
+
+def _make_objective(
+    task: Task, probes: Sequence[Probe], gather: Callable[[Any], Any]
+) -> Callable[..., tuple[jax.Array, tuple[jax.Array, Any, Variables]]]:
+    """What training minimises: a function of parameters, the probes' taps and a batch.
+
+    It gives the objective, and (loss, outputs, what changed): the loss of the outputs alone.
+    """
+    network = task.network
+    extra = ["auxiliary", *(name for probe in probes for name in probe.collections)]
+
+    def objective(params: Any, taps: Sequence[Variables], carried: Variables, x: Any, y: Any, key: jax.Array):
+        variables = {"params": gather(params), **carried}
+        for own in taps:
+            variables |= own
+        with contextlib.ExitStack() as watching:
+            for probe in probes:
+                watching.enter_context(probe.watching())
+            outputs, new = network.apply(variables, x, train=True, key=key, extra=extra)
+        value = loss = task.loss(outputs, y).mean()
+        for head in jax.tree.leaves(new.get("auxiliary", {})):
+            value += network.source.auxiliary_weight * task.loss(head, y).mean()
+        return value, (loss, outputs, new)
+
+    return objective
+
+
+def _next_state(task: Task, state: State, grads: Any, updates: Any, opt_state: Any, new: Variables) -> State:
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if task.averaging:
+        average = optax.incremental_update(params, state.average, 1 - task.averaging)
+    return State(
+        step=state.step + 1,
+        params=params,
+        carried={name: new.get(name, tree) for name, tree in state.carried.items()},
+        opt_state=opt_state,
+        gradients=None if state.gradients is None else grads,
+        average=average,
+    )
 
 
 def in_one_dispatch(
