@@ -207,7 +207,7 @@ class Config:
             self._reject("boundaries", "must be rising steps, such as 32000 48000")
         for pattern, group in self.groups.items():
             numbers = isinstance(group, Mapping) and all(
-                isinstance(x, Real) and x >= 0 for x in group.values()
+                isinstance(x, Real) and float(x) >= 0 for x in group.values()
             )
             if not numbers or not set(group) <= {"rate", "decay"}:
                 self._reject(

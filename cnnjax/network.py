@@ -84,7 +84,7 @@ def as_network(model: Any) -> Network:
     )
 
 
-def mode(function: Callable[..., Any], train: bool) -> dict[str, bool]:
+def mode(function: Callable[..., Any], train: bool) -> dict[str, Any]:
     """The keyword by which `function` is told whether it is trained, with its value; empty if it has none."""
     names = inspect.signature(function).parameters
     return {name: value is train for name, value in MODES.items() if name in names}
@@ -102,7 +102,9 @@ def _linen(model: nn.Module) -> Network:
     def apply(variables, inputs, *, train, key=None, extra=()):
         mutable = [*(name for name in variables if name != "params"), *extra] if train else list(extra)
         rngs = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
-        return model.apply(variables, inputs, mutable=mutable, rngs=rngs, **mode(model.__call__, train))
+        keywords = mode(model.__call__, train)
+        outputs: Any = model.apply(variables, inputs, mutable=mutable, rngs=rngs, **keywords)
+        return outputs
 
     return Network(model, init, apply)
 
@@ -191,7 +193,7 @@ def _factory(model: Callable[..., Any]) -> Callable[[Any], Any]:
 
 
 def _equinox(model: Any) -> Network:
-    import equinox
+    import equinox  # pyright: ignore[reportMissingImports]
 
     arrays, rest = equinox.partition(model, equinox.is_inexact_array)
     leaves, structure = jax.tree.flatten(arrays)

@@ -13,13 +13,13 @@ import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
-from cnnjax.data import Arrays, Dataset, Source, Stream, as_data, open_data
+from cnnjax.data import Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
 from cnnjax.models import build
-from cnnjax.network import Network, as_network
+from cnnjax.network import as_network
 from cnnjax.objects import describe, is_object, load_object
 from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
@@ -58,6 +58,11 @@ class Objects:
     probes: Any = ()
     initial: Any = None
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those that were brought, but probes, which have no part in what is trained."""
+        return {name: value for name, value in vars(self).items() if name in OWNED and value is not None}
+
 
 def resolve(config: Config, objects: Objects = Objects()) -> Task:
     """The `Task` of a config, with objects in the place of names.
@@ -66,11 +71,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         UserError: a name is unknown; an object is none of what can be taken, contradicts the config, or does
             not fit the others.
     """
-    given = {
-        field.name: value
-        for field in dataclasses.fields(objects)
-        if field.name in OWNED and (value := getattr(objects, field.name)) is not None
-    }
+    given = objects.given
     _check_contradictions(config, given)
     whole = as_data(given["data"] if "data" in given else open_data(config.data))
     data = _prepare(whole, config)
@@ -78,7 +79,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     if "model" not in given and is_object(config.model):
         brought["model"] = load_named(config, data)
     network = as_network(brought["model"] if "model" in brought else _build(config, data))
-    raw, labels = example(data, config.batch_size, network.source)
+    raw, _ = example(data, config.batch_size, network.source)
     normalize, normalized = _normalizer(config, data, raw)
     augment, augmented = _augment(config, objects, data, raw)
     task = Task(
@@ -94,34 +95,33 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         probes=make_probes(objects.probes or config.probes),
         averaging=config.ema or None,
         frozen=functools.partial(frozen_leaves, patterns=config.freeze),
-        identity={"data": whole.digest},
     )
-    metrics, fingerprints = task.metrics, {}
-    if set(brought) - {"data"} or isinstance(data, Arrays | Source):  # of our own all of this is known
-        are_logits, fingerprints = try_out(task, brought, raw, labels)
-        if not are_logits:  # there is nothing to be wrong about
-            metrics = {name: metric for name, metric in metrics.items() if metric is not error}
-    initial = _initial(config, objects, network, normalize, raw)
-    described = {
-        name: describe(value)
-        for name, value in given.items()
-        if name in ("model", "loss", "optimizer", "augment")
-    }
-    absent = [field for name in given for field in OWNED[name] if name not in ("metrics",)]
+    initial = _initial(config, objects, task)
+    are_logits, fingerprints = _try_out(task, brought)
     return dataclasses.replace(
         task,
-        metrics=metrics,
+        # Outputs that are no logits have no class to be wrong about.
+        metrics={name: one for name, one in task.metrics.items() if are_logits or one is not error},
         initial=initial,
         notes=(*_notes(config, given), *(initial.notes if initial else ())),
-        identity={**task.identity, "objects": _traced(fingerprints, initial)},
-        in_place={
-            **dict.fromkeys(absent),
-            "normalize": normalized,
-            "augment": augmented,
-            **{name: text for name, text in described.items()},
-            **({"data": data.name} if "data" in given else {}),
-        },
+        identity={"data": whole.digest, "objects": _traced(fingerprints, initial)},
+        in_place=_in_place(given, data, normalized, augmented),
     )
+
+
+def _try_out(task: Task, brought: Mapping[str, Any]) -> tuple[bool, dict[str, str]]:
+    """Whether outputs are logits of the data's classes, and the fingerprints of what was brought."""
+    if not set(brought) - {"data", "initial"} and isinstance(task.data, Dataset | Stream):
+        return True, {}  # of our own all of this is known
+    return try_out(task, brought, *example(task.data, task.config.batch_size, task.network.source))
+
+
+def _in_place(given: Mapping[str, Any], data: Data, normalized: str, augmented: str) -> dict[str, Any]:
+    """What the record says in the place of fields that an object stands for, or that do not apply."""
+    nothing = dict.fromkeys(field for name in given if name != "metrics" for field in OWNED[name])
+    described = {name: describe(given[name]) for name in ("model", "loss", "optimizer") if name in given}
+    data_name = {"data": data.name} if "data" in given else {}
+    return {**nothing, **described, **data_name, "normalize": normalized, "augment": augmented}
 
 
 def _traced(fingerprints: Mapping[str, str], initial: Initial | None) -> dict[str, str]:
@@ -161,14 +161,14 @@ def load_named(config: Config, data: Any = None) -> Any:
 
     A class or function gets those of the defaults `num_classes` and `dtype` that it has.
     """
-    found = load_object(config.model)
+    found: Any = load_object(config.model)
     options = dict(config.model_options)
-    is_made = isinstance(found, nn.Module | tuple) or not callable(found)
-    if is_made:
+    if isinstance(found, nn.Module | tuple) or not callable(found):
         if options:
             raise UserError(f"--options: {config.model} is an object that is made already, and takes none")
         return found
-    parameters = inspect.signature(found.__init__ if isinstance(found, type) else found).parameters
+    make: Any = found
+    parameters = inspect.signature(make.__init__ if isinstance(make, type) else make).parameters
     defaults = {"num_classes": getattr(data, "classes", None), "dtype": jnp.dtype(config.dtype)}
     options = {
         name: value for name, value in defaults.items() if name in parameters and value is not None
@@ -177,9 +177,9 @@ def load_named(config: Config, data: Any = None) -> Any:
         raise UserError(f"{config.model} has no field {unknown[0]!r}: its fields are {', '.join(parameters)}")
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     if "rngs" in parameters:  # a module of NNX is made where its random numbers are
-        return functools.partial(found, **options)
+        return functools.partial(make, **options)
     try:
-        return found(**options)
+        return make(**options)
     except UserError:
         raise
     except Exception as error:
@@ -222,25 +222,29 @@ DEFAULTS = Config()
 
 
 def _optimizer(config: Config, objects: Objects) -> Callable[[Any, Any], optax.GradientTransformation]:
-    if objects.optimizer is None:
+    given = objects.optimizer
+    make: Callable[[Any, Any], optax.GradientTransformation]
+    if given is None:
         make = functools.partial(make_optimizer, config)
-    elif hasattr(objects.optimizer, "init") and hasattr(objects.optimizer, "update"):
-        make = lambda rate, decay: objects.optimizer  # noqa: E731
+    elif hasattr(given, "init") and hasattr(given, "update"):
+        optimizer = given
+        make = lambda rate, decay: optimizer  # noqa: E731
     else:
         raise UserError(
-            f"optimizer={describe(objects.optimizer)}: give an optax.GradientTransformation, such as optax.adam(1e-3)"
+            f"optimizer={describe(given)}: give an optax.GradientTransformation, such as optax.adam(1e-3)"
         )
     return lambda rate, decay: with_frozen(make(rate, decay), config.freeze)
 
 
-def _initial(config: Config, objects: Objects, network: Network, normalize: Any, raw: Any) -> Initial | None:
+def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     given = objects.initial if objects.initial is not None else config.initial
     if given is None:
         return None
     if isinstance(given, str | Path):
         given = read_initial(given, config.model)
-    inputs = jax.eval_shape(normalize, raw)
-    return match(given, jax.eval_shape(network.init, jax.eval_shape(lambda: jax.random.key(0)), inputs))
+    raw, _ = example(task.data, 1, task.network.source)
+    key, inputs = jax.eval_shape(lambda: jax.random.key(0)), jax.eval_shape(task.normalize, raw)
+    return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
 def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:

@@ -84,7 +84,7 @@ class OpenRun:
             UserError: pandas is not installed.
         """
         try:
-            import pandas
+            import pandas  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UserError("run.frame needs pandas: pip install pandas, or use run.metrics") from None
         return pandas.DataFrame(self.lines).groupby("step").first().drop(columns="time")
@@ -215,7 +215,7 @@ def find_runs(folder: Path | str) -> list[OpenRun]:
 
 def runs_table(folder: Path | str) -> list[tuple[str, ...]]:
     """A row a run: folder, what was trained, state, steps, final errors in percent, seconds; with a header."""
-    rows = [("run", "model", "data", "state", "train error", "test error", "seconds")]
+    rows: list[tuple[str, ...]] = [("run", "model", "data", "state", "train error", "test error", "seconds")]
     for run in find_runs(folder):
         final = run.final or {}
         errors = [

@@ -108,7 +108,7 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     return differences({**_DEFAULTS, **there}, here)
 
 
-def _same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two are of one config but for the number of steps, and not on different data."""
     first, second = one["config"], other["config"]
     steps = [type(each.get("steps")) is int for each in (first, second)]

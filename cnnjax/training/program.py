@@ -182,7 +182,7 @@ class Program:
                     jax.block_until_ready(sums[-IN_FLIGHT])
         batches = fetch(sums)
         totals = {
-            name: np.sum([batch[name] for batch in batches], axis=0, dtype=np.float64) for name in batches[0]
+            name: np.array([batch[name] for batch in batches], np.float64).sum(0) for name in batches[0]
         }
         runs = len(next(iter(totals.values())))
         return [

@@ -1,6 +1,7 @@
 """One step of training and one of evaluation, as pure functions for `jit`."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -120,7 +121,7 @@ def make_train_step(
             network=task.network,
         )
         measured = {
-            probe.name: probe.measure(context.replace(tapped=own))
+            probe.name: probe.measure(dataclasses.replace(context, tapped=own))
             for probe, own in zip(probes, tapped, strict=True)
         }
         return _next_state(task, state, grads, updates, opt_state, new), metrics, measured

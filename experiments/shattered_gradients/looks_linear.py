@@ -64,13 +64,13 @@ def trained(args: Args, found: Findings) -> None:
     runs = configs(chosen, spec(chosen.data).flips)
     folder = args.out / "training"
     metrics = run_all(runs, folder, data)
-    panels: dict[str, dict[int, list[Any]]] = {}
+    panels: dict[str, dict[str, list[Any]]] = {}
     rows = []
     for title in NETS:
         panels[title] = {}
         for depth in chosen.depths:
             names = [f"{title.replace(', ', '_')}_{depth}_seed{seed}" for seed in range(chosen.seeds)]
-            panels[title][depth] = [folder / name / "metrics.jsonl" for name in names]
+            panels[title][f"{depth} layers"] = [folder / name / "metrics.jsonl" for name in names]
             errors = {
                 name: spread([metrics[run][name] for run in names]) for name in ("train_error", "test_error")
             }
