@@ -28,7 +28,8 @@ _KINDS: dict[type, tuple[type, str]] = {
 }
 """A default's type to what the field's value must be, as a class and in words."""
 _CHOICES = {
-    "decay": Decay, "augment": Augment, "normalize": Normalize, "loss": Loss, "warmup": Warmup, "dtype": Dtype,
+    "decay": Decay, "augment": Augment, "normalize": Normalize, "loss": Loss, "warmup": Warmup,
+    "dtype": Dtype,
 }  # fmt: skip
 _TEXTS = ("freeze", "metrics", "probes")
 _MAPPINGS = ("model_options", "optimizer_options", "schedule_options", "groups")
@@ -102,8 +103,8 @@ class Config:
             optimizer of optax's by name.
         optimizer_options: further arguments of it, such as `{"b2": 0.95}`.
         learning_rate: its peak.
-        schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`; "constant";
-            or any other schedule of optax's by name, such as "warmup_cosine" or "exponential".
+        schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`;
+            "constant"; or any other schedule of optax's by name, such as "warmup_cosine" or "exponential".
         schedule_options: further arguments of it, such as `{"decay_rate": 0.5}`.
         boundaries: steps, for "piecewise" only.
         rate_drop: the factor of a drop; Wide ResNet has 0.2.

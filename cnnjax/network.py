@@ -1,8 +1,8 @@
 """One face for every network: two pure functions of arrays, whatever library it is written in.
 
-`as_network` takes a Flax Linen module, a Flax NNX module (or a function from `rngs` to one), an Equinox module,
-a pair `(init, apply)` of functions, or Haiku's, which is such a pair. Training and evaluation see only the
-`Network` that it returns. A library is imported only if the object that was brought is that library's.
+`as_network` takes a Flax Linen module, a Flax NNX module (or a function from `rngs` to one), an Equinox
+module, a pair `(init, apply)` of functions, or Haiku's, which is such a pair. Training and evaluation see only
+the `Network` that it returns. A library is imported only if the object that was brought is that library's.
 """
 
 import dataclasses
@@ -58,8 +58,8 @@ def as_network(model: Any) -> Network:
     """`model` as a `Network`.
 
     A pair is `init(key, inputs)` or `init(key)`, to parameters or to (parameters, state); and
-    `apply(params, inputs)` to outputs, or `apply(params, state, inputs)` to (outputs, state). `apply` is given
-    `key` and one of `MODES` by keyword if it has such parameters.
+    `apply(params, inputs)` to outputs, or `apply(params, state, inputs)` to (outputs, state). `apply` is
+    given `key` and one of `MODES` by keyword if it has such parameters.
 
     Raises:
         UserError: it is none of these.

@@ -59,7 +59,8 @@ def _from_file(path: Path) -> Any:
     name = f"cnnjax_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None  # it ends in .py
+        assert spec is not None, "it ends in .py"
+        assert spec.loader is not None
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(path.parent.resolve()))  # for its neighbours
         try:

@@ -30,8 +30,8 @@ def make_optimizer(
     decayed parameters; the optimizer makes updates of them. "sgd" is v = momentum * v + g,
     w -= learning_rate(step) * v, with `nesterov` times momentum * v + g instead. An optimizer of optax's with
     a weight decay of its own and a choice of parameters, such as adamw, lion or lamb, decays in its decoupled
-    way instead. Parameters in one of `groups` have their own multiple of rate and decay. With `accumulate` n the
-    mean of n steps' gradients makes one update.
+    way instead. Parameters in one of `groups` have their own multiple of rate and decay. With `accumulate` n
+    the mean of n steps' gradients makes one update.
 
     Raises:
         UserError: optax has no optimizer of this name, or it takes no such options.
@@ -106,7 +106,9 @@ def frozen_leaves(params: Any, patterns: tuple[str, ...]) -> list[bool]:
 
 
 def label(params: Any, patterns: tuple[str, ...]) -> Any:
-    """For each parameter the first of `patterns` that its path, such as "block1/conv1/kernel", matches, or "".
+    """For each parameter the first of `patterns` that its path, such as "block1/conv1/kernel", matches.
+
+    It is "" where none does.
 
     Raises:
         UserError: a pattern matches no parameter.

@@ -1,4 +1,7 @@
-"""Names to objects: the one room that knows both. `resolve` makes a `Task` of a Config and what was brought."""
+"""Names to objects: the one room that knows both.
+
+`resolve` makes a `Task` of a Config and of the objects that a user brought.
+"""
 
 import dataclasses
 import functools

@@ -107,7 +107,7 @@ class OpenRun:
         return self.at()
 
     def at(self, step: int | None = None, averaged: bool = False) -> Variables:
-        """The variables of the checkpoint of `step`, the newest when not given; of the averages if `averaged`.
+        """The variables of the checkpoint of `step`, by default the newest; those averaged if `averaged`.
 
         Raises:
             UserError: there is no such checkpoint, or it is damaged, or has no averages.
@@ -133,8 +133,8 @@ class OpenRun:
     def predict(self, images: Iterable[Path | str], best: int = 5) -> list[list[tuple[int, float]]]:
         """The `best` classes of each image file and their probabilities, the most probable first.
 
-        Pictures are prepared as the test examples were: photographs are cropped to the network's square, others
-        brought to the data set's size and colours.
+        Pictures are prepared as the test examples were: photographs are cropped to the network's square,
+        others brought to the data set's size and colours.
         """
         task = self.task
         raw, _ = example(task.data, 1, task.network.source)
@@ -214,7 +214,7 @@ def find_runs(folder: Path | str) -> list[OpenRun]:
 
 
 def runs_table(folder: Path | str) -> list[tuple[str, ...]]:
-    """A row a run: folder, what was trained, state, steps, final errors in percent, seconds; with a header."""
+    """A row a run: folder, what was trained, state, final errors in percent, seconds; with a header."""
     rows: list[tuple[str, ...]] = [("run", "model", "data", "state", "train error", "test error", "seconds")]
     for run in find_runs(folder):
         final = run.final or {}

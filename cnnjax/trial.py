@@ -73,7 +73,7 @@ def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tu
 def _check_per_example(
     what: str, brought: Mapping[str, Any], function: Any, outputs: Any, labels: Any
 ) -> jax.ShapeDtypeStruct:
-    """Shape of what `function` gives for a batch; raises UserError unless it is one number for each example."""
+    """The shape that `function` gives; raises UserError unless it is one number for each example."""
     with _blamed(what, brought, f" on outputs {_show(outputs)} and labels {_show(labels)}"):
         found = jax.eval_shape(function, outputs, labels)
     batch = jax.tree.leaves(labels)[0].shape[0]
@@ -111,7 +111,7 @@ def _check_outputs(brought: Mapping[str, Any], outputs: Any, batch: int) -> None
 
 
 def _are_logits(outputs: Any, labels: Any, classes: int | None, exactly: bool) -> bool:
-    """Whether outputs are [batch, class] for whole labels [batch]; with `exactly` they are of no more classes."""
+    """Whether outputs are [batch, class] for whole labels [batch]; `exactly`: with no more classes."""
     shape = getattr(outputs, "shape", ())
     return (
         classes is not None

@@ -1,4 +1,4 @@
-"""Train a vision transformer of 6 blocks (Dosovitskiy et al. 2020) with AdamW, warm-up, cosine and clipping."""
+"""Train a vision transformer of 6 blocks (Dosovitskiy et al. 2020): AdamW, warm-up, cosine, clipping."""
 
 import jax.numpy as jnp
 from flax import linen as nn

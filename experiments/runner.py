@@ -109,7 +109,10 @@ def do(jobs: Sequence[Job], workers: int) -> None:
 
 
 def _cost(config: Config) -> float:
-    """Multiply-adds of a step, but for a factor that runs on the same images share; 1 for a user's network."""
+    """Multiply-adds of a step, but for a factor that runs on the same images share.
+
+    It is 1 for a user's network.
+    """
     if is_object(config.model):
         return 1.0
     return summary(config.model, **config.model_options).macs * config.batch_size

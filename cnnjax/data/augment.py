@@ -67,7 +67,8 @@ def normalizer(
     """Make the function that takes uint8 images to normalised images of the same shape, in `dtype`.
 
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
-    `channel` brings each channel of the training set to mean 0 and standard deviation 1; `none` divides by 255.
+    `channel` brings each channel of the training set to mean 0 and standard deviation 1; `none`
+    divides by 255.
     """
     _check(kind)
     if kind == "none":

@@ -200,7 +200,8 @@ def read_item(items: Items, index: int) -> tuple[np.ndarray, np.ndarray]:
         pair = list(item) if isinstance(item, tuple | list) else [item]
     if len(pair) != 2:
         raise UserError(
-            f"data=: item {index} is a {type(item).__name__}, not a pair (input, label) or a mapping with both"
+            f"data=: item {index} is a {type(item).__name__}, not a pair (input, label) or a mapping "
+            "with both"
         )
     inputs, label = (np.asarray(part) for part in pair)
     if inputs.dtype == object or label.dtype == object:

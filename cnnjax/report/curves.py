@@ -19,8 +19,8 @@ def error_curves(
     """Draw training error (thin) and test error (bold), one panel a family, one colour a network.
 
     Args:
-        panels: family to label, from the shallowest network to the deepest, to the metrics.jsonl of each seed. Lines are means over seeds, bands reach
-            from the lowest to the highest.
+        panels: family to label, from the shallowest network to the deepest, to the metrics.jsonl of
+            each seed. Lines are means over seeds, bands reach from the lowest to the highest.
         stem: the figure's path without an ending; a PNG and an SVG are written.
         title: above the panels.
 

@@ -36,13 +36,15 @@ def check_arguments(configs: Any, outs: Any, session: Session) -> None:
             raise UserError(f"{name}={short(number)}: must be a whole number, at least {least}")
     if not isinstance(session.keep, CheckpointPolicy):
         raise UserError(
-            f"keep={short(session.keep)}: must be a cnnjax.CheckpointPolicy, such as cnnjax.CheckpointPolicy(best=1)"
+            f"keep={short(session.keep)}: must be a cnnjax.CheckpointPolicy, such as "
+            "cnnjax.CheckpointPolicy(best=1)"
         )
     if not (
         isinstance(session.callbacks, Sequence) and all(isinstance(c, Callback) for c in session.callbacks)
     ):
         raise UserError(
-            f"callbacks={short(session.callbacks)}: must be a list of cnnjax.Callback, such as [cnnjax.EarlyStopping()]"
+            f"callbacks={short(session.callbacks)}: must be a list of cnnjax.Callback, such as "
+            "[cnnjax.EarlyStopping()]"
         )
 
 

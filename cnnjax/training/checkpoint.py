@@ -81,7 +81,8 @@ class Checkpoints:
     ) -> None:
         """Start writing `state`, trees of arrays, as of `step`; returns once the arrays may be reused.
 
-        `test_error` is that of `step`, if it was evaluated, for `CheckpointPolicy.best`; `note`, JSON values, comes back.
+        `test_error` is that of `step`, if it was evaluated, for `CheckpointPolicy.best`; `note`,
+        JSON values, comes back.
         """
         once(lambda: self._save(step, state, test_error, note))
 

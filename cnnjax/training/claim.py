@@ -26,7 +26,8 @@ from cnnjax.ops.conv import best_form
 from cnnjax.training.checkpoint import newest_note
 
 Identity = Mapping[str, Any]
-"""What a run must agree on to go on, as JSON: its `config`, a digest of its `data`, fingerprints of `objects`."""
+"""What a run must agree on to go on, as JSON: its `config`, a digest of its `data`, and fingerprints of the
+`objects` that stand in the place of names."""
 NAME = "config.json"
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 FLAGS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
@@ -83,7 +84,8 @@ def _refusal(held: Mapping[str, Any], identity: Identity) -> str | None:
             return f"holds another config ({'; '.join(changes)}): {reason}give another folder or remove it"
     if held.get("data", identity["data"]) != identity["data"]:
         return (
-            f"holds a run on other data (digest {str(held['data'])[:12]} there, {identity['data'][:12]} here): "
+            f"holds a run on other data (digest {str(held['data'])[:12]} there, "
+            f"{identity['data'][:12]} here): "
             "give the same data or another folder"
         )
     ours, theirs = identity.get("objects", {}), held.get("objects", {})

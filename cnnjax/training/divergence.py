@@ -31,6 +31,6 @@ def check_first_step(out: Path, metrics: Mapping[str, Any]) -> None:
     for name, values in metrics.items():
         if not np.isfinite(values[0]):
             raise Diverged(
-                f"{name} is {values[0]} in the first step of {out}: check the loss, the inputs and the initial "
-                "weights; nothing was written"
+                f"{name} is {values[0]} in the first step of {out}: check the loss, the inputs and the "
+                "initial weights; nothing was written"
             )

@@ -98,7 +98,7 @@ class Training:
         return state
 
     def _next_steps(self) -> range:
-        """The steps of the next dispatch: as many as one takes, unless they differ in the probes that are due.
+        """The steps of the next dispatch: as many as one takes, unless they differ in the probes due.
 
         Then, and to the next multiple after a stop between two, they go one by one.
         """
@@ -114,7 +114,7 @@ class Training:
         return self._is_last() or (self._step > 0 and self._step % every == 0)
 
     def _is_last(self) -> bool:
-        """Whether the runs end after this step: it is their last, or an evaluation at which a callback ended them."""
+        """Whether the runs end here: at their last step, or at an evaluation if a callback said so."""
         ended = self._wants_to_end and self._step % self._config.evaluate_every == 0
         return ended or self._step == self._config.steps
 
@@ -181,7 +181,8 @@ class Training:
             else "there is nothing to save"
         )
         return Interrupted(
-            f"stopped at step {self._step} of {self._config.steps}, {saved}; the same command goes on from there",
+            f"stopped at step {self._step} of {self._config.steps}, {saved}; the same command goes on from "
+            "there",
             number,
         )
 

@@ -160,7 +160,7 @@ class Program:
     def train(
         self, state: State, batch_inputs: Any, per_run: Any, due: tuple[bool, ...]
     ) -> tuple[State, Metrics, Measured]:
-        """Take the steps for which `input_source.training` gives `batch_inputs`, with the probes that are `due`.
+        """Take the steps for which `input_source.training` gives `batch_inputs`, with the probes `due`.
 
         Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
         """

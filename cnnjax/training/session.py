@@ -59,7 +59,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """How runs are trained and recorded; it decides no numbers. The fields are described in `cnnjax.train`."""
+    """How runs are trained and recorded; it decides no numbers. `cnnjax.train` describes the fields."""
 
     mesh: Mesh | None = None
     shard: Shard = "replicated"
