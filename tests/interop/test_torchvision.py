@@ -14,6 +14,7 @@ import pytest
 import cnnjax
 from cnnjax.errors import UserError
 from cnnjax.interop import from_torchvision, to_torchvision
+from cnnjax.interop.torchvision import _unwrapped
 from cnnjax.models import stack
 from tests.reference.make_torchvision_reference import FILE, LOGITS, draw_images, draw_weights
 
@@ -123,6 +124,25 @@ def test_what_does_not_fit_on_the_way_out_is_listed(resnet18):
         "wrong shapes: params/conv1/kernel (3, 3, 3, 64) for (7, 7, 3, 64)",
     ):
         assert text in str(error.value)
+
+
+def test_what_wraps_a_network_is_left_out_of_its_names(resnet18):
+    _, plain = from_torchvision("resnet18", resnet18)
+    wrapped = {f"module._orig_mod.{name}": value for name, value in resnet18.items()}
+    averaged = {"n_averaged": np.array(7), **wrapped}
+    _, variables = from_torchvision("resnet18", {"epoch": 3, "state_dict": averaged, "optimizer": {}})
+    assert jax.tree.all(jax.tree.map(np.array_equal, plain, variables))
+    for around in ("module.", "_orig_mod.", "model.", "net.", "encoder.0."):
+        names = {around + name: index for index, name in enumerate(resnet18)}
+        assert _unwrapped(names, "fc.bias") == dict(zip(resnet18, range(len(resnet18)), strict=True))
+    assert _unwrapped({"fc.weight": 0, "fc.bias": 1}, "fc.bias") == {"fc.weight": 0, "fc.bias": 1}
+    assert _unwrapped({}, "fc.bias") == {}
+
+
+def test_a_long_list_is_cut(resnet18):
+    with pytest.raises(UserError, match=r"missing: .* and \d+ more; unexpected: .* and 112 more$") as error:
+        from_torchvision("resnet18", {f"{name}.x": value for name, value in resnet18.items()})
+    assert len(str(error.value)) < 1000
 
 
 def test_steps_counted_by_batch_norm_need_not_be_there(resnet18):
