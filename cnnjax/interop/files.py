@@ -7,6 +7,7 @@ containers; of everything else it keeps the name, and refuses it among weights. 
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -37,30 +38,32 @@ def read_weights(path: str | Path, entry: str | None = None) -> dict[str, np.nda
     Raises:
         UserError: the file is damaged, or holds something else than names and tensors.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(9)
-            if start[8:] == b"{":  # safetensors: the length of a JSON header, and the header
-                return load_file(path)
-            if not start:
-                raise ValueError("it is empty")
-            file.seek(0)
-            if zipfile.is_zipfile(file):
-                return _read_archive(file, entry)
-            if start.startswith(b"PK"):
-                raise ValueError("PyTorch's archives end otherwise")
-            file.seek(0)
-            return _read_stream(file, entry)
-    except OSError:
-        raise  # a missing file says so itself
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle can raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{path} is no file of weights that can be read: it is cut short, damaged or of another format "
-            f"({reason}); fetch it again"
-        ) from None
+    with open(path, "rb") as file:  # a missing file says so itself
+        try:
+            return _read(file, entry)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except Exception as error:  # a damaged pickle can raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"{path} is no file of weights that can be read: it is cut short, damaged or of another format "
+                f"({reason}); fetch it again"
+            ) from None
+
+
+def _read(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
+    start = file.read(9)
+    if start[8:] == b"{":  # safetensors: the length of a JSON header, and the header
+        return load_file(file.name)
+    if not start:
+        raise ValueError("it is empty")
+    file.seek(0)
+    if zipfile.is_zipfile(file):
+        return _read_archive(file, entry)
+    if start.startswith(b"PK"):
+        raise ValueError("its end is not there")
+    file.seek(0)
+    return _read_stream(file, entry)
 
 
 def weights_in(content: Any, entry: str | None = None) -> Mapping[str, Any]:
@@ -129,9 +132,9 @@ class _Tensor(NamedTuple):
         values = np.frombuffer(storages[key], _numbers(dtype))
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         if (
-            min(self.strides, default=0) < 0
-            or self.offset < 0
+            min((self.offset, *self.shape, *self.strides)) < 0
             or (0 not in self.shape and last >= len(values))
+            or math.prod(self.shape) > len(values)
         ):
             raise ValueError("a tensor reaches beyond its storage")
         strides = [step * values.itemsize for step in self.strides]
