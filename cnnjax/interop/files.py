@@ -46,15 +46,15 @@ def read_weights(path: str | Path, entry: str | None = None) -> dict[str, np.nda
         except Exception as error:  # a damaged pickle can raise anything
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
-                f"{path} is no file of weights that can be read: it is cut short, damaged or of another format "
-                f"({reason}); fetch it again"
+                f"{path} is no file of weights that can be read: it is cut short, damaged or of another "
+                f"format ({reason}); fetch it again"
             ) from None
 
 
 def _read(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
     start = file.read(9)
     if start[8:] == b"{":  # safetensors: the length of a JSON header, and the header
-        return load_file(file.name)
+        return dict(weights_in(load_file(file.name), entry))
     if not start:
         raise ValueError("it is empty")
     file.seek(0)

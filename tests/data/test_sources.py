@@ -1,6 +1,7 @@
 import gzip
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 
@@ -60,6 +61,47 @@ def test_the_python_archive_gives_the_same_arrays(cache, archives, assert_holds,
     folder, arrays = archives(name, "python")
     assert [path.name for path in folder.iterdir()] == [f"cifar-{name[5:]}-python.tar.gz"]
     assert_holds(load(name, str(folder), verify=False), arrays)
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("packing", ["binary", "python"])
+def test_an_archive_unpacked_by_hand(cache, archives, assert_holds, packing, within):
+    folder, arrays = archives("cifar10", packing)
+    (archive,) = folder.iterdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    archive.unlink()
+    inner = folder / f"cifar-10-batches-{ {'binary': 'bin', 'python': 'py'}[packing] }"
+    given = inner if within else folder
+    with pytest.raises(
+        UserError, match=rf"^{inner} is unpacked, and only archives have .* or use --no-verify"
+    ):
+        load("cifar10", given)
+    assert_holds(load("cifar10", given, verify=False), arrays)
+    file = next(path for path in inner.iterdir() if path.name.startswith("test_batch"))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged"):  # other content, so what was read before is not taken
+        load("cifar10", given, verify=False)
+
+
+def test_idx_files_unpacked_by_hand(cache, archives, assert_holds):
+    folder, arrays = archives("fashion_mnist")
+    for path in folder.iterdir():
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert_holds(load("fashion_mnist", folder, verify=False), arrays)
+
+
+def test_archives_that_lie_deeper_are_pointed_out(cache, archives):
+    folder, _ = archives("mnist")
+    (folder / "MNIST").mkdir()
+    raw = folder / "MNIST" / "raw"  # as torchvision leaves them
+    raw.mkdir()
+    for path in folder.glob("*.gz"):
+        path.rename(raw / path.name)
+    for given in (folder, folder / "MNIST"):
+        with pytest.raises(UserError, match=rf"mnist: the archives lie deeper; give --data-dir {raw}$"):
+            load("mnist", given)
 
 
 def test_official_archives_go_into_the_cache_and_are_found_again(

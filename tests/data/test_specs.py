@@ -21,6 +21,14 @@ def test_a_misspelt_name_gets_a_suggestion():
         spec("imagenet??")
 
 
+def test_what_is_no_name():
+    for name, message in ((None, "not NoneType; the names are fashion_mini"), (["mnist"], "not list")):
+        with pytest.raises(UserError, match=message):
+            spec(name)
+    with pytest.raises(UserError, match=r"\./mnist is no data set's name but a path"):
+        spec("./mnist")
+
+
 def test_digits_are_not_mirrored():
     assert {name for name in list_datasets() if spec(name).flips} == {
         "fashion_mini",
