@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data import cache as caching
-from cnnjax.data import fetch, find, load, network, sources, specs
+from cnnjax.data import fetch, find, load, network, open_data, sources, specs
 from cnnjax.errors import UserError
 
 SHAPES = {
@@ -118,6 +118,13 @@ def test_official_archives_go_into_the_cache_and_are_found_again(
         assert_holds(again, arrays)
         assert again.source == f"archives in {folder}"
     assert fetch("cifar10", folder).folder == entry
+
+
+def test_open_data_takes_a_folder_of_archives(cache, archives, assert_holds):
+    folder, arrays = archives("svhn_cropped")
+    with pytest.raises(UserError, match="is not the published file"):
+        open_data("svhn_cropped", data_dir=folder)
+    assert_holds(open_data("svhn_cropped", data_dir=str(folder), verify=False), arrays)
 
 
 def test_unofficial_archives_are_cached_by_their_content(cache, archives, assert_holds, monkeypatch):

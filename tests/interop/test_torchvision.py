@@ -14,7 +14,7 @@ import pytest
 import cnnjax
 from cnnjax.errors import UserError
 from cnnjax.interop import from_torchvision, to_torchvision
-from cnnjax.interop.torchvision import TRACKED, _arrays, _find, _model, _unwrapped
+from cnnjax.interop.torchvision import TRACKED, _arrays, _find, _model, _numpy, _unwrapped
 from cnnjax.models import stack
 from tests.reference.make_torchvision_reference import FILE, LOGITS, draw_images, draw_weights
 
@@ -140,6 +140,19 @@ def test_what_wraps_a_network_is_left_out_of_its_names(resnet18):
         assert _unwrapped(names, "fc.bias") == dict(zip(resnet18, range(len(resnet18)), strict=True))
     assert _unwrapped({"fc.weight": 0, "fc.bias": 1}, "fc.bias") == {"fc.weight": 0, "fc.bias": 1}
     assert _unwrapped({}, "fc.bias") == {}
+
+
+def test_tensors_of_pytorch_are_taken_from_any_device():
+    class Tensor:
+        def detach(self):
+            return self
+
+        cpu = float = detach
+
+        def numpy(self):
+            return np.ones(3)
+
+    np.testing.assert_array_equal(_numpy(Tensor()), np.ones(3, np.float32), strict=True)
 
 
 def test_a_long_list_is_cut(resnet18):

@@ -102,6 +102,16 @@ def _rebuild_tensor_v2(*_):
 _rebuild_tensor_v2.__module__ = "torch._utils"
 
 
+class Repeating(Stored):
+    """Four numbers as a tensor of a hundred times four."""
+
+    def __init__(self):
+        super().__init__(np.ones(4, np.float32))
+
+    def __reduce__(self):
+        return _rebuild_tensor_v2, (self.Storage(self), 0, (100, 4), (0, 1), False, {})
+
+
 @pytest.fixture
 def torch_save(monkeypatch, tmp_path):
     """`torch.save` in either form, without torch."""
@@ -208,6 +218,18 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
             new.writestr(name, content[:4] if "/data/" in name else content)
     with pytest.raises(UserError, match="beyond its storage"):
         read_weights(path)
+
+
+def test_another_pickle_is_refused(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps({"fc.weight": [1.0]}))
+    with pytest.raises(UserError, match=r"another format \(PyTorch's files begin otherwise\)"):
+        read_weights(tmp_path / "weights.pth")
+
+
+def test_a_tensor_that_repeats_its_storage_is_refused(torch_save):
+    """Of a few bytes such a file would make gigabytes."""
+    with pytest.raises(UserError, match="beyond its storage"):
+        read_weights(torch_save({"fc.weight": Repeating()}))
 
 
 def test_a_missing_file_says_so(tmp_path):
