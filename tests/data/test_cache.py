@@ -120,7 +120,7 @@ def test_of_several_starts_one_builds(cache):
 def test_an_entry_that_does_not_read_back(cache, monkeypatch):
     monkeypatch.setattr(caching, "lookup", lambda *_: None)
     with pytest.raises(
-        UserError, match="toy: the cache entry .* does not read back as written; check the disk"
+        UserError, match=r"toy: the cache entry .* does not read back as written; check the disk"
     ):
         caching.cached("toy", "official", toy)
 
