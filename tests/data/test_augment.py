@@ -35,6 +35,14 @@ def test_crop_is_a_window_of_the_padded_image(padding):
     assert len(seen) > 2 * padding + 1 or padding == 0  # rows and columns are drawn apart
 
 
+def test_every_corner_of_a_crop_is_as_likely():
+    images = np.zeros((4096, 3, 3, 1), np.float32)
+    images[:, 1, 1] = 1  # where it is afterwards says which corner
+    cropped = np.asarray(jax.jit(crop, static_argnums=2)(images, jax.random.key(0), 1))[..., 0]
+    counts = cropped.sum(axis=0)
+    np.testing.assert_allclose(counts, 4096 / 9, atol=5 * np.sqrt(4096 / 9))
+
+
 def test_crop_depends_on_the_key_alone():
     one, same, other = (np.asarray(crop(jnp.asarray(IMAGES), jax.random.key(k))) for k in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

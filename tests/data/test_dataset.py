@@ -86,6 +86,10 @@ def test_the_digest_is_of_all_that_the_arrays_say():
     assert make(last, test_images=last).digest == make().digest
 
 
+def test_one_class_will_do():
+    assert make(train_labels=LABELS * 0, test_labels=LABELS * 0, classes=1).classes == 1
+
+
 def test_downsampled_averages_boxes_and_rounds_halves_up():
     small = make().downsampled(2)
     assert small.train_images.shape == (10, 3, 2, 3)

@@ -180,6 +180,8 @@ def test_a_system_package_is_used_without_a_folder(cache, archives, publish, ass
 def test_a_wrong_checksum_is_refused_unless_told_otherwise(cache, archives):
     folder, _ = archives("cifar10")
     path = folder / "cifar-10-binary.tar.gz"
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch("cifar10", folder)
     with pytest.raises(UserError) as refusal:
         load("cifar10", folder)
     message = str(refusal.value)
