@@ -1,13 +1,17 @@
 """What is found in a folder of photographs; none is read, so the files are empty."""
 
 import re
+import sys
 
 import pytest
 
+from cnnjax import Config, make_mesh
+from cnnjax.__main__ import main
 from cnnjax.data import is_streamed, open_data, open_stream
 from cnnjax.data.folders import open_folder
 from cnnjax.data.pictures import SUFFIXES
 from cnnjax.errors import UserError
+from cnnjax.training.inputs import make_input
 
 
 def make(root, *names):
@@ -40,6 +44,8 @@ def test_a_folder_that_is_not_divided(tmp_path):
     stream = open_stream(str(tmp_path))
     assert (len(stream.train), len(stream.test), stream.classes) == (8, 0, 2)
     assert str(stream).endswith("; no test pictures: hold some out by --validation N")
+    with pytest.raises(UserError, match="has no test pictures: hold some out, such as --validation 100"):
+        make_input(stream, Config(data=str(tmp_path)), make_mesh(data=1), (32, 32, 3))
     part = stream.split(3, seed=0)
     assert (len(part.train), len(part.test), part.remarks) == (5, 3, ())
     make(tmp_path / "whole", *(f"train/{kind}/{number}.jpg" for kind in "ab" for number in range(4)))
@@ -133,6 +139,36 @@ def test_a_folder_of_archives_says_whose(tmp_path, name):
         make(tmp_path, name),
         f"holds cifar100's archives, no pictures: name cifar100, .*--data-dir {tmp_path}$",
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data-dir", "here"], "--data-dir here: say of which data set, as in"),
+        (["./here", "--source", "archives"], "--source and --no-verify are for archives; leave them out"),
+        (["./here", "--no-verify"], "--source and --no-verify are for archives; leave them out"),
+        (
+            ["./here", "--data-dir", "there"],
+            "./here: a folder of pictures is read where it is; leave out --data-dir",
+        ),
+        (["./here"], "there is no folder here; a data set in one is named by its path"),
+        (["imagenet2012", "--data-dir", "there"], "there lacks ILSVRC2012_img_train.tar and"),
+    ],
+)
+def test_the_command_ignores_nothing(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cnnjax", "data", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert (end.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert message in said.err
+
+
+def test_the_command_on_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cnnjax", "data", str(make(tmp_path, *TWO))])
+    main()
+    assert capsys.readouterr().out.startswith(f"{tmp_path}: 2 training and 2 test pictures, 2 classes, from")
 
 
 def test_what_names_a_folder(tmp_path, monkeypatch):
