@@ -143,6 +143,13 @@ def test_canonical_order_does_not_depend_on_the_order_it_got():
     assert not np.array_equal(one.train_labels, LABELS)
 
 
+def test_canonical_order_of_many_classes():
+    labels = np.arange(250, 260, dtype=np.int32)
+    one = make(train_labels=labels, test_labels=labels, classes=260).canonical()
+    other = make(IMAGES[::-1], labels[::-1], IMAGES, labels, classes=260).canonical()
+    np.testing.assert_array_equal(one.train_labels, other.train_labels)
+
+
 def test_canonical_order_tells_equal_images_with_two_labels_apart():
     twins, labels = np.zeros((10, 2, 2, 1), np.uint8), LABELS.copy()
     one, other = make(twins, labels, twins, labels), make(twins, labels[::-1], twins, labels)
