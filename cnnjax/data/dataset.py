@@ -26,6 +26,13 @@ class Dataset:
     classes: int
     source: str
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train_images.shape[1:]))
+        return (
+            f"Dataset {self.name}: {len(self.train_labels):,} + {len(self.test_labels):,} images of {shape}, "
+            f"{self.classes} classes, {self.source}"
+        )
+
     def __post_init__(self) -> None:
         self._check("training", self.train_images, self.train_labels)
         self._check("test", self.test_images, self.test_labels)
