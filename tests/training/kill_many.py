@@ -145,7 +145,8 @@ class Attempt:
     def end(self) -> int:
         """Its exit code, when it has one."""
         code = self.process.wait(900)
-        self._reader.join(10)
+        self._reader.join()
+        self.process.stdout.close()
         return code
 
     def found(self, pattern: str) -> list[str]:
@@ -272,7 +273,7 @@ def study(kills: int, seed: int, disk: Path, full_disk: bool) -> list[str]:
                 tally[f"{target.name}, {kind}"] += 1
                 phases[attempt.phase] += 1
                 wrong.append(kill(attempt, kind, disk, draw))
-            code = attempt.end()
+            code = attempt.process.returncode if alive else attempt.end()
             began = attempt.found(rf"goes on from step (\d+) of {STEPS}")
             if attempt.step >= 0 and newest and began != [str(newest)]:
                 wrong.append(f"goes on from {began} and not {newest}")

@@ -100,15 +100,14 @@ import jax
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 import cnnjax
-from cnnjax.probes import LayerProbe, layer_statistics
+from cnnjax.probes import layer_statistics
 from cnnjax.training.loop import _mesh_for
+from tests.training.tiny import DATA, PROBE
 assert dict(_mesh_for(2, 16).shape) == dict(seed=2, data=4, model=1)
 assert dict(_mesh_for(3, 10).shape) == dict(seed=3, data=2, model=1)
 assert dict(_mesh_for(16, 5).shape) == dict(seed=8, data=1, model=1)
 configs = [cnnjax.Config.from_json(config) for config in {[config.to_json() for config in CONFIGS]!r}]
-data = synthetic(train=50, test=21, size=8)
-probe = LayerProbe(lambda step: True)
-cnnjax.train_many(configs, {[str(out) for out in folders(tmp_path)]!r}, "mesh", data=data, probes=probe)
+cnnjax.train_many(configs, {[str(out) for out in folders(tmp_path)]!r}, "mesh", data=DATA, probes=PROBE)
 
 import numpy as np
 from tests.nets import TwoConvolutions
