@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cnnjax.errors import UserError
@@ -10,21 +11,57 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 _DAMAGED = (OSError, SyntaxError, ValueError, NotImplementedError, Image.DecompressionBombError)
 
 
+_ORIENTATION = 0x0112  # EXIF's tag, and how to turn the pixels for each of its values
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 def decode(encoded: bytes, name: str) -> Image.Image:
-    """The picture in colour; `name` is for the error.
+    """The picture in 8-bit colour, upright as its EXIF says; `name` is for the error.
+
+    16-bit grey becomes the nearest of 256 levels; opacity is left out. (torchvision clips the one and turns
+    no picture.)
 
     Raises:
-        UserError: it is damaged, of no known format, or of more pixels than Pillow thinks safe.
+        UserError: it is damaged, of no known format, of more pixels than Pillow thinks safe, or its numbers
+            have no range that is known (32-bit integers and floats).
     """
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert("RGB")
+            image.load()  # which turns a TIFF, and takes its tag away
+            return _upright(image, _colour(image))
     except _DAMAGED as error:
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "no known format" if unknown else " ".join(str(error).split())
         raise UserError(
             f"{name} is no picture that can be read ({reason}): remove it or bring another"
         ) from None
+
+
+def _colour(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # 65535 = 255 * 257; Pillow itself would clip at 255.
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits and no known range; save it with 8 or 16")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns of the direct way
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged tag says nothing of the pixels, and can raise anything
+        return pixels
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def centre_square(image: Image.Image, shorter: int, side: int) -> Image.Image:

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cnnjax.command import parse
 from cnnjax.config import Config
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 from cnnjax.report.page import Table
-from experiments.settings import TrainingArgs, preset_with
+
+from .settings import TrainingArgs, preset_with
 
 Family = Literal["plain", "resnet"]
 
@@ -165,7 +167,8 @@ def main(args: Args) -> None:
     from cnnjax.data import load, spec
     from cnnjax.report.curves import error_curves
     from cnnjax.training.claim import claimed
-    from experiments.runner import Findings, run_all, spread
+
+    from .runner import Findings, run_all, spread
 
     use_cache()
     flips = spec(chosen.data).flips
@@ -238,4 +241,4 @@ def table(results: list[dict[str, Any]], published: bool) -> Table:
 
 if __name__ == "__main__":
     with joined(), one_line_errors("degradation"):
-        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.degradation"))
+        main(parse(Args, __doc__))

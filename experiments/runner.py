@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax.config import Config, How
-from cnnjax.counting.table import table
+from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
@@ -24,7 +24,8 @@ from cnnjax.report.page import Table, write_page
 from cnnjax.training import shared, train_many
 from cnnjax.training.record import finished, read_arrays, write_arrays
 from cnnjax.training.rewind import check_rewind, has_begun
-from experiments.workers import side_by_side
+
+from .workers import Job, one_by_one, side_by_side
 
 
 def run_all(
@@ -63,20 +64,14 @@ def run_all(
         done = set()
     unfinished = [left for names in groups.values() if (left := [one for one in names if one not in done])]
     tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
-    jobs = [
-        functools.partial(
-            _train,
-            [runs[name] for name in names],
-            [out / name for name in names],
-            how,
-            mesh,
-            data=data,
-            resume=resume,
-            **options,
-        )
-        for names in unfinished
-    ]
-    do(jobs, workers)
+
+    def job(names: list[str]) -> Job:
+        configs, outs = [runs[name] for name in names], [out / name for name in names]
+        act = functools.partial(_train, configs, outs, how, mesh, data=data, resume=resume, **options)
+        steps = len(names) * configs[0].steps
+        return Job(act, len(names), steps, steps * _cost(configs[0]))
+
+    do([job(names) for names in unfinished], workers)
     if not first():
         raise SystemExit
     return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
@@ -98,13 +93,19 @@ def how_many(workers: int | None, jobs: int) -> int:
     return workers
 
 
-def do(jobs: Sequence[Callable[[], object]], workers: int) -> None:
+def do(jobs: Sequence[Job], workers: int) -> None:
     """Do every job, here or by several workers, to which they are pickled."""
+    if not jobs:
+        return
     if workers > 1:
         side_by_side(jobs, workers)
     else:
-        for job in jobs:
-            job()
+        one_by_one(jobs)
+
+
+def _cost(config: Config) -> float:
+    """Multiply-adds of a step, but for a factor that runs on the same images share."""
+    return summary(config.model, **config.model_options).macs * config.batch_size
 
 
 def _train(

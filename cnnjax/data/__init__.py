@@ -5,10 +5,13 @@ augmentation (`cnnjax.data.augment`) is pure and runs inside jit. Photographs to
 `Stream`, decoded and augmented on the host by the same rule.
 """
 
+from pathlib import Path
+
 from cnnjax.data.dataset import Dataset
 from cnnjax.data.sources import Fetched, fetch, find, load
 from cnnjax.data.specs import Spec, list_datasets, spec
-from cnnjax.data.streams import Stream, is_streamed, open_stream, prepare_imagenet
+from cnnjax.data.streams import IMAGENET, Stream, is_streamed, open_stream, prepare_imagenet
+from cnnjax.errors import UserError
 
 __all__ = [
     "Dataset",
@@ -27,6 +30,27 @@ __all__ = [
 ]
 
 
-def open_data(name: str, workers: int = 0) -> Dataset | Stream:
-    """What `load` gives, or what `open_stream` gives for ImageNet and folders."""
-    return open_stream(name, workers) if is_streamed(name) else load(name)
+def open_data(
+    name: str | Path, workers: int = 0, data_dir: Path | str | None = None, *, verify: bool = True
+) -> Dataset | Stream:
+    """What `load` gives, or what `open_stream` gives for ImageNet and folders of photographs.
+
+    Args:
+        name: of a data set, or the path of a folder.
+        workers: processes that read photographs ahead; 0 takes threads.
+        data_dir: the folder of a data set's archives.
+        verify: whether these must have the official checksums.
+
+    Raises:
+        UserError: it is not there or not as it should be, or photographs are given a `data_dir`.
+    """
+    if not is_streamed(name):
+        return load(str(name), data_dir, verify=verify)
+    if data_dir is not None:
+        raise UserError(
+            f"{name}: --data-dir is for archives; first run `cnnjax data {name} --data-dir {data_dir}`, "
+            "then leave it out"
+            if name == IMAGENET
+            else f"{name}: a folder of pictures is read where it is; leave out --data-dir"
+        )
+    return open_stream(name, workers)

@@ -1,7 +1,8 @@
-"""Readers of the archives in which the data sets are published.
+"""Readers of the archives in which the data sets are published, packed or unpacked.
 
-Each reader takes the archives' paths and gives `(train_images, train_labels, test_images, test_labels)`:
-images uint8 `[image, height, width, channel]`, labels int32 `[image]`, in the archive's own order.
+Each reader takes the paths of the archives, or of what comes out of them, and gives `(train_images,
+train_labels, test_images, test_labels)`: images uint8 `[image, height, width, channel]`, labels int32
+`[image]`, in the archive's own order.
 A file that is damaged, cut short or of another format is a `UserError` that names it.
 """
 
@@ -9,6 +10,7 @@ import contextlib
 import gzip
 import io
 import math
+import os
 import pickle
 import struct
 import tarfile
@@ -24,10 +26,16 @@ Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 Split = tuple[np.ndarray, np.ndarray]
 
 _CIFAR_PIXELS = 3 * 32 * 32
-# What a pickled numpy array refers to; numpy 2 moved the first, and the archives still say the old name.
+# What pickled numpy arrays and numbers refer to; numpy 2 moved its core, and the archives say the old name.
 _PICKLED_ARRAY = {
-    ("numpy.core.multiarray", "_reconstruct"): "numpy._core.multiarray",
-    ("numpy._core.multiarray", "_reconstruct"): "numpy._core.multiarray",
+    (f"numpy.{core}.{module}", name): f"numpy._core.{module}"
+    for core in ("core", "_core")
+    for module, name in (
+        ("multiarray", "_reconstruct"),
+        ("multiarray", "scalar"),
+        ("numeric", "_frombuffer"),  # from protocol 5 on
+    )
+} | {
     ("numpy", "ndarray"): "numpy",
     ("numpy", "dtype"): "numpy",
     ("_codecs", "encode"): "_codecs",
@@ -35,7 +43,7 @@ _PICKLED_ARRAY = {
 
 
 def read_idx(train_images: Path, train_labels: Path, test_images: Path, test_labels: Path) -> Arrays:
-    """Read the four gzipped idx files of MNIST and its relatives; images get one channel."""
+    """Read the four idx files, gzipped or not, of MNIST and its relatives; images get one channel."""
     return (
         _idx(train_images, rank=3)[..., None],
         _idx(train_labels, rank=1).astype(np.int32),
@@ -85,8 +93,9 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _idx(path: Path, rank: int) -> np.ndarray:
     with _naming(path):
-        with gzip.open(path) as file:
-            data = file.read()
+        data = path.read_bytes()
+        if data.startswith(b"\x1f\x8b"):  # gzip; a browser may have unpacked it and kept the name
+            data = gzip.decompress(data)
         magic, *shape = struct.unpack_from(f">{rank + 1}I", data)
         unsigned_bytes = 0x0800
         if magic != unsigned_bytes + rank:
@@ -98,13 +107,16 @@ def _idx(path: Path, rank: int) -> np.ndarray:
 
 
 def _members(archive: Path, names: set[str]) -> dict[str, bytes]:
-    """Read the named files of a .tar.gz, whatever folder they lie in."""
+    """Read the named files of a .tar.gz, whatever folder they lie in, or of a folder."""
     files = {}
-    with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            name = PurePosixPath(member.name).name
-            if name in names and (file := tar.extractfile(member)) is not None:
-                files[name] = file.read()
+    if archive.is_dir():
+        files = {name: (archive / name).read_bytes() for name in names if (archive / name).is_file()}
+    else:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                name = PurePosixPath(member.name).name
+                if name in names and (file := tar.extractfile(member)) is not None:
+                    files[name] = file.read()
     if missing := sorted(names - files.keys()):
         raise ValueError(f"it holds no {', '.join(missing)}")
     return files
@@ -121,8 +133,27 @@ def _records(files: Sequence[bytes], label_bytes: int) -> Split:
 
 def _pickles(files: Sequence[bytes], labels: bytes) -> Split:
     batches = [_ArraysOnly(io.BytesIO(data), encoding="bytes").load() for data in files]
+    # Python 2 wrote the published ones; whoever wrote them again with Python 3 may have made the keys text.
+    batches = [{os.fsencode(key): value for key, value in batch.items()} for batch in batches]
     images = np.concatenate([batch[b"data"] for batch in batches])
-    return _channels_last(images), np.concatenate([batch[labels] for batch in batches]).astype(np.int32)
+    if images.ndim != 2 or images.shape[1] != _CIFAR_PIXELS:
+        raise ValueError(f"its images have shape {images.shape}, not [image, {_CIFAR_PIXELS}]")
+    return _channels_last(images), _whole(np.concatenate([batch[labels] for batch in batches]))
+
+
+def _whole(labels: np.ndarray) -> np.ndarray:
+    """The same numbers as int32.
+
+    Raises:
+        ValueError: one of them is none, or the array is no list of numbers.
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in "iuf":
+        raise ValueError(f"its labels are {labels.dtype} of shape {labels.shape}, not whole numbers [image]")
+    with np.errstate(invalid="ignore"):  # NaN
+        cast = labels.astype(np.int32)
+    if (bad := np.flatnonzero(cast != labels)).size:
+        raise ValueError(f"image {bad[0]} (counted from 0) has label {labels[bad[0]]}, no whole number")
+    return cast
 
 
 def _channels_last(pixels: np.ndarray) -> np.ndarray:
@@ -135,7 +166,7 @@ def _mat(path: Path) -> Split:
 
     with _naming(path):
         content = loadmat(path)
-        digits = content["y"].reshape(-1).astype(np.int32)
+        digits = _whole(content["y"].reshape(-1))
         images = np.ascontiguousarray(np.moveaxis(content["X"], -1, 0))
         return images, np.where(digits == 10, np.int32(0), digits)
 

@@ -123,7 +123,7 @@ class Dataset:
 
 def _order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     digests = [
-        hashlib.sha256(image.tobytes() + bytes([label])).digest()
+        hashlib.sha256(image.tobytes() + label.to_bytes(4 if label > 255 else 1, "little")).digest()
         for image, label in zip(images, labels.tolist(), strict=True)
     ]
     return np.array(sorted(range(len(digests)), key=digests.__getitem__))

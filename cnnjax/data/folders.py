@@ -1,26 +1,40 @@
-"""Photographs in folders, a class a folder: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`."""
+"""Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone."""
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.data.local import find_packing
 from cnnjax.data.pictures import SUFFIXES
+from cnnjax.data.specs import SPECS
 from cnnjax.errors import UserError
+
+TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "testing")
+"""Names of the splits' folders, in any case; the first that is there is taken."""
+_JUNK = ("__MACOSX", "@eaDir", "lost+found")  # left by a Mac's archives, a Synology's index, a file system
+_LAYOUT = (
+    "a data set of photographs holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone, "
+    "or was prepared by tensorflow-datasets and holds dataset_info.json"
+)
 
 
 class FolderRecords:
-    """The files of one split as (encoded picture, label), ordered by class and name."""
+    """The files of one split as (encoded picture, label), ordered by class and name.
 
-    def __init__(self, folder: Path, classes: list[str]):
+    Args:
+        folder: of the split.
+        pictures: their names below it, a list for each label.
+    """
+
+    def __init__(self, folder: Path, pictures: Sequence[Sequence[str]]):
         self._folder = folder
-        found = [(name, label) for label, kind in enumerate(classes) for name in _pictures(folder / kind)]
-        if not found:
-            raise UserError(f"{folder} holds no pictures; they must lie in {folder}/CLASS/, such as 1.jpg")
-        # An array, as a list of a million paths takes worker processes seconds to receive.
-        self._names = np.array([os.fsencode(name.relative_to(folder)) for name, _ in found])
-        self._labels = np.array([label for _, label in found], np.int32)
+        # Arrays, as a list of a million names takes worker processes seconds to receive.
+        self._names = np.array([os.fsencode(name) for names in pictures for name in names], np.bytes_)
+        self._labels = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(names) for names in pictures])
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -43,26 +57,136 @@ class FolderRecords:
         return self._folder / os.fsdecode(bytes(self._names[index]))
 
 
-def open_folder(folder: Path) -> tuple[FolderRecords, FolderRecords, int]:
-    """The training and test split and the number of classes, whose folders' names, sorted, are the labels."""
-    train, test = folder / "train", folder / "val"
-    for split in (train, test):
-        if not split.is_dir():
+class Folder(NamedTuple):
+    """What a folder of photographs holds.
+
+    Attributes:
+        test: empty if the folder is not divided.
+        classes: how many; their folders' names, sorted, are the labels.
+        remarks: what its owner should know.
+    """
+
+    train: FolderRecords
+    test: FolderRecords
+    classes: int
+    remarks: tuple[str, ...]
+
+
+def open_folder(folder: Path) -> Folder:
+    """List the photographs of a folder.
+
+    Hidden files and folders are passed over. Pictures may lie deeper than in their class's folder.
+
+    Raises:
+        UserError: it has another layout, a class has no training pictures, or a link leads nowhere.
+    """
+    inner = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if _is_folder(entry)}
+    train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
+    if train is None:
+        if test is not None:
+            raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {_LAYOUT}")
+        _check_undivided(folder, list(inner.values()))
+        train = folder
+    pictures, others = _by_class(train)
+    if empty := [kind for kind, names in pictures.items() if not names]:
+        raise UserError(
+            f"{_named(empty, train)} no training pictures; remove the folder, or fill it with files that end "
+            f"in {', '.join(sorted(SUFFIXES))}"
+        )
+    test_pictures, remarks = {}, ["no test pictures: hold some out by --validation N"]
+    if test is not None:
+        test_pictures, more = _by_class(test)
+        others += more
+        if unknown := sorted(test_pictures.keys() - pictures.keys()):
+            raise UserError(f"{test / unknown[0]}: there is no class {unknown[0]} in {train}")
+        if not any(test_pictures.values()):
+            raise UserError(f"{test} holds no pictures; they must lie in {test}/CLASS/, such as 1.jpg")
+        empty = [kind for kind in pictures if not test_pictures.get(kind)]
+        remarks = [f"{_named(empty, test)} no test pictures"] if empty else []
+    if others:
+        files = "files are" if len(others) > 1 else "file is"
+        remarks.append(f"{len(others):,} other {files} passed over, such as {others[0]}")
+    return Folder(
+        FolderRecords(train, list(pictures.values())),
+        FolderRecords(test or folder, [test_pictures.get(kind, []) for kind in pictures]),
+        len(pictures),
+        tuple(remarks),
+    )
+
+
+def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
+    """Raise UserError if what a folder holds are data sets of another form, and say what to name instead."""
+    for entry in SPECS.values():
+        if entry.packings and find_packing((*entry.packings, *entry.unpacked), folder):
             raise UserError(
-                f"there is no folder {split}: a data set of photographs holds train/CLASS/*.jpg and "
-                "val/CLASS/*.jpg, or was prepared by tensorflow-datasets and holds dataset_info.json"
+                f"{folder} holds {entry.name}'s archives, no pictures: name {entry.name}, and the folder by "
+                f"--data-dir {folder}"
             )
-    classes, others = _classes(train), _classes(test)
-    if unknown := sorted(set(others) - set(classes)):
-        raise UserError(f"{test / unknown[0]}: there is no class {unknown[0]} in {train}")
-    return FolderRecords(train, classes), FolderRecords(test, classes), len(classes)
+    for child in inner:
+        if any((child / name).exists() for name in ("dataset_info.json", *TRAIN)):
+            raise UserError(f"{folder} is no data set itself; name the folder in it, {child}")
 
 
-def _classes(split: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and entry.name[0] != ".")
+def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """The names, below `split`, of its pictures by class, and the paths of all other files; in order."""
+    pictures: dict[str, list[str]] = {}
+    others: list[str] = []
+    for entry in _visible(split):
+        if not _is_folder(entry):
+            others.append(entry.path)
+            continue
+        names = pictures[entry.name] = []
+        for name, file in _files(entry.path, f"{entry.name}/"):
+            if not _is_picture(name):
+                others.append(file.path)
+            elif file.is_file():
+                names.append(name)
+            else:
+                raise UserError(f"{file.path} is a link to nothing; remove it or bring the picture back")
+    if not pictures:
+        raise UserError(
+            f"{split} holds pictures but no class folders; they must lie in {split}/CLASS/"
+            if any(map(_is_picture, others))
+            else f"{split} holds no pictures: {_LAYOUT}"
+        )
+    return pictures, others
 
 
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():  # a class without test pictures
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+def _files(
+    folder: str, prefix: str, above: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """The files in a folder and in those below it, each with its name after `prefix`, in order."""
+    here = os.path.realpath(folder)
+    if here in above:  # a link leads back
+        return
+    for entry in _visible(folder):
+        if _is_folder(entry):
+            yield from _files(entry.path, f"{prefix}{entry.name}/", above | {here})
+        else:
+            yield prefix + entry.name, entry
+
+
+def _visible(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, but for hidden things and junk."""
+    with os.scandir(folder) as entries:
+        seen = [entry for entry in entries if entry.name[0] != "." and entry.name not in _JUNK]
+    return sorted(seen, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Unlike `is_dir`, `isdir` takes a link to itself; but it asks the disk each time.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _named(classes: Sequence[str], split: Path) -> str:
+    """These classes, at most five by name, as the subject of a clause."""
+    names = ", ".join(classes[:5]) + (" ..." if len(classes) > 5 else "")
+    return (
+        f"class {names} in {split} has"
+        if len(classes) == 1
+        else f"{len(classes):,} classes in {split} ({names}) have"
+    )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cnnjax.images import centre_square
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}
 _SMALLEST, _ASPECT, _TRIES = 0.08, 4 / 3, 10
 
 Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]  # picture, side of the square

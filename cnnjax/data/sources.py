@@ -122,11 +122,11 @@ def _system_folder(entry: Spec) -> Path | None:
 
 
 def _from_archives(entry: Spec, folder: Path, verify: bool, *, rebuild: bool = False) -> Fetched:
-    packing = local.require_packing(entry, entry.packings, folder)
+    packing = local.require_packing(entry, (*entry.packings, *entry.unpacked), folder)
     key = local.check(packing.archives, folder, verify)
 
     def build() -> Dataset:
-        arrays = packing.read(*(folder / archive.name for archive in packing.archives))
+        arrays = packing.read(*(local.place(archive, folder) for archive in packing.archives))
         return Dataset(entry.name, *arrays, entry.classes, _archives_in(folder, key)).canonical()
 
     return _cached(entry, key, build, rebuild)
@@ -157,7 +157,7 @@ def _prepared_from_archives(entry: Spec, folder: Path, verify: bool, progress: b
 def _downloaded(entry: Spec, progress: bool) -> Fetched:
     url = entry.url + entry.packings[0].archives[0].name
     if reason := unreachable(url):
-        raise UserError(f"{url} cannot be reached ({reason}); {_not_here(entry)}")
+        raise UserError(f"{url} cannot be reached ({reason}); {_bring(entry)}")
 
     def build() -> Dataset:
         with _records_folder(entry, keep=True) as home:
@@ -206,6 +206,13 @@ def _not_here(entry: Spec) -> str:
     ]
     return (
         f"{entry.name} is not on this machine (looked for {entry_folder}, which is {state}, and in "
-        f"{' and '.join(map(str, others))}): `cnnjax data {entry.name}` downloads it, or give "
-        f"--data-dir FOLDER, a folder that holds {local.describe(entry.packings)} from {entry.url}"
+        f"{' and '.join(map(str, others))}): `cnnjax data {entry.name}` downloads it; without network "
+        f"{_bring(entry)}"
+    )
+
+
+def _bring(entry: Spec) -> str:
+    return (
+        f"bring {local.describe(entry.packings)} from {entry.url} to a folder and give it as "
+        "--data-dir FOLDER"
     )

@@ -11,12 +11,17 @@ from cnnjax.errors import UserError
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as it is published. `repacked` is the digest of another packing of the same content."""
+    """A file as it is published.
+
+    `repacked` is the digest of another packing of the same content, `unpacked` the file or folder that comes
+    out of it.
+    """
 
     name: str
     bytes: int
     sha256: str
     repacked: str = ""
+    unpacked: str = ""
 
     def is_official(self, sha256: str) -> bool:
         """Whether a file with this digest is the published one."""
@@ -58,9 +63,20 @@ class Spec:
         """The archives that tensorflow-datasets needs."""
         return replace(self.packings[0], archives=(*self.packings[0].archives, *self.tfds_extra))
 
+    @property
+    def unpacked(self) -> tuple[Packing, ...]:
+        """The same packings, their archives unpacked by hand: for these no checksum is published."""
+        return tuple(
+            replace(packing, archives=tuple(Archive(one.unpacked, 0, "") for one in packing.archives))
+            for packing in self.packings
+            if all(one.unpacked for one in packing.archives)
+        )
 
-def _idx(train_images: Archive, train_labels: Archive, test_images: Archive, test_labels: Archive) -> Packing:
-    return Packing((train_images, train_labels, test_images, test_labels), read_idx)
+
+def _idx(*archives: Archive) -> Packing:
+    """The images and labels of training, then those of the test."""
+    unpacked = (replace(archive, unpacked=archive.name.removesuffix(".gz")) for archive in archives)
+    return Packing(tuple(unpacked), read_idx)
 
 
 _TABLE = (
@@ -192,6 +208,7 @@ _TABLE = (
                         "cifar-10-binary.tar.gz",
                         170_052_171,
                         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                        unpacked="cifar-10-batches-bin",
                     ),
                 ),
                 partial(
@@ -207,6 +224,7 @@ _TABLE = (
                         "cifar-10-python.tar.gz",
                         170_498_071,
                         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+                        unpacked="cifar-10-batches-py",
                     ),
                 ),
                 partial(
@@ -236,6 +254,7 @@ _TABLE = (
                         "cifar-100-binary.tar.gz",
                         168_513_733,
                         "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+                        unpacked="cifar-100-binary",
                     ),
                 ),
                 partial(read_cifar_binary, train=["train.bin"], test=["test.bin"], label_bytes=2),
@@ -246,6 +265,7 @@ _TABLE = (
                         "cifar-100-python.tar.gz",
                         169_001_437,
                         "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+                        unpacked="cifar-100-python",
                     ),
                 ),
                 partial(read_cifar_python, train=["train"], test=["test"], labels=b"fine_labels"),

@@ -21,6 +21,7 @@ from cnnjax.data.batches import batch_indices
 from cnnjax.data.dataset import draw_held_out
 from cnnjax.data.folders import open_folder
 from cnnjax.data.pictures import CROPS, centre
+from cnnjax.data.specs import SPECS
 from cnnjax.errors import UserError
 from cnnjax.images import decode
 
@@ -69,8 +70,9 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stream:
-    """A data set of photographs of any size. `source` is for the record of a run.
+    """A data set of photographs of any size. `source` is for the record of a run, `remarks` for its owner.
 
+    `test` may be empty until `split` holds something out.
     `workers` processes read ahead, or threads of this one if it is 0; the numbers do not depend on it.
     """
 
@@ -80,12 +82,18 @@ class Stream:
     classes: int
     source: str
     workers: int = 0
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise UserError(f"workers={self.workers}: must not be negative")
 
     def __str__(self) -> str:
-        return (
+        counts = (
             f"{self.name}: {len(self.train):,} training and {len(self.test):,} test pictures, "
             f"{self.classes:,} classes, from {self.source}"
         )
+        return "; ".join((counts, *self.remarks))
 
     @functools.cached_property
     def digest(self) -> str:
@@ -104,6 +112,7 @@ class Stream:
             train=Part(self.train, kept),
             test=Part(self.train, held_out),
             source=f"{self.source}, {validation} training images held out by seed {seed}",
+            remarks=(),
         )
 
     def downsampled(self, factor: int) -> "Stream":
@@ -115,12 +124,14 @@ class Stream:
         return self
 
 
-def is_streamed(name: str) -> bool:
-    """Whether a data set of this name is a stream: ImageNet, or a path."""
-    return name == IMAGENET or os.sep in name
+def is_streamed(name: str | Path) -> bool:
+    """Whether a data set of this name is a stream: ImageNet, or a folder."""
+    if isinstance(name, str) and os.sep not in name:
+        return name == IMAGENET or (name not in SPECS and os.path.isdir(name))
+    return isinstance(name, str | Path)
 
 
-def open_stream(name: str, workers: int = 0) -> Stream:
+def open_stream(name: str | Path, workers: int = 0) -> Stream:
     """Open ImageNet, as tensorflow-datasets prepared it, or the photographs in the folder `name`.
 
     Raises:
@@ -128,9 +139,9 @@ def open_stream(name: str, workers: int = 0) -> Stream:
     """
     folder = Path(name).expanduser()
     if name == IMAGENET:
-        if not (found := tfds_source.prepared(name)):
+        if not (found := tfds_source.prepared(IMAGENET)):
             raise UserError(
-                f"{name} is not in {tfds_source.home() / name}: `cnnjax data {name} --data-dir FOLDER` "
+                f"{name} is not in {tfds_source.home() / IMAGENET}: `cnnjax data {name} --data-dir FOLDER` "
                 f"prepares it from {' and '.join(ARCHIVES)} in FOLDER (they are at image-net.org), or name a "
                 "folder that holds train/CLASS/*.jpg and val/CLASS/*.jpg"
             )
@@ -141,8 +152,9 @@ def open_stream(name: str, workers: int = 0) -> Stream:
         )
     if (folder / "dataset_info.json").exists():
         train, test, classes = tfds_source.open_records(folder)
-        return Stream(name, train, test, classes, f"tensorflow-datasets in {folder}", workers)
-    return Stream(name, *open_folder(folder), f"pictures in {folder}", workers)
+        return Stream(str(name), train, test, classes, f"tensorflow-datasets in {folder}", workers)
+    train, test, classes, remarks = open_folder(folder)
+    return Stream(str(name), train, test, classes, f"pictures in {folder}", workers, remarks)
 
 
 def prepare_imagenet(archives: Path, progress: bool = True) -> Stream:

@@ -21,7 +21,9 @@ from cnnjax.data import Dataset, Stream, open_data
 from cnnjax.distributed import fetch
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
+from cnnjax.training.arguments import check_arguments, check_variables
 from cnnjax.training.claim import check_claim
+from cnnjax.training.divergence import check_weights
 from cnnjax.training.lock import locked
 from cnnjax.training.program import Program, shared
 from cnnjax.training.progress import Progress
@@ -46,7 +48,16 @@ class Result:
     config: Config
     out: Path
     metrics: dict[str, float]
-    variables: dict[str, Any]
+    variables: dict[str, Any] = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        weights = sum(leaf.size for leaf in jax.tree.leaves(self.variables.get("params", {})))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return (
+            f"Result of {self.config.model} on {self.config.data}, {self.config.steps} steps, in {self.out}\n"
+            f"  {values}\n"
+            f"  .config, .metrics and .variables, {weights:,} weights in {len(self.variables)} collections"
+        )
 
 
 def train(
@@ -143,8 +154,7 @@ def train_many(
     }
     if how not in meshes:
         raise UserError(f"how={how!r}: must be one of {', '.join(meshes)}")
-    if not 0 < len(configs) == len(outs):
-        raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
+    check_arguments(configs, outs, data, mesh, probes, steps_per_dispatch, keep, resume)
     for config in configs[1:]:
         if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
             raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
@@ -155,8 +165,6 @@ def train_many(
     check_shard(shard, mesh_for(at_once))
     if steps_per_dispatch is None:
         steps_per_dispatch = default_steps_per_dispatch()
-    if steps_per_dispatch < 1:
-        raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
     results: dict[Path, Result] = {}
     with contextlib.ExitStack() as held, stop_on_signals() as stop:
         for out in outs:
@@ -203,10 +211,16 @@ def evaluate(
     data: Dataset | Stream | None = None,
     mesh: Mesh | None = None,
 ) -> dict[str, float]:
-    """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each."""
+    """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each.
+
+    Raises:
+        UserError: bad input, such as `variables` of another network.
+    """
+    check_arguments([config], ["-"], data, mesh)
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
     program = Program(config, _prepare(data or open_data(config.data), config), mesh, NoProbe())
+    check_variables(variables, program.shapes.variables, config.model)
     return program.evaluate(program.put([variables]), Stop())[0]
 
 
@@ -261,6 +275,7 @@ def _advance(
     def save():
         write_down()
         for run, its_state in zip(runs, program.get(state), strict=True):
+            check_weights(its_state.variables, step, run.out)
             run.save(step, its_state)
 
     with contextlib.closing(progress), program.input.training(configs, step) as brought:

@@ -184,7 +184,7 @@ def test_missing_data_are_said_at_once(cache, monkeypatch):
     message = str(refusal.value)
     for part in (
         f"looked for {cache}/datasets/cifar10/official, which is absent, and in {cache.parent}/tfds/cifar10",
-        "`cnnjax data cifar10` downloads it, or give --data-dir FOLDER",
+        "`cnnjax data cifar10` downloads it; without network bring cifar-10-binary.tar.gz (sha256",
         "cifar-10-binary.tar.gz (sha256 c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd)",
     ):
         assert part in message
@@ -210,7 +210,11 @@ def test_offline_a_download_is_refused_at_once(cache, source):
     assert message.startswith(
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz cannot be reached (no net"
     )
-    assert "cifar10 is not on this machine" in message
+    assert "bring cifar-10-binary.tar.gz (sha256 c4a38c50" in message
+    assert message.endswith(
+        "from https://www.cs.toronto.edu/~kriz/ to a folder and give it as --data-dir FOLDER"
+    )
+    assert "`cnnjax data" not in message  # which was just typed
 
 
 def test_rebuilding_from_archives_repairs_what_checks_cannot_see(cache, archives, publish, assert_holds):

@@ -58,7 +58,10 @@ def same(ours, theirs):
 
 
 def test_a_folder_of_photographs(stream, folder):
-    assert str(stream) == f"{folder}: 12 training and 6 test pictures, 3 classes, from pictures in {folder}"
+    assert str(stream) == (
+        f"{folder}: 12 training and 6 test pictures, 3 classes, from pictures in {folder}; "
+        f"1 other file is passed over, such as {folder}/train/cat/notes.txt"
+    )
     encoded, label = stream.train[5]
     assert (encoded, label) == ((folder / "train" / "bee" / "1.JPEG").read_bytes(), 1)
     assert stream.test.name(5) == str(folder / "val" / "cat" / "1.JPEG")
@@ -158,12 +161,20 @@ def test_what_is_not_there_is_one_line(cache, tmp_path):
         f"imagenet2012 is not in {tmp_path}/tfds/imagenet2012: `cnnjax data imagenet2012 --data-dir F",
         "imagenet2012",
     )
-    refused("no folder .*/train: a data set of photographs holds train/CLASS")
+    refused("holds no pictures: a data set of photographs holds train/CLASS")
     (tmp_path / "train" / "ant").mkdir(parents=True)
     (tmp_path / "val" / "bee").mkdir(parents=True)
+    refused("class ant in .*/train has no training pictures; .*, or fill it with files that end in .bmp")
+    (tmp_path / "train" / "ant" / "1.jpg").touch()
     refused("val/bee: there is no class bee in .*/train")
-    (tmp_path / "val" / "bee").rmdir()
-    refused("train holds no pictures")
+    (tmp_path / "val" / "bee").rename(tmp_path / "val" / "ant")
+    refused("val holds no pictures; they must lie in")
+    (tmp_path / "val" / "ant").rmdir()
+    (tmp_path / "val" / "1.jpg").touch()
+    refused("val holds pictures but no class folders; they must lie in .*/val/CLASS/")
+    (tmp_path / "train").rename(tmp_path / "elsewhere")
+    refused("there is no folder .*/train beside .*/val: a data set")
+    (tmp_path / "elsewhere").rename(tmp_path / "train")
     (tmp_path / "dataset_info.json").write_text("{}")
     refused("cannot be read as pictures with labels .* file_format='array_record'")
 
