@@ -14,7 +14,7 @@ Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_
 Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
 Optimizer = Literal["sgd", "adam"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float64"]
 How = Literal["sequential", "vmap", "mesh"]
 Shard = Literal["replicated", "model", "fsdp"]
 
@@ -36,7 +36,8 @@ class Config:
     Attributes:
         model: a name that `build` knows.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
-        dtype: of the network's computation; parameters, statistics and the loss are float32.
+        dtype: of the network's computation; with bfloat16 parameters, statistics and the loss are float32.
+            float64 is float64 in everything, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
         validation: this many training images, drawn by `seed`, are held out and tested on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).

@@ -166,7 +166,7 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.data import load, spec
     from cnnjax.report.curves import error_curves
-    from cnnjax.training.record import claim
+    from cnnjax.training.claim import claimed
 
     from .runner import Findings, run_all, spread
 
@@ -184,8 +184,8 @@ def main(args: Args) -> None:
         "data_source": data.source,
         **shared,
     }
-    claim(args.out, "experiment", settings, growing=("networks", "seeds", "data_source"))
-    metrics = run_all(runs, args.out, data, **args.training)
+    with claimed(args.out, settings, growing=("networks", "seeds", "data_source")):
+        metrics = run_all(runs, args.out, data, **args.training)
 
     results = [
         {

@@ -17,12 +17,13 @@ from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
-from cnnjax.files import read_json, write_json
+from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
 from cnnjax.training import shared, train_many
-from cnnjax.training.record import write_arrays
+from cnnjax.training.record import finished, read_arrays, write_arrays
+from cnnjax.training.rewind import check_rewind, has_begun
 
 from .workers import Job, one_by_one, side_by_side
 
@@ -56,12 +57,12 @@ def run_all(
     # Of all groups, not of those left: a run must get as many cores when it goes on.
     workers = how_many(workers, len(groups))
 
-    finished = once(lambda: {name for name in runs if _finished(runs[name], out / name)})
-    if resume is not None:  # they may have to go back, which `train_many` finds out
-        finished = set()
-    unfinished = [
-        left for names in groups.values() if (left := [one for one in names if one not in finished])
-    ]
+    if resume is None:
+        done = once(lambda: {name for name in runs if finished(out / name, runs[name], data.digest)})
+    else:  # they may have to go back, which `train_many` finds out
+        check_rewind([out / name for name in runs], resume)
+        done = set()
+    unfinished = [left for names in groups.values() if (left := [one for one in names if one not in done])]
     tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
 
     def job(names: list[str]) -> Job:
@@ -107,26 +108,33 @@ def _cost(config: Config) -> float:
     return summary(config.model, **config.model_options).macs * config.batch_size
 
 
-def _finished(config: Config, out: Path) -> bool:
-    result = out / "result.json"
-    return result.exists() and read_json(result)["config"] == config.to_json()
-
-
-def _train(configs: list[Config], outs: list[Path], how: How, mesh: str | None, **options: Any) -> None:
-    train_many(configs, outs, how, mesh=parse_mesh(mesh) if mesh is not None else None, **options)
+def _train(
+    configs: list[Config],
+    outs: list[Path],
+    how: How,
+    mesh: str | None,
+    resume: int | None = None,
+    **options: Any,
+) -> None:
+    step = resume
+    if step is not None and not once(lambda: any(has_begun(out, step) for out in outs)):
+        resume = None  # other runs of the experiment go back; these begin
+    whole = parse_mesh(mesh) if mesh is not None else None
+    train_many(configs, outs, how, mesh=whole, resume=resume, **options)
 
 
 def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once."""
-    if not path.exists():
-        write_arrays(path, compute())
+    """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once.
+
+    A damaged file is set aside, and computed again.
+    """
+    if path.exists():
+        try:
+            return read_arrays(path)
+        except UserError as error:
+            tqdm.write(f"{error}: moved to {set_aside(path)}, and computed again")
+    write_arrays(path, compute())
     return read_arrays(path)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name."""
-    with np.load(path) as file:
-        return dict(file)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -212,8 +212,8 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
+    from cnnjax.training.claim import claimed
     from cnnjax.training.progress import each
-    from cnnjax.training.record import claim
 
     from .runner import Findings
 
@@ -232,11 +232,10 @@ def main(args: Args) -> None:
             raise UserError(f"--batch {args.batch} does not divide over {number} devices: try {near}")
     virtual = jax.default_backend() == "cpu"
     settings = {**dataclasses.asdict(args), "out": None, "devices": devices, "virtual": virtual}
-    claim(args.out, "experiment", settings)
-
     rows = []
-    for layout, batch in each(layouts(devices, args.batch), "scaling", "setting"):
-        rows.append(measure(args, layout, batch))
+    with claimed(args.out, settings):
+        for layout, batch in each(layouts(devices, args.batch), "scaling", "setting"):
+            rows.append(measure(args, layout, batch))
     compare(rows, virtual)
     about = (
         "Virtual devices share the cores of one machine: efficiency says what dividing the work costs, and "

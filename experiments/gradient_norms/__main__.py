@@ -19,7 +19,7 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.data import load
     from cnnjax.models import build
-    from cnnjax.training.record import claim
+    from cnnjax.training.claim import claimed
 
     from ..runner import Findings
     from .initial import measure_initial
@@ -32,12 +32,12 @@ def main(args: Args) -> None:
             build(model)  # what cannot be claims no folder
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
-    claim(args.out, "experiment", settings, growing=("families", "trained", "depths"))
     found = Findings()
-    if args.families:
-        measure_initial(args, data, found)
-    if chosen.steps and args.trained:
-        measure_training(args, data, found)
+    with claimed(args.out, settings, growing=("families", "trained", "depths")):
+        if args.families:
+            measure_initial(args, data, found)
+        if chosen.steps and args.trained:
+            measure_training(args, data, found)
     found.tables |= table(found.results)
     found.write(args.out, str(question))
 

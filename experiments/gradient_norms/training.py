@@ -8,8 +8,9 @@ from cnnjax.config import Config
 from cnnjax.data import Dataset, spec
 from cnnjax.probes import LayerProbe
 from cnnjax.report.depth import against_step, heat_map, microscope, responses
+from cnnjax.training.record import read_arrays
 
-from ..runner import Findings, read_arrays, run_all
+from ..runner import Findings, run_all
 from .rows import row
 from .settings import Args, Preset, Trained
 

@@ -15,8 +15,8 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
+    from cnnjax.training.claim import claimed
     from cnnjax.training.progress import each
-    from cnnjax.training.record import claim
 
     from ..runner import Findings
     from .convolutional import convolutional
@@ -33,10 +33,10 @@ def main(args: Args) -> None:
     for name in args.chosen.convolutional.models:
         find(name)
     use_cache()
-    claim(args.out, "experiment", settings, growing=("parts",))
     found = Findings()
-    for part in each(args.parts, "shattered gradients", "part"):
-        parts[part](args, found)
+    with claimed(args.out, settings, growing=("parts",)):
+        for part in each(args.parts, "shattered gradients", "part"):
+            parts[part](args, found)
     found.write(args.out, str(question))
 
 

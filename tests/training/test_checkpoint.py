@@ -43,8 +43,9 @@ def files(folder, step):
 
 
 def test_the_newest_is_restored_bit_for_bit(folder, state):
-    (step, restored), said = restore(folder, state)
-    assert (step, said) == (3, [])
+    found, said = restore(folder, state)
+    restored = found.state
+    assert (found.step, said) == (3, [])
     np.testing.assert_array_equal(restored["kernel"], state["kernel"], strict=True)
     assert restored["step"] == 3
     assert kept_steps(folder) == [2, 3]
@@ -96,15 +97,50 @@ def lose_the_seal(folder):
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, delete_a_file, empty, lose_the_seal])
 def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, damage):
     damage(folder)
-    (step, restored), said = restore(folder, state)
-    assert (step, int(restored["step"])) == (2, 2)
+    left = {path.relative_to(folder / "3"): path.read_bytes() for path in files(folder, 3)}
+    found, said = restore(folder, state)
+    assert (found.step, int(found.state["step"])) == (2, 2)
     assert len(said) == 1
     assert "checkpoint 3" in said[0]
+    aside = folder.with_name("checkpoints.damaged") / "3"
+    assert {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*") if path.is_file()} == left
     checkpoints = Checkpoints(folder, Keep())
     checkpoints.save(3, state)
     checkpoints.wait()
     checkpoints.close()
-    assert restore(folder, state)[0][0] == 3
+    assert restore(folder, state)[0].step == 3
+
+
+def test_a_bit_of_any_file_is_noticed_or_of_no_importance(folder, state, tmp_path):
+    """Files that orbax writes after the seal say when and where; what they say is not needed."""
+    unsealed = {"_CHECKPOINT_METADATA", "commit_success.txt"}
+    for number, path in enumerate(files(folder, 3)):
+        copy = shutil.copytree(folder, tmp_path / str(number) / "checkpoints")
+        damaged = copy / path.relative_to(folder)
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        found, said = restore(copy, state)
+        harmless = path.parent == folder / "3" and path.name in unsealed
+        assert (found.step, len(said)) == ((3, 0) if harmless else (2, 1)), path
+
+
+def test_an_older_one_that_orbax_stumbles_over_is_moved_too(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Keep())
+    for step in (1, 2):
+        checkpoints.save(step, state, test_error=0.5)
+        checkpoints.wait()
+    checkpoints.close()
+    (tmp_path / "checkpoints/1/metrics/metrics").write_text("garbage")
+    found, said = restore(tmp_path / "checkpoints", state)
+    assert found.step == 2
+    assert len(said) == 1
+    assert (tmp_path / "checkpoints.damaged/1/metrics/metrics").read_text() == "garbage"
+
+
+def test_one_of_another_network_is_refused(folder):
+    with pytest.raises(UserError, match="3 is a checkpoint of another network"):
+        restore(folder, {"kernel": np.zeros((3, 3, 64, 32), np.float32)})
 
 
 @pytest.mark.parametrize("saved", [None, {"kernel": np.float32([3, 4])}])
@@ -116,7 +152,7 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
         return State(np.int32(1), {"kernel": np.float32([1, 2])}, {}, (np.float32(5), None), gradients)
 
     def run():
-        return opened(Config(), tmp_path, state(asked), tensorboard=False, keep=Keep(), say=print)
+        return opened(Config(), "", tmp_path, state(asked), tensorboard=False, keep=Keep(), say=print)
 
     with run() as first:
         first.save(1, state(saved))
@@ -130,6 +166,7 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
 
 def test_nothing_to_restore(tmp_path, state):
     assert restore(tmp_path / "none", state) == (None, [])
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
@@ -139,9 +176,9 @@ def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
     checkpoints.save(1, {"kernel": array})
     overwrite(array).block_until_ready()
     checkpoints.wait()
-    (_, restored) = checkpoints.restore({"kernel": state["kernel"]}, print) or (0, {})
+    restored = checkpoints.restore({"kernel": state["kernel"]}, print)
     checkpoints.close()
-    np.testing.assert_array_equal(restored["kernel"], state["kernel"])
+    np.testing.assert_array_equal(restored.state["kernel"], state["kernel"])
 
 
 def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state):
@@ -164,6 +201,6 @@ def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state
             fill()
         assert "\n" not in str(error.value)
         checkpoints.close()
-        assert restore(disk / "checkpoints", state)[0][0] == 1
+        assert restore(disk / "checkpoints", state)[0].step == 1
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
