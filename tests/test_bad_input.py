@@ -1,6 +1,6 @@
 """What a user types wrong: one line that says what to type instead, exit code 2, and nothing left behind."""
 
-import importlib
+import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 from cnnjax.mesh import parse_mesh
+from cnnjax.training import memory
 
 TRAIN = "train --out run --model resnet8 --options width=2 --data synthetic --steps 2 --batch-size 8"
 COMMANDS = [
@@ -37,12 +38,12 @@ COMMANDS = [
     ("summary vgg16 --input 20000", "vgg takes images of 224x224"),
     ("summary resnet_20", "did you mean resnet20"),
     ("summary --compare resnet20 nonet", "unknown model 'nonet'"),
-    ("summary resnet50 --compare", "--compare"),
+    ("summary resnet50 --input", "--input"),
     # predict
     ("predict", "Missing from cnnjax predict"),
     ("predict resnet50 cat.jpg", "--weights"),
-    ("predict resnet50 cat.jpg --weights no.pth", "no.pth"),
-    ("predict resnet49 cat.jpg --weights no.pth", "resnet49"),
+    ("predict resnet50 cat.jpg --weights no.pth", "cat.jpg"),
+    ("predict resnet49 cat.jpg --weights no.pth", "cat.jpg"),
     # train
     ("train", "--out"),
     (f"{TRAIN} --steps 1e20", "--steps: invalid literal for int"),
@@ -50,7 +51,7 @@ COMMANDS = [
     (f"{TRAIN} --steps 99999999999999999999", "steps=99999999999999999999: must be at most 2147483647"),
     (f"{TRAIN} --batch-size 0", "batch_size=0: must be at least 1"),
     (f"{TRAIN} --batch-size -8", "batch_size=-8: must be at least 1"),
-    (f"{TRAIN} --batch-size 200000000", "this machine has"),
+    (f"{TRAIN} --batch-size 4096", "batch_size=4096: a step of resnet8 needs"),
     (f"{TRAIN} --learning-rate nan", "learning_rate=nan: must be a positive number"),
     (f"{TRAIN} --learning-rate 0", "learning_rate=0.0: must be a positive number"),
     (f"{TRAIN} --momentum 1", "momentum=1.0: must be in [0, 1)"),
@@ -135,7 +136,7 @@ def run(words):
         with one_line_errors(name):
             sys.exit(launch.main(parse(launch.Args, "", prog=name)))
     for module in (f"experiments.{name}.__main__", f"experiments.{name}"):
-        if name and importlib.util.find_spec("experiments") and _exists(module):
+        if name and _exists(module):
             experiment = importlib.import_module(module)
             with joined(), one_line_errors(name):
                 return experiment.main(parse(experiment.Args, "", prog=name))
@@ -147,6 +148,11 @@ def _exists(module):
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**25)
 
 
 @pytest.mark.parametrize(("words", "message"), COMMANDS)
@@ -166,7 +172,7 @@ def test_a_wrong_command_is_one_line_and_leaves_nothing(words, message, monkeypa
 
 def test_the_corrected_command_works_at_once(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for wrong in ("--validation 99999999", "--options width=9999999", "--batch-size 200000000", ""):
+    for wrong in ("--validation 99999999", "--options width=9999999", "--batch-size 4096", ""):
         monkeypatch.setattr(sys, "argv", ["cnnjax", *TRAIN.split(), *wrong.split()])
         if wrong:
             with pytest.raises(SystemExit):
@@ -299,8 +305,6 @@ def test_memory_that_runs_out_is_one_line(capsys):
 
 
 def test_a_batch_that_fits_is_named(monkeypatch):
-    from cnnjax.training import memory
-
     monkeypatch.setattr(memory, "free_memory", lambda: 100_000)
     sizes = SimpleNamespace(temp_size_in_bytes=1_010_000, output_size_in_bytes=0, alias_size_in_bytes=0)
     compiled = SimpleNamespace(memory_analysis=lambda: sizes)
