@@ -125,7 +125,7 @@ COMMANDS = [
     ("launch --processes 0 -- true", "--processes"),
     ("launch --processes 2 --process 2 -- true", "--process 2: must be from 0 to 1"),
     ("launch --processes 2 --devices 0 -- true", "--devices 0: must be at least 1"),
-    ("launch --processes 2 -- no_such_program", "no_such_program"),
+    ("launch --processes 2 -- no_such_program", "there is no program no_such_program"),
 ]
 
 
@@ -269,7 +269,7 @@ CALLS = {
     ),
     "from_torchvision": (lambda: cnnjax.interop.from_torchvision("resnet49", {}), "resnet49"),
     "from_torchvision file": (lambda: cnnjax.interop.from_torchvision("resnet50", "no.pth"), "no.pth"),
-    "from_torchvision {}": (lambda: cnnjax.interop.from_torchvision("resnet50", {}), "resnet50"),
+    "from_torchvision {}": (lambda: cnnjax.interop.from_torchvision("resnet18", {}), "resnet18"),
     "to_torchvision": (lambda: cnnjax.interop.to_torchvision("resnet20", VARIABLES), "resnet20"),
     "load": (lambda: load("cifar11"), "did you mean cifar10"),
     "load folder": (lambda: load("cifar10", "no/such"), "there is no folder no/such"),
