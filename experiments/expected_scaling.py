@@ -37,6 +37,8 @@ class Args:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if value == ():
+                raise UserError(f"--{field.name}: there must be one")
             if field.name != "models" and min(value if isinstance(value, tuple) else (value,)) <= 0:
                 raise UserError(f"--{field.name.replace('_', '-')} {value}: must be above 0")
 

@@ -11,7 +11,7 @@ pytest_plugins = ["tests.archives"]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests keep their data and compiled programs to themselves: one folder for all workers and subprocesses."""
+    """Tests keep data and compiled programs to themselves: one folder for all workers and subprocesses."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     root.mkdir(exist_ok=True)

@@ -36,6 +36,21 @@ def test_every_row_of_networks_begins_with_a_true_count():
         assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
 
 
+def test_the_snippets_run(monkeypatch, tmp_path):
+    """In order, as one program, but for the one that needs a file of weights."""
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+    assert len(snippets) > 3
+    names = {}
+    for snippet in snippets:
+        if ".pth" not in snippet:
+            exec(snippet, names)
+    assert 0 < names["sharpness"] < 1e4
+    assert names["found"].layers[0] == "conv1"
+    assert len(repr(names["result"]).splitlines()) == 3
+    assert all(result.config.seed == seed for seed, result in enumerate(names["results"]))
+
+
 def test_the_files_it_names_are_there():
     for path in re.findall(r"(?:tests|experiments)/[\w/.]+\.\w+", README):
         assert (Path(__file__).parent.parent / path).exists(), path

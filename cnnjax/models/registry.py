@@ -9,7 +9,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, short
 from cnnjax.models.checks import check_types
 
 
@@ -85,6 +85,8 @@ def _hashable(value: Any) -> Any:
 
 def find(name: str) -> tuple[Entry, dict[str, int]]:
     """The entry that `name` belongs to and the numbers in the name; raises UserError when there is none."""
+    if not isinstance(name, str):
+        raise UserError(f"name={short(name)}: must be a network's name, such as 'resnet20'")
     for entry in _ENTRIES:
         if (numbers := entry.match(name)) is not None:
             return entry, numbers
@@ -97,6 +99,8 @@ def find(name: str) -> tuple[Entry, dict[str, int]]:
 
 def list_models(pattern: str = "*") -> list[str]:
     """The papers' networks whose names match the shell pattern, sorted with numbers as numbers."""
+    if not isinstance(pattern, str):
+        raise UserError(f"pattern={short(pattern)}: must be a pattern for names, such as 'resnet*'")
     names = [name for entry in _ENTRIES for name in entry.listed if fnmatch.fnmatchcase(name, pattern)]
     return sorted(
         names,
