@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,23 @@ from cnnjax.config import Keep
 
 
 def run(*words):
+    """As a user does, in a process of its own."""
     return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The same in this process, which has imported everything: exit code, stdout and stderr."""
+
+    def call(module, *words):
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        runs = "cnnjax.__main__" if module == "cnnjax" else module
+        monkeypatch.delitem(sys.modules, runs, raising=False)  # runpy warns of what was imported before
+        with pytest.raises(SystemExit) as exit:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return exit.value.code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.mark.parametrize("module", ["cnnjax.__main__", "experiments.degradation", "cnnjax.data"])
@@ -36,10 +53,10 @@ def test_help(words):
         (["experiments.degradation", "--preset", "qick"], "quick"),
     ],
 )
-def test_wrong_flags_exit_with_2_and_a_suggestion(words, message):
-    done = run(*words)
-    assert done.returncode == 2
-    assert message in done.stdout + done.stderr
+def test_wrong_flags_exit_with_2_and_a_suggestion(here, words, message):
+    code, out, error = here(*words)
+    assert code == 2
+    assert message in out + error
 
 
 @pytest.mark.parametrize(
@@ -65,11 +82,11 @@ def test_wrong_flags_exit_with_2_and_a_suggestion(words, message):
         (["experiments.degradation", "--preset", "smoke", "--out", "/dev/null/runs"], "/dev/null"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(words, message):
-    done = run(*words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+def test_bad_input_is_one_line_and_exit_code_2(here, words, message):
+    code, _, error = here(*words)
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1, error
 
 
 def test_train_hands_its_options_on(monkeypatch, capsys, tmp_path):
@@ -120,8 +137,10 @@ def test_a_platform_that_is_not_here_is_one_line(monkeypatch):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_doctor_reports_versions_data_sets_and_warnings():
-    text = run("cnnjax", "doctor").stdout
+def test_doctor_reports_versions_data_sets_and_warnings(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cnnjax", "doctor"])
+    main()
+    text = capsys.readouterr().out
     for word in (
         "jax 0.",
         "cores",
