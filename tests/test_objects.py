@@ -232,7 +232,7 @@ def test_a_mistake_in_an_object_is_one_line_and_claims_no_folder(tmp_path, mista
 
 
 def test_a_learning_rate_beside_an_optimizer_is_a_contradiction(tmp_path):
-    with pytest.raises(UserError, match="learning_rate=0.01 contradicts optimizer="):
+    with pytest.raises(UserError, match=r"learning_rate=0\.01 contradicts optimizer="):
         cnnjax.train(CONFIG, tmp_path / "run", model=nn.Dense(3), data=TABLE, optimizer=optax.sgd(0.1))
 
 

@@ -20,6 +20,7 @@ from cnnjax.errors import UserError
 from cnnjax.network import mode
 from cnnjax.ops.depth import unstack
 from cnnjax.ops.precision import wide
+from cnnjax.probes.checks import unpack
 from cnnjax.probes.probe import Probe, StepContext
 
 TAPS, STATISTICS = "taps", "statistics"
@@ -64,6 +65,9 @@ class LayerStatistics:
     layers: tuple[str, ...] = struct.field(pytree_node=False)
     blocks: tuple[str, ...] = struct.field(pytree_node=False)
 
+    def __repr__(self) -> str:
+        return f"LayerStatistics of {len(self.layers)} layers: {', '.join(vars(self))}"
+
     def arrays(self) -> dict[str, Any]:
         """Arrays and names by field, for an npz file."""
         return dict(vars(self))
@@ -82,7 +86,7 @@ def layer_statistics(
         batch: images [batch, height, width, channel] and labels [batch]; the loss is the cross-entropy.
         key: for dropout.
     """
-    images, labels = batch
+    images, labels = unpack(model, variables, batch)
     params, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     probe = LayerProbe()
 

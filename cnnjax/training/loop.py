@@ -80,6 +80,7 @@ class Training:
                 steps = self._next_steps()
                 due = self._probes_due(steps.start)
                 self._state, *gave = self._program.train(self._state, batch_inputs(steps), per_run, due)
+                self._stop.listen()  # all is compiled
                 self._pending.append(gave)
                 self._step = steps.stop
                 self._write_down(but=IN_FLIGHT)

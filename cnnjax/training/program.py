@@ -29,6 +29,8 @@ from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
 from cnnjax.ops.precision import wide
 from cnnjax.training.inputs import example, make_input
+from cnnjax.training.memory import check_memory, check_state, nbytes
+from cnnjax.training.progress import patience
 from cnnjax.training.step import (
     Measured,
     Metrics,
@@ -41,6 +43,8 @@ from cnnjax.training.step import (
 from cnnjax.training.stop import IN_FLIGHT, Stop
 from cnnjax.training.task import Task
 
+EVALUATION = "evaluation"
+
 
 class Program:
     """A task's data on the devices and its compiled functions, for runs of one program."""
@@ -50,6 +54,7 @@ class Program:
         module = task.network.source
         check_groups(task.config.batch_size, getattr(module, "bn_groups", 1))
         self._task, self._mesh = task, mesh
+        self._checked: set[Any] = set()
         self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
         self._shard: Shard = shard
         # On disk and in results variables are by block, whatever the loop over depth works on.
@@ -106,7 +111,8 @@ class Program:
                 task, task.optimizer(task.config.learning_rate, task.config.weight_decay), key, inputs
             )
 
-        traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
+        with patience(f"{task.name}: traced layer by layer, which takes a while in deep networks"):
+            traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)
         return lambda key: jax.tree.unflatten(structure, jaxpr_as_fun(traced)(key)), shapes
 
@@ -123,6 +129,7 @@ class Program:
     def init(self, seeds: Sequence[int]) -> State:
         """The states of runs at step 0, on the devices, none of which ever holds more than its part."""
         init, _ = self._initial
+        check_state(self.state_shapes, len(seeds), self._task, self._mesh, self._shard)
         keys = [jax.random.key(seed) for seed in seeds]
         if self._shard == "replicated":  # by many small programs, which compile sooner than one
             return self.put([init(key) for key in keys])
@@ -164,7 +171,19 @@ class Program:
 
         Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
         """
-        return self._train_steps(due)(state, self.input_source.train_arrays, batch_inputs, per_run)
+        train_steps: Any = self._train_steps(due)
+        arguments = state, self.input_source.train_arrays, batch_inputs, per_run
+        steps = len(jax.tree.leaves(batch_inputs)[0][0])
+        self._check_memory("a step", (due, steps), train_steps, arguments)
+        return train_steps(*arguments)
+
+    def _check_memory(self, what: str, key: Any, jitted: Any, arguments: tuple) -> None:
+        """Compile before the first call, which takes what was compiled, and see that its memory is there."""
+        if key not in self._checked:
+            compiled = jitted.lower(*arguments).compile()
+            gradients = 0 if key == EVALUATION else nbytes(self.state_shapes.params)
+            check_memory(what, compiled, self._task, self._mesh, gradients)
+            self._checked.add(key)
 
     def evaluate(self, variables: Any, stop: Stop) -> list[dict[str, float]]:
         """The test loss and metrics of each run; empty if it was stopped."""
@@ -177,7 +196,9 @@ class Program:
                     return []
                 # The last batch is padded, so that every batch has one shape and every example counts once.
                 counted = place(np.arange(first, first + batch_size) < examples, over_data(self._mesh))
-                sums.append(self._test_step(variables, self.input_source.test_arrays, batch_inputs, counted))
+                arguments = variables, self.input_source.test_arrays, batch_inputs, counted
+                self._check_memory("an evaluation", EVALUATION, self._test_step, arguments)
+                sums.append(self._test_step(*arguments))
                 if len(sums) > IN_FLIGHT:
                     jax.block_until_ready(sums[-IN_FLIGHT])
         batches = fetch(sums)

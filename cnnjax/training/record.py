@@ -52,6 +52,9 @@ class Record:
             with replacing(self.path, "wb") as file:
                 file.writelines(map(_text, whole))
             say(f"{self.path}: {len(damaged)} damaged line{'s' * (len(damaged) > 1)} moved to {aside}")
+        if len(lines) < len(whole):
+            aside = self.path.with_name(f"{self.path.name}.before")
+            say(f"{self.path}: its lines after step {self._step} are kept in {aside}")
         verified = written == hashlib.sha256(b"".join(map(_text, lines))).hexdigest()
         if written and not verified and not damaged:
             say(f"{self.path} is damaged: up to step {self._step} it is not what was written; it stays so")
@@ -175,10 +178,14 @@ def read_result(
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         say(f"{path} is damaged: moved to {set_aside(path)}")
         return None
-    if settings != identity["config"]:  # of fewer steps
-        return None
-    if data != identity["data"] or (record.verified and metrics != final_metrics(record.lines, step)):
-        say(f"{path} is damaged, it disagrees with metrics.jsonl: moved to {set_aside(path)}")
+    ours = identity["config"]
+    longer = {**settings, "steps": ours["steps"]} if isinstance(settings, dict) else None
+    if settings != longer == ours:
+        return None  # the run was made longer
+    if (settings, data) != (ours, identity["data"]) or (
+        record.verified and metrics != final_metrics(record.lines, step)
+    ):
+        say(f"{path} is damaged, other files disagree with it: moved to {set_aside(path)}")
         return None
     return metrics
 
@@ -201,8 +208,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name; raises UserError when it is damaged."""
     try:
-        with np.load(path) as file:
-            return dict(file)
+        with open(path, "rb") as file, np.load(file) as arrays:
+            return dict(arrays)
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and numpy have many words for it

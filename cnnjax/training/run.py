@@ -12,7 +12,7 @@ import numpy as np
 from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
-from cnnjax.files import set_aside
+from cnnjax.files import read_jsonl, set_aside
 from cnnjax.probes.probe import Probe
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.claim import Identity, elsewhere, write_claim
@@ -115,9 +115,12 @@ class Run:
         if self.result is None:
             self.result = found = final_metrics(self.record.lines, step)
             once(lambda: write_result(self.out, self.identity, step, found))
-        if not (self.out / "config.json").exists():
-            once(lambda: write_claim(self.out, self.identity))
+        once(self._restore_claim)
         return self.result
+
+    def _restore_claim(self) -> None:
+        if not (self.out / "config.json").exists():  # it was lost, or damaged and moved
+            write_claim(self.out, self.identity)
 
 
 @contextlib.contextmanager
@@ -146,7 +149,7 @@ def open_run_dir(
                 say(f"{out}: goes on from step {step} of {config.steps}")
                 if changes := elsewhere(out, identity):
                     say(f"{out}: was run elsewhere ({'; '.join(changes)}): its last bits may differ")
-        elif (out / "metrics.jsonl").exists():
+        elif once(lambda: bool(read_jsonl(out / "metrics.jsonl"))):
             say(f"{out}: no whole checkpoint, starts again from step 0")
         with contextlib.closing(Record(out, step, tensorboard, written, say)) as record:
             result = None

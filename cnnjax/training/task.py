@@ -59,6 +59,11 @@ class Task:
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     in_place: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """What the network is called."""
+        return self.in_place.get("model") or self.config.model
+
     def identity_of(self, config: Config) -> dict[str, Any]:
         """What a run as `config` must agree on to go on, as JSON: its config, and digests of the rest."""
         return {"config": {**config.to_json(), **self.in_place}, **self.identity}
