@@ -21,6 +21,7 @@ from cnnjax.recipes import Objects, resolve
 from cnnjax.running import evaluate
 from cnnjax.training.checkpoint import find_damage, kept_steps, read_checkpoint
 from cnnjax.training.inputs import example
+from cnnjax.training.run import as_state
 from cnnjax.training.task import Task
 
 
@@ -124,11 +125,10 @@ class OpenRun:
             raise UserError(
                 f"{folder} is damaged ({damage}): take another step of {', '.join(map(str, steps))}"
             )
-        state = read_checkpoint(self.out / "checkpoints", step)
-        params = state.get("average") if averaged else state["params"]
-        if params is None:
+        state = as_state(read_checkpoint(self.out / "checkpoints", step))
+        if averaged and state.average is None:
             raise UserError(f"{self.out} has no averaged parameters: it was trained without ema")
-        return jax.device_put({"params": params, **state["carried"]})
+        return jax.device_put(state.averaged_variables if averaged else state.variables)
 
     def predict(self, images: Iterable[Path | str], best: int = 5) -> list[list[tuple[int, float]]]:
         """The `best` classes of each image file and their probabilities, the most probable first.

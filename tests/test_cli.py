@@ -76,7 +76,7 @@ def test_train_hands_its_options_on(monkeypatch, capsys, tmp_path):
         "fsdp",
     ]
     words += ["--resume", "4000", "--keep.best", "1", "--tensorboard"]
-    monkeypatch.setattr(cnnjax.training, "train", train)
+    monkeypatch.setattr("cnnjax.running.train", train)
     monkeypatch.setattr(sys, "argv", ["cnnjax", "train", "--out", str(tmp_path), *words])
     main()
     assert capsys.readouterr().out == "test_error 0.2500\n"

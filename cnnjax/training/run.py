@@ -142,7 +142,7 @@ def open_run_dir(
         if restored := checkpoints.restore(_parts(shapes), say):
             step, written = restored.step, restored.note.get("metrics")
             none = jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes.gradients)
-            state = State(**{"gradients": none, **restored.state})
+            state = as_state({"gradients": none, **restored.state})
             if step >= config.steps:
                 say(f"{out}: is finished")
             else:
@@ -164,4 +164,13 @@ def arrays_of(measured: Any) -> Mapping[str, Any]:
 
 
 def _parts(state: State) -> dict[str, Any]:
-    return {name: tree for name, tree in vars(state).items() if tree is not None}
+    """A checkpoint's parts: those of the state, and in the place of `carried` what is in it."""
+    own = {name: tree for name, tree in vars(state).items() if tree is not None and name != "carried"}
+    return {**own, **state.carried}
+
+
+def as_state(parts: Mapping[str, Any]) -> State:
+    """The state that a checkpoint with these parts holds."""
+    names = {field.name for field in dataclasses.fields(State)}
+    carried = {name: tree for name, tree in parts.items() if name not in names}
+    return State(**{name: parts[name] for name in names & set(parts)}, carried=carried)

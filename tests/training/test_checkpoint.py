@@ -8,7 +8,7 @@ import pytest
 from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoint import Checkpoints, kept_steps
-from cnnjax.training.run import opened
+from cnnjax.training.run import open_run_dir
 from cnnjax.training.step import State
 
 
@@ -152,8 +152,9 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
         return State(np.int32(1), {"kernel": np.float32([1, 2])}, {}, (np.float32(5), None), gradients)
 
     def run():
-        return opened(
-            Config(), "", tmp_path, state(asked), tensorboard=False, keep=CheckpointPolicy(), say=print
+        identity = {"config": Config().to_json(), "data": ""}
+        return open_run_dir(
+            Config(), identity, tmp_path, state(asked), tensorboard=False, keep=CheckpointPolicy(), say=print
         )
 
     with run() as first:

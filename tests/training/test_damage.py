@@ -14,7 +14,7 @@ from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from cnnjax.training.record import finished
 from experiments.runner import kept, run_all
-from tests.training.tiny import CONFIG, DATA, contents, train
+from tests.training.tiny import CONFIG, DATA, IDENTITY, contents, train
 
 
 def again(run, **options):
@@ -99,12 +99,12 @@ def test_good_lines_stay_in_order_and_bad_ones_add_up(run, tiny_run):
     for bad in (b'{"step": 1, "train_lo', b"\0" * 40):
         lines = path.read_bytes().splitlines()
         path.write_bytes(b"\n".join([*lines[:3], bad, *lines[3:]]) + b"\n")
-        assert finished(run, CONFIG, DATA.digest) is None
+        assert finished(run, IDENTITY) is None
         _, said = again(run)
         assert said[1] == f"{path}: 1 damaged line moved to {path}.damaged"
         assert path.read_bytes() == good
     assert (run / "metrics.jsonl.damaged").read_bytes() == b'{"step": 1, "train_lo\n' + b"\0" * 40 + b"\n"
-    assert finished(run, CONFIG, DATA.digest) == tiny_run.metrics
+    assert finished(run, IDENTITY) == tiny_run.metrics
 
 
 def test_a_finished_run_whose_newest_checkpoint_is_damaged(run, tiny_run):
@@ -141,8 +141,8 @@ def test_an_experiment_repairs_its_runs(run):
     metrics = run_all({"run": CONFIG}, experiment, DATA, workers=1, keep=KEEP)
     assert metrics["run"] == json.loads((run / "result.json").read_text())["metrics"]
     assert (run / "result.json.damaged").exists()
-    assert finished(run, CONFIG, DATA.digest) == metrics["run"]
-    assert finished(run, CONFIG, "other data") is None
+    assert finished(run, IDENTITY) == metrics["run"]
+    assert finished(run, {**IDENTITY, "data": "another"}) is None
 
 
 @pytest.mark.parametrize("damage", [flip, cut_short, empty, spoil])

@@ -57,8 +57,8 @@ def measure(net, meshes):
     from cnnjax.data.batches import batch_indices
     from cnnjax.data.synthetic import synthetic
     from cnnjax.mesh import SMALL, parse_mesh
+    from cnnjax.recipes import Objects, resolve
     from cnnjax.training.program import Program
-    from cnnjax.training.step import NoProbe
     from cnnjax.training.traffic import traffic
 
     fields, side, gain = NETS[net]
@@ -67,17 +67,17 @@ def measure(net, meshes):
     first, found = None, {}
     for text in meshes:
         mesh, shard = text.split()
-        program = Program(config, data, parse_mesh(mesh), NoProbe(), shard)
-        state, own, losses = program.init([0]), program.own([config]), []
+        program = Program(resolve(config, Objects(data=data)), parse_mesh(mesh), shard)
+        state, per_run, losses = program.init([0]), program.per_run([config]), []
         state = state.replace(
             params=jax.tree.map(lambda array: gain * array if array.ndim > 2 else array, state.params)
         )
         indices = [
             np.array([[batch_indices(0, step, config.batch_size, 50)]]) for step in range(config.steps)
         ]
-        compiled = program.lower(state, indices[0], own).compile()
+        compiled = program.lower(state, indices[0], per_run).compile()
         for now in indices:
-            state, metrics, _ = compiled(state, program.input.train_held, now, own)
+            state, metrics, _ = compiled(state, program.input_source.train_arrays, now, per_run)
             losses.append(float(metrics["train_loss"][0, 0]))  # one step in flight: more can dead-lock
         (final,) = program.get(state)
         first = first or final
@@ -90,7 +90,7 @@ def measure(net, meshes):
             "exchanged": {kind: each.bytes // ITEM for kind, each in traffic(compiled.as_text()).items()},
             "parameters": sum(sizes),
             "large": sum(size for size in sizes if size >= SMALL),
-            "statistics": sum(leaf.size for leaf in jax.tree.leaves(final.batch_stats)),
+            "statistics": sum(leaf.size for leaf in jax.tree.leaves(final.carried)),
         }
     return found
 

@@ -5,6 +5,7 @@ import optax
 from flax import linen as nn
 
 from cnnjax.training.step import State, init_state, make_train_step
+from tests.tasks import make_task
 
 
 class TwoHeads(nn.Module):
@@ -26,14 +27,9 @@ def test_auxiliary_losses_are_weighed_and_added():
     images = np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1), dtype=np.uint8)
     labels = np.array([0, 1, 2, 1, 0])
     optimizer = optax.sgd(1.0)
-    state = init_state(TwoHeads(), optimizer, jax.random.key(0), (2, 2, 1))
-    step = make_train_step(
-        TwoHeads(),
-        optimizer,
-        schedule=lambda step: jnp.float32(1),
-        augment=lambda key, x: x,
-        normalize=lambda x: x.astype(jnp.float32) / 255,
-    )
+    task = make_task(TwoHeads(), optimizer, normalize=lambda x: x.astype(jnp.float32) / 255)
+    state = init_state(task, optimizer, jax.random.key(0), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
+    step = make_train_step(task, optimizer, schedule=lambda step: jnp.float32(1))
     new, metrics, _ = jax.jit(step)(state, images, labels, jax.random.key(0))
 
     pixels = images.reshape(5, 4) / 255
@@ -69,15 +65,12 @@ def test_without_a_probe_the_program_is_the_plain_one():
         error = jnp.mean(logits.argmax(-1) != labels)
         metrics = {"train_loss": loss, "train_error": error, "learning_rate": jnp.float32(1)}
         params = optax.apply_updates(state.params, updates)
-        return State(state.step + 1, params, {}, opt_state), metrics, None
+        return State(state.step + 1, params, {}, opt_state), metrics, {}
 
-    ours = make_train_step(
-        TwoHeads(),
-        optimizer,
-        schedule=lambda step: jnp.float32(1),
-        augment=lambda key, x: x + jax.random.normal(key, x.shape),
-        normalize=lambda x: x,
+    task = make_task(
+        TwoHeads(), optimizer, augment=lambda key, x, y: (x + jax.random.normal(key, x.shape), y)
     )
-    state = init_state(TwoHeads(), optimizer, jax.random.key(0), (2, 2, 1))
+    ours = make_train_step(task, optimizer, schedule=lambda step: jnp.float32(1))
+    state = init_state(task, optimizer, jax.random.key(0), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))
     batch = jnp.zeros((5, 2, 2, 1)), jnp.zeros(5, int), jax.random.key(0)
     assert jax.jit(ours).lower(state, *batch).as_text() == jax.jit(train_step).lower(state, *batch).as_text()

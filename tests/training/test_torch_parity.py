@@ -16,6 +16,7 @@ from cnnjax.ops.norm import BatchNorm
 from cnnjax.optimizers import learning_rate, make_optimizer
 from cnnjax.training.step import State, make_train_step
 from tests.counting import trace
+from tests.tasks import make_task
 from tests.reference.make_torch_reference import (
     FILE,
     LEARNING_RATES,
@@ -77,10 +78,9 @@ def test_two_steps_of_resnet20(torch, x64):
     )
     config = Config(decay="all")
     optimizer = make_optimizer(config)
-    state = stack(State(jnp.zeros((), jnp.int32), params, stats, optimizer.init(params)))
-    step = jax.jit(
-        make_train_step(model, optimizer, learning_rate(config), lambda key, x: x, lambda images: images)
-    )
+    carried = {"batch_stats": stats}
+    state = stack(State(jnp.zeros((), jnp.int32), params, carried, optimizer.init(params)))
+    step = jax.jit(make_train_step(make_task(model, optimizer), optimizer, learning_rate(config)))
     losses = []
     for x, y in zip(images, labels, strict=True):
         state, metrics, _ = step(state, jnp.asarray(x), jnp.asarray(y), jax.random.key(0))

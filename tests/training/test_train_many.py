@@ -101,11 +101,11 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 import cnnjax
 from cnnjax.probes import layer_statistics
-from cnnjax.training.loop import _mesh_for
+from cnnjax.training.session import _mesh_for
 from tests.training.tiny import DATA, PROBE
-assert dict(_mesh_for(2, 16).shape) == dict(seed=2, data=4, model=1)
-assert dict(_mesh_for(3, 10).shape) == dict(seed=3, data=2, model=1)
-assert dict(_mesh_for(16, 5).shape) == dict(seed=8, data=1, model=1)
+assert dict(_mesh_for("mesh", 16, None)(2).shape) == dict(seed=2, data=4, model=1)
+assert dict(_mesh_for("mesh", 10, None)(3).shape) == dict(seed=3, data=2, model=1)
+assert dict(_mesh_for("mesh", 5, None)(16).shape) == dict(seed=8, data=1, model=1)
 configs = [cnnjax.Config.from_json(config) for config in {[config.to_json() for config in CONFIGS]!r}]
 cnnjax.train_many(configs, {[str(out) for out in folders(tmp_path)]!r}, "mesh", data=DATA, probes=PROBE)
 

@@ -17,6 +17,7 @@ CONFIG = cnnjax.Config(
     checkpoint_every=2,
 )
 DATA = synthetic(train=50, test=21, size=8)
+IDENTITY = {"config": CONFIG.to_json(), "data": DATA.digest}
 PROBE = LayerProbe(lambda step: True)  # always, so that there is one program to compile
 
 
