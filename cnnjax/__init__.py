@@ -1,9 +1,11 @@
 """cnnjax: why deep convolutional networks train, or do not. The public face; jax is imported on first use."""
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from cnnjax import interop as interop
     from cnnjax import models as models
     from cnnjax import probes as probes
@@ -49,6 +51,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("cnnjax")
     if name not in _HOME:
         raise AttributeError(f"module 'cnnjax' has no attribute {name!r}")
     if _HOME[name] == "cnnjax":  # a room of its own
@@ -57,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), "__version__", *_HOME])

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+import cnnjax
+from cnnjax.command import parse
 from cnnjax.config import RUNNING, Config, Running
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
@@ -189,11 +191,16 @@ Verb = (
 )
 
 
+DESCRIPTION = "Why deep convolutional networks train, or do not. `cnnjax --version` tells the version."
+
+
 def main() -> None:
     """Entry point of `cnnjax` and `python -m cnnjax`."""
     with joined(), one_line_errors("cnnjax"):
-        verb = tyro.cli(Verb, prog="cnnjax", description="Why deep convolutional networks train, or do not.")
-        verb.run()
+        if sys.argv[1:] == ["--version"]:
+            print(f"cnnjax {cnnjax.__version__}")
+        else:
+            parse(Verb, DESCRIPTION, prog="cnnjax").run()
         sys.stdout.flush()
 
 

@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, short
 
 Schedule = Literal["piecewise", "cosine", "constant"]
 Decay = Literal["convolutions", "kernels", "all"]
@@ -15,9 +14,19 @@ Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_
 Normalize = Literal["pixel_mean", "channel"]
 Loss = Literal["cross_entropy", "map"]
 Optimizer = Literal["sgd", "adam"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float64"]
 How = Literal["sequential", "vmap", "mesh"]
 Shard = Literal["replicated", "model", "fsdp"]
+
+INT32 = 2**31 - 1
+FLOAT32 = 3.4e38  # the largest number, nearly
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a word in quotes"),
+}
+"""A default's type to what the field's value must be, as a class and in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +36,8 @@ class Config:
     Attributes:
         model: a name that `build` knows.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
-        dtype: of the network's computation; parameters, statistics and the loss are float32.
+        dtype: of the network's computation; with bfloat16 parameters, statistics and the loss are float32.
+            float64 is float64 in everything, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
         validation: this many training images, drawn by `seed`, are held out and tested on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
@@ -88,18 +98,23 @@ class Config:
     checkpoint_every: int = 1_000
 
     def __post_init__(self) -> None:
+        if isinstance(self.boundaries, str) or not isinstance(self.boundaries, Sequence):
+            self._reject("boundaries", "must be several steps, such as (32000, 48000), or () for none")
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        if not isinstance(self.model_options, Mapping):
+            self._reject("model_options", "must be fields by name, such as {'width': 8}")
         try:  # as a file gives them back, so that equal configs compare equal
             object.__setattr__(self, "model_options", json.loads(json.dumps(dict(self.model_options))))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             self._reject("model_options", f"must be JSON values ({error})")
         if "name" in self.model_options:
             self._reject("model_options", "the network's name is the field model")
-        kinds = {int: (Integral, "a whole number"), float: (Real, "a number")}
         for field in dataclasses.fields(self):
-            kind, words = kinds.get(type(field.default), (object, ""))
-            if not isinstance(getattr(self, field.name), kind):
-                self._reject(field.name, f"must be {words}")
+            kind, words = _KINDS.get(type(field.default), (object, ""))
+            value = getattr(self, field.name)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                example = "" if isinstance(field.default, bool) else f", such as {field.default!r}"
+                self._reject(field.name, f"must be {words}{example}")
         for field, choices in {
             "schedule": Schedule,
             "decay": Decay,
@@ -119,22 +134,25 @@ class Config:
                 self._reject(field, "must not be negative")
         if self.seed >= 2**32:
             self._reject("seed", "must be below 2**32, for keys have so many bits")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+        for field in dataclasses.fields(self):
+            if type(field.default) is int and getattr(self, field.name) > INT32 and field.name != "seed":
+                self._reject(field.name, f"must be at most {INT32}: it is counted in int32")
+        if not 0 < self.learning_rate <= FLOAT32:
             self._reject("learning_rate", "must be a positive number, such as 0.1")
-        if not math.isfinite(self.map_constant):
+        if not abs(self.map_constant) <= FLOAT32:
             self._reject("map_constant", "must be a number, such as 1.0")
         if not 0 < self.rate_drop < 1:
             self._reject("rate_drop", "must be between 0 and 1, such as 0.1")
         if not 0 <= self.momentum < 1:
             self._reject("momentum", "must be in [0, 1), such as 0.9")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+        if not 0 <= self.weight_decay <= FLOAT32:
             self._reject("weight_decay", "must not be negative, such as 1e-4")
         are_steps = all(isinstance(step, Integral) and 0 <= step < 2**31 for step in self.boundaries)
         if not are_steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")
 
-    def _reject(self, field: str, reason: str) -> None:
-        raise UserError(f"{field}={getattr(self, field)!r}: {reason}")
+    def _reject(self, field: str, reason: str) -> NoReturn:
+        raise UserError(f"{field}={short(getattr(self, field))}: {reason}")
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON values; `from_json` gives an equal Config back."""
@@ -143,6 +161,8 @@ class Config:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Config":
         """The Config that `to_json` wrote; raises UserError when a field is unknown."""
+        if not isinstance(value, Mapping):
+            raise UserError(f"a configuration must be fields by name, not {short(value)}")
         if unknown := sorted(set(value) - {field.name for field in dataclasses.fields(cls)}):
             raise UserError(f"unknown field {unknown[0]!r} in a configuration")
         return cls(**value)
@@ -162,8 +182,10 @@ class Keep:
     def __post_init__(self) -> None:
         for field, least in (("last", 1), ("best", 0), ("every", 1)):
             value = getattr(self, field)
-            if value is not None and value < least:
-                raise UserError(f"keep.{field}={value}: must be at least {least}")
+            if value is None and field == "every":
+                continue
+            if not isinstance(value, Integral) or value < least:
+                raise UserError(f"keep.{field}={short(value)}: must be a whole number, at least {least}")
 
 
 KEEP = Keep()

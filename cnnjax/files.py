@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,18 +68,51 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on a clean exit it takes the place of `path`."""
+    """Yield a temporary folder beside `path`; on a clean exit it takes the place of `path`.
+
+    Only for what can be made again, such as a cache: a folder that was there is removed, after the new one
+    has taken its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    old = folder.with_suffix(".old")
     try:
         yield folder
         os.chmod(folder, 0o777 & ~_umask())
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(folder, path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def set_aside(path: Path, why: str = "damaged", into: Path | None = None) -> Path:
+    """Move a file or folder to PATH.`why`, or into the folder `into`, and return its new path.
+
+    Nothing is overwritten: where the name is taken, a number is added.
+    """
+    wanted = path.with_name(f"{path.name}.{why}") if into is None else into / path.name
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    names = itertools.chain([wanted], (wanted.with_name(f"{wanted.name}.{n}") for n in itertools.count(2)))
+    free = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, free)
+    return free
+
+
+def append_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Add lines, which end so, to the end of a file; returns when they are on disk."""
+    with open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # the last writer was cut short
+                file.write(b"\n")
+        file.writelines(lines)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -91,21 +125,43 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; raises UserError when it is none."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is no whole JSON file ({error}): remove it or give another folder") from None
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is no whole JSON file ({error}): move it away or give another folder"
+        ) from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines up to the first that is cut short; none when there is no file."""
-    lines = []
-    with contextlib.suppress(FileNotFoundError), open(path) as file:
-        for text in file:
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                break
-    return lines
+    """The lines of a metrics file that can be read, in order; none when there is no file."""
+    return sort_lines(path)[0]
+
+
+def sort_lines(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The lines of a metrics file, in order: those that are whole, and the rest as it stands there.
+
+    A whole line is a JSON object of numbers, one of them the whole number `step`.
+    """
+    whole, rest = [], []
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_bytes().split(b"\n"):
+            bare = line.strip(b"\0")  # a power cut may leave zeros before the next line
+            metrics = _metrics(bare)
+            if metrics is not None:
+                whole.append(metrics)
+            if line and (metrics is None or line != bare):
+                rest.append(line)
+    return whole, rest
+
+
+def _metrics(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or type(value.get("step")) is not int:
+        return None
+    return value if all(type(number) in (int, float) for number in value.values()) else None
 
 
 def _umask() -> int:

@@ -29,6 +29,7 @@ from typing import Annotated
 
 import tyro
 
+from cnnjax.command import parse
 from cnnjax.errors import UserError, one_line_errors
 
 GRACE = 5  # seconds that the others have to end by themselves, as they do when all agreed to stop
@@ -184,4 +185,4 @@ def _end_with_the_launcher() -> None:
 
 if __name__ == "__main__":
     with one_line_errors("launch"):
-        sys.exit(main(tyro.cli(Args, description=__doc__, prog="python -m cnnjax.launch")))
+        sys.exit(main(parse(Args, __doc__)))

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from cnnjax.command import parse
 from cnnjax.config import Config
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 from cnnjax.report.page import Table
-from experiments.settings import TrainingArgs, preset_with
+
+from .settings import TrainingArgs, preset_with
 
 Family = Literal["plain", "resnet"]
 
@@ -164,8 +166,9 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.data import load, spec
     from cnnjax.report.curves import error_curves
-    from cnnjax.training.record import claim
-    from experiments.runner import Findings, run_all, spread
+    from cnnjax.training.claim import claimed
+
+    from .runner import Findings, run_all, spread
 
     use_cache()
     flips = spec(chosen.data).flips
@@ -181,8 +184,8 @@ def main(args: Args) -> None:
         "data_source": data.source,
         **shared,
     }
-    claim(args.out, "experiment", settings, growing=("networks", "seeds", "data_source"))
-    metrics = run_all(runs, args.out, data, **args.training)
+    with claimed(args.out, settings, growing=("networks", "seeds", "data_source")):
+        metrics = run_all(runs, args.out, data, **args.training)
 
     results = [
         {
@@ -238,4 +241,4 @@ def table(results: list[dict[str, Any]], published: bool) -> Table:
 
 if __name__ == "__main__":
     with joined(), one_line_errors("degradation"):
-        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.degradation"))
+        main(parse(Args, __doc__))

@@ -7,8 +7,7 @@ speed that `experiments.throughput` measured on one device, and the links of the
 import dataclasses
 import math
 
-import tyro
-
+from cnnjax.command import parse
 from cnnjax.errors import UserError, one_line_errors
 
 
@@ -105,4 +104,4 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("expected_scaling"):
-        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.expected_scaling"))
+        main(parse(Args, __doc__))

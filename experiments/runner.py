@@ -13,17 +13,19 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnjax.config import Config, How
-from cnnjax.counting.table import table
+from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, once
 from cnnjax.errors import UserError
-from cnnjax.files import read_json, write_json
+from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.report.page import Table, write_page
 from cnnjax.training import shared, train_many
-from cnnjax.training.record import write_arrays
-from experiments.workers import side_by_side
+from cnnjax.training.record import finished, read_arrays, write_arrays
+from cnnjax.training.rewind import check_rewind, has_begun
+
+from .workers import Job, one_by_one, side_by_side
 
 
 def run_all(
@@ -55,27 +57,21 @@ def run_all(
     # Of all groups, not of those left: a run must get as many cores when it goes on.
     workers = how_many(workers, len(groups))
 
-    finished = once(lambda: {name for name in runs if _finished(runs[name], out / name)})
-    if resume is not None:  # they may have to go back, which `train_many` finds out
-        finished = set()
-    unfinished = [
-        left for names in groups.values() if (left := [one for one in names if one not in finished])
-    ]
+    if resume is None:
+        done = once(lambda: {name for name in runs if finished(out / name, runs[name], data.digest)})
+    else:  # they may have to go back, which `train_many` finds out
+        once(lambda: check_rewind([out / name for name in runs], resume))
+        done = set()
+    unfinished = [left for names in groups.values() if (left := [one for one in names if one not in done])]
     tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
-    jobs = [
-        functools.partial(
-            _train,
-            [runs[name] for name in names],
-            [out / name for name in names],
-            how,
-            mesh,
-            data=data,
-            resume=resume,
-            **options,
-        )
-        for names in unfinished
-    ]
-    do(jobs, workers)
+
+    def job(names: list[str]) -> Job:
+        configs, outs = [runs[name] for name in names], [out / name for name in names]
+        act = functools.partial(_train, configs, outs, how, mesh, data=data, resume=resume, **options)
+        steps = len(names) * configs[0].steps
+        return Job(act, len(names), steps, steps * _cost(configs[0]))
+
+    do([job(names) for names in unfinished], workers)
     if not first():
         raise SystemExit
     return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
@@ -97,35 +93,48 @@ def how_many(workers: int | None, jobs: int) -> int:
     return workers
 
 
-def do(jobs: Sequence[Callable[[], object]], workers: int) -> None:
+def do(jobs: Sequence[Job], workers: int) -> None:
     """Do every job, here or by several workers, to which they are pickled."""
+    if not jobs:
+        return
     if workers > 1:
         side_by_side(jobs, workers)
     else:
-        for job in jobs:
-            job()
+        one_by_one(jobs)
 
 
-def _finished(config: Config, out: Path) -> bool:
-    result = out / "result.json"
-    return result.exists() and read_json(result)["config"] == config.to_json()
+def _cost(config: Config) -> float:
+    """Multiply-adds of a step, but for a factor that runs on the same images share."""
+    return summary(config.model, **config.model_options).macs * config.batch_size
 
 
-def _train(configs: list[Config], outs: list[Path], how: How, mesh: str | None, **options: Any) -> None:
-    train_many(configs, outs, how, mesh=parse_mesh(mesh) if mesh is not None else None, **options)
+def _train(
+    configs: list[Config],
+    outs: list[Path],
+    how: How,
+    mesh: str | None,
+    resume: int | None = None,
+    **options: Any,
+) -> None:
+    step = resume
+    if step is not None and not once(lambda: any(has_begun(out, step) for out in outs)):
+        resume = None  # other runs of the experiment go back; these begin
+    whole = parse_mesh(mesh) if mesh is not None else None
+    train_many(configs, outs, how, mesh=whole, resume=resume, **options)
 
 
 def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once."""
-    if not path.exists():
-        write_arrays(path, compute())
+    """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once.
+
+    A damaged file is set aside, and computed again.
+    """
+    if path.exists():
+        try:
+            return read_arrays(path)
+        except UserError as error:
+            tqdm.write(f"{error}: moved to {set_aside(path)}, and computed again")
+    write_arrays(path, compute())
     return read_arrays(path)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name."""
-    with np.load(path) as file:
-        return dict(file)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from cnnjax.command import parse
 from cnnjax.config import Dtype, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
@@ -88,7 +89,8 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     from cnnjax.training.program import Program
     from cnnjax.training.step import NoProbe
     from cnnjax.training.traffic import traffic
-    from experiments.runner import spread
+
+    from .runner import spread
 
     options: dict[str, Any] = {"width": args.width} if args.width is not None else {}
     model = build(args.model, **options)
@@ -204,15 +206,16 @@ def main(args: Args) -> None:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
 
     import jax
-    from tqdm import tqdm
 
     jax.config.update("jax_num_cpu_devices", args.virtual)  # accelerators, if there are any, come first
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
-    from cnnjax.training.record import claim
-    from experiments.runner import Findings
+    from cnnjax.training.claim import claimed
+    from cnnjax.training.progress import each
+
+    from .runner import Findings
 
     find(args.model)
     use_cache()
@@ -229,11 +232,10 @@ def main(args: Args) -> None:
             raise UserError(f"--batch {args.batch} does not divide over {number} devices: try {near}")
     virtual = jax.default_backend() == "cpu"
     settings = {**dataclasses.asdict(args), "out": None, "devices": devices, "virtual": virtual}
-    claim(args.out, "experiment", settings)
-
     rows = []
-    for layout, batch in tqdm(layouts(devices, args.batch), unit="setting"):
-        rows.append(measure(args, layout, batch))
+    with claimed(args.out, settings):
+        for layout, batch in each(layouts(devices, args.batch), "scaling", "setting"):
+            rows.append(measure(args, layout, batch))
     compare(rows, virtual)
     about = (
         "Virtual devices share the cores of one machine: efficiency says what dividing the work costs, and "
@@ -250,4 +252,4 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("scaling"):
-        main(tyro.cli(Args, description=__doc__, prog="python -m experiments.scaling"))
+        main(parse(Args, __doc__))

@@ -4,6 +4,8 @@ The operations of a small network are too short to be divided: ResNet-56 of widt
 cores than on one, but two such networks train at once, each at the speed of one alone.
 """
 
+import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
@@ -13,14 +15,67 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from cnnjax.compilation import use_cache
 from cnnjax.errors import Interrupted, UserError, one_line_errors
 from cnnjax.machine import usable_cores
-from cnnjax.training import progress
+from cnnjax.training.progress import HERE, Bar
 from cnnjax.training.stop import stop_on_signals
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A part of an experiment's work."""
+
+    act: Callable[[], object]
+    nets: int = 1
+    """How many networks it trains or measures."""
+    steps: int = 1
+    """How much it reports through `Place.report` in all, the same for each of its nets."""
+    cost: float = 1.0
+    """Of all of it, relative to other jobs."""
+
+
+class Whole:
+    """How far all jobs are together: nets that are done of all, and the time left for the rest."""
+
+    def __init__(self, jobs: Sequence[Job], line: int):
+        self._jobs, self._note = jobs, ""
+        self._bar = Bar("all", sum(job.cost for job in jobs), "%", line=line)
+
+    def show(self, done: Sequence[float]) -> None:
+        """So much of the steps of each job is done."""
+        parts = [min(1.0, steps / job.steps) for job, steps in zip(self._jobs, done, strict=True)]
+        nets = sum(int(part * job.nets + 1e-9) for job, part in zip(self._jobs, parts, strict=True))
+        self._note = f"{nets} of {sum(job.nets for job in self._jobs)} nets done"
+        cost = sum(part * job.cost for job, part in zip(self._jobs, parts, strict=True))
+        self._bar.show(cost, lambda: self._note)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close(self._note)
+
+
+def one_by_one(jobs: Sequence[Job]) -> None:
+    """Do every job in this process, in order."""
+    done = [0.0] * len(jobs)
+    whole = Whole(jobs, line=1)
+
+    def report(number: int, amount: int) -> None:
+        done[number] += amount
+        whole.show(done)
+
+    try:
+        for number, job in enumerate(jobs):
+            HERE.report = functools.partial(report, number)
+            job.act()
+            report(number, job.steps)  # some of it may have been done before
+    finally:
+        HERE.report = lambda amount: None
+        whole.close()
 
 
 def huge_pages() -> None:
@@ -32,7 +87,7 @@ def huge_pages() -> None:
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
 
-def side_by_side(jobs: Sequence[Callable[[], object]], workers: int) -> None:
+def side_by_side(jobs: Sequence[Job], workers: int) -> None:
     """Do every job, in order, at most `workers` at a time, each on an equal share of the cores.
 
     Jobs are pickled. One that fails says why itself; the others are then asked to stop, as they are by Ctrl-C
@@ -48,24 +103,30 @@ def side_by_side(jobs: Sequence[Callable[[], object]], workers: int) -> None:
     share = len(cores) // workers
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())  # no two bars write at once
-    waiting, running, failure, stopping = deque(jobs), {}, 0, False
+    waiting, running, numbers, failure, stopping = deque(enumerate(jobs)), {}, {}, 0, False
+    done = context.Array("d", len(jobs), lock=False)  # each written by one worker alone
+    whole = Whole(jobs, line=workers)
     with stop_on_signals() as stop:
         try:
             while waiting or running:
                 for place in range(workers):
                     if waiting and place not in running:
                         own = cores[place * share : (place + 1) * share]
-                        arguments = waiting.popleft(), place, own, tqdm.get_lock(), sys.orig_argv
+                        number, job = waiting.popleft()
+                        arguments = job.act, number, done, place, own, tqdm.get_lock(), sys.orig_argv
                         process = context.Process(target=_work, args=arguments)
                         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is ours
                         process.start()
                         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-                        running[place] = process
+                        running[place], numbers[place] = process, number
                 wait([process.sentinel for process in running.values()], timeout=0.5)  # a signal may come
                 for place, process in list(running.items()):
                     if process.exitcode is not None:
                         failure = failure or process.exitcode
+                        if process.exitcode == 0:
+                            done[numbers[place]] = jobs[numbers[place]].steps  # some was done before
                         del running[place]
+                whole.show(list(done))
                 if (stop or failure) and not stopping:
                     stopping = True
                     waiting.clear()
@@ -74,6 +135,7 @@ def side_by_side(jobs: Sequence[Callable[[], object]], workers: int) -> None:
         finally:
             for process in running.values():  # only after a second Ctrl-C
                 process.kill()
+            whole.close()
     if stop.number is not None:
         raise Interrupted("stopped; the same command goes on from there", stop.number)
     if failure < 0:
@@ -85,17 +147,30 @@ def side_by_side(jobs: Sequence[Callable[[], object]], workers: int) -> None:
         raise SystemExit(failure)
 
 
-def _work(job: Callable[[], object], place: int, cores: Sequence[int], lock, command: list[str]) -> None:
+def _work(
+    act: Callable[[], object],
+    number: int,
+    done: Any,
+    place: int,
+    cores: Sequence[int],
+    lock: Any,
+    command: list[str],
+) -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):  # XLA starts as many threads as there are cores
         os.sched_setaffinity(0, cores)
     sys.orig_argv[:] = command  # for the record
     tqdm.set_lock(lock)
-    progress.LINE = place
+    HERE.line = place
+
+    def report(amount: int) -> None:
+        done[number] += amount
+
+    HERE.report = report
     script = Path(sys.argv[0])
     with one_line_errors(script.parent.name if script.stem == "__main__" else script.stem):
         use_cache()
-        job()
+        act()
 
 
 def _end_with_the_parent() -> None:

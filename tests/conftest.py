@@ -11,8 +11,10 @@ pytest_plugins = ["tests.archives"]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests keep their data and compiled programs to themselves, subprocesses included."""
-    root = tmp_path_factory.mktemp("cache")
+    """Tests keep their data and compiled programs to themselves: one folder for all workers and subprocesses."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    root.mkdir(exist_ok=True)
     os.environ["CNNJAX_CACHE"] = str(root)
     from cnnjax.compilation import use_cache
 

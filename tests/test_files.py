@@ -8,11 +8,14 @@ import pytest
 from cnnjax.errors import UserError
 from cnnjax.files import (
     _writable_cache,
+    append_lines,
     cache_root,
     read_json,
     read_jsonl,
     replacing,
     replacing_folder,
+    set_aside,
+    sort_lines,
     write_json,
 )
 
@@ -83,10 +86,45 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_lines_are_read_up_to_the_one_cut_short(tmp_path):
+def test_whole_lines_are_read_whatever_is_between_them(tmp_path):
     path = tmp_path / "lines.jsonl"
     assert read_jsonl(path) == []
-    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert read_jsonl(path) == [{"step": 1}, {"step": 2}]
+    damage = [
+        b'{"ste',
+        b"\0" * 40,
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"[1]",
+        b'{"loss": 1.0}',
+        b'{"step": "1"}',
+        b'{"step": 1, "loss": null}',
+    ]
+    zeros_before = b'\0\0{"step": 5}'
+    whole = [b'{"step": %d}' % number for number in range(1, 5)]
+    path.write_bytes(b"\n".join([*whole[:2], *damage, whole[2], b"", zeros_before, whole[3]]))
+    found, rest = sort_lines(path)
+    assert found == read_jsonl(path) == [{"step": step} for step in (1, 2, 3, 5, 4)]
+    assert rest == [*damage, zeros_before]
     with pytest.raises(UserError, match="no whole JSON file"):
         read_json(path)
+
+
+def test_what_is_set_aside_overwrites_nothing(tmp_path):
+    for text in "abc":
+        (tmp_path / "file").write_text(text)
+        set_aside(tmp_path / "file")
+    (tmp_path / "7").mkdir()
+    assert set_aside(tmp_path / "7", into=tmp_path / "damaged") == tmp_path / "damaged" / "7"
+    assert {path.name: path.read_text() for path in tmp_path.glob("file*")} == {
+        "file.damaged": "a",
+        "file.damaged.2": "b",
+        "file.damaged.3": "c",
+    }
+
+
+def test_lines_are_appended_after_one_that_was_cut_short(tmp_path):
+    path = tmp_path / "lines"
+    append_lines(path, [b"1\n", b"2\n"])
+    path.write_bytes(path.read_bytes()[:-1])
+    append_lines(path, [b"3\n"])
+    assert path.read_bytes() == b"1\n2\n3\n"

@@ -1,6 +1,8 @@
 """The house: who may import whom. A new direction fails here and needs a reason."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ MAY_IMPORT = {
     "mesh": LEAVES,
     "compilation": LEAVES,
     "distributed": LEAVES,
-    "launch": LEAVES,
+    "command": {"errors"},
+    "launch": LEAVES | {"command"},
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
@@ -29,6 +32,7 @@ MAY_IMPORT = {
     "doctor": LEAVES | {"compilation", "data", "ops"},
     "__main__": LEAVES
     | {
+        "command",
         "comparison",
         "compilation",
         "config",
@@ -83,3 +87,43 @@ def test_imports_go_one_way(path):
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
     assert len(users) == 1
+
+
+IMPORT_ALL = """
+import importlib, logging, os, pkgutil, signal, sys, threading, warnings
+import absl.logging, flax.linen, grain, jax, matplotlib.pyplot, optax, orbax.checkpoint
+import PIL.Image, safetensors, scipy.cluster.vq, tensorboardX, tqdm, tyro
+
+def state():
+    everyone = logging.root.manager.loggerDict.items()
+    loggers = [item for item in everyone if isinstance(item[1], logging.Logger)]
+    return {
+        "backend": matplotlib.get_backend(),
+        "style": dict(matplotlib.rcParams),
+        "logging": {name: (one.level, one.propagate, one.handlers[:]) for name, one in loggers},
+        "root": (logging.root.level, logging.root.handlers[:]),
+        "jax": dict(jax.config.values),
+        "environment": dict(os.environ),
+        "signals": [signal.getsignal(number) for number in signal.valid_signals()],
+        "warnings": list(warnings.filters),
+        "hooks": (sys.excepthook, threading.excepthook, sys.displayhook, sys.path[:], sys.meta_path[:]),
+    }
+
+matplotlib.use("svg")  # as a notebook has its own
+jax.devices()
+import cnnjax, experiments
+before = state()
+for package in (cnnjax, experiments):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+after = state()
+for name in ("logging", "environment", "jax", "style"):  # new loggers are none of the importer's
+    after[name] = {key: after[name][key] for key in before[name]}
+assert after == before, [name for name in before if before[name] != after[name]]
+assert "cnnjax.report.curves" in sys.modules and "experiments.scaling" in sys.modules
+"""
+
+
+def test_importing_changes_nothing_for_the_importer():
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ the result does not depend on how the batch is spread over devices.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +61,10 @@ def augmentation(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return AUGMENTATIONS[name]
 
 
-def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax.Array]:
-    """Make the function that takes uint8 images to normalised float32 images of the same shape.
+def normalizer(
+    train_images: np.ndarray, kind: str, dtype: Any = np.float32
+) -> Callable[[jax.Array], jax.Array]:
+    """Make the function that takes uint8 images to normalised images of the same shape, in `dtype`.
 
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
     `channel` brings each channel of the training set to mean 0 and standard deviation 1.
@@ -76,17 +79,17 @@ def normalizer(train_images: np.ndarray, kind: str) -> Callable[[jax.Array], jax
         scale = np.sqrt(squares / pixels - mean**2)
         if not scale.all():
             raise UserError("a channel has the same value in all training images; normalise by pixel_mean")
-    return _normalizer(mean, scale)
+    return _normalizer(mean, scale, dtype)
 
 
-def photograph_normalizer(kind: str) -> Callable[[jax.Array], jax.Array]:
+def photograph_normalizer(kind: str, dtype: Any = np.float32) -> Callable[[jax.Array], jax.Array]:
     """As `normalizer`, by ImageNet's statistics for all photographs: their own would take a pass over them.
 
     The mean image of random crops is taken as one colour.
     """
     _check(kind)
     scale = np.ones(3) if kind == "pixel_mean" else np.array(IMAGENET_STD)
-    return _normalizer(255 * np.array(IMAGENET_MEAN), 255 * scale)
+    return _normalizer(255 * np.array(IMAGENET_MEAN), 255 * scale, dtype)
 
 
 def _check(kind: str) -> None:
@@ -94,11 +97,11 @@ def _check(kind: str) -> None:
         raise UserError(f"no normalisation is called {kind!r}; there are: {', '.join(NORMALIZATIONS)}")
 
 
-def _normalizer(mean: np.ndarray, scale: np.ndarray) -> Callable[[jax.Array], jax.Array]:
-    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+def _normalizer(mean: np.ndarray, scale: np.ndarray, dtype: Any) -> Callable[[jax.Array], jax.Array]:
+    mean, scale = mean.astype(dtype), scale.astype(dtype)
 
     def normalize(images: jax.Array) -> jax.Array:
-        return (images.astype(jnp.float32) - mean) / scale
+        return (images.astype(dtype) - mean) / scale
 
     return normalize
 

@@ -34,6 +34,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal, uniform
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
 from cnnjax.ops.pooling import adaptive_average_pool, max_pool
+from cnnjax.ops.precision import types, wide
 
 PADDINGS = {227: 0, 224: 2}
 """Side of the image to the first convolution's padding; both give 55x55."""
@@ -51,7 +52,7 @@ class AlexNet(nn.Module):
         lrn_alpha_per: whether its alpha multiplies the "sum" or the "mean" of the squares.
         pool_size: of pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
         dropout: rate, after both hidden fully connected layers.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -83,7 +84,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, 227 or 224, same, channel] to logits [batch, num_classes], float32.
+        """Images [batch, 227 or 224, same, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images have another size.
@@ -95,10 +96,10 @@ class AlexNet(nn.Module):
         conv = partial(
             nn.Conv,
             kernel_init=normal(0.01),
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        dense = partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=normal(0.01), **types(self.dtype))
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         one = nn.initializers.ones
 
@@ -127,7 +128,7 @@ class AlexNet(nn.Module):
         for index in (6, 7):
             x = dense(filters(4096), bias_init=one, name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return dense(self.num_classes, name="fc8")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="fc8")(x).astype(wide(self.dtype))
 
 
 class AlexNetTorchvision(nn.Module):
@@ -138,7 +139,7 @@ class AlexNetTorchvision(nn.Module):
         num_classes: outputs of the classifier.
         activation: a name in `ACTIVATIONS`.
         dropout: rate, before both hidden fully connected layers.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -162,7 +163,7 @@ class AlexNetTorchvision(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: a side of the images is less than 63.
@@ -183,7 +184,7 @@ class AlexNetTorchvision(nn.Module):
                 padding=padding,
                 kernel_init=uniform(bound),
                 bias_init=uniform(bound),
-                dtype=self.dtype,
+                **types(self.dtype),
                 conv_general_dilated=CONVOLUTIONS[self.convolution],
                 name=f"conv{index}",
             )(x)
@@ -192,7 +193,7 @@ class AlexNetTorchvision(nn.Module):
         def dense(index: int, x: jax.Array, features: int) -> jax.Array:
             init = uniform(x.shape[-1] ** -0.5)
             name = f"fc{index}"
-            return nn.Dense(features, kernel_init=init, bias_init=init, dtype=self.dtype, name=name)(x)
+            return nn.Dense(features, kernel_init=init, bias_init=init, **types(self.dtype), name=name)(x)
 
         x = max_pool(conv(1, x, 64, 11, 4, 2), 3, 2)
         x = max_pool(conv(2, x, 192, 5, 1, 2), 3, 2)
@@ -203,7 +204,7 @@ class AlexNetTorchvision(nn.Module):
         x = x.reshape(len(x), -1)
         for index in (6, 7):
             x = act(name=f"act{index}")(dense(index, dropout()(x), filters(4096)))
-        return dense(8, x, self.num_classes).astype(jnp.float32)
+        return dense(8, x, self.num_classes).astype(wide(self.dtype))
 
 
 @register("alexnet", AlexNet)

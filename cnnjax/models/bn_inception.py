@@ -28,6 +28,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.precision import types, wide
 
 average = partial(average_pool, size=3, strides=1, padding=1)
 maximum = partial(max_pool, size=3, strides=1, padding=1)
@@ -84,7 +85,7 @@ class BNInception(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the computation; parameters, statistics and logits stay float32.
+        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a module's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
@@ -115,7 +116,7 @@ class BNInception(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are of a size whose halves convolutions and pooling round differently.
@@ -129,7 +130,7 @@ class BNInception(nn.Module):
             nn.Conv,
             use_bias=self.use_bias,
             kernel_init=he_normal_fan_in,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = batch_norm(self, train)
@@ -144,8 +145,8 @@ class BNInception(nn.Module):
         for module, branches in modules(self.projection).items():
             x = inception(branches, layers, self.refine(), name=f"inception{module}")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
-        x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
+        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
 
     def refine(self) -> Template | None:
         """A template of what the result of a module goes through."""

@@ -31,6 +31,8 @@ def check_types(network: type[nn.Module], fields: Mapping[str, Any]) -> None:
             is_right, words = _is_floating(value), "a floating-point type, such as 'bfloat16'"
         if not is_right:
             raise UserError(f"{field}={value!r}: must be {words}")
+        if field == "dtype" and jnp.dtype(value) == jnp.float64 and not jax.config.jax_enable_x64:
+            raise UserError("dtype='float64': JAX computes in float32 here; set JAX_ENABLE_X64=1")
 
 
 def _is_floating(dtype: Any) -> bool:

@@ -31,6 +31,7 @@ from cnnjax.ops.init import normal
 from cnnjax.ops.local import LocalConv
 from cnnjax.ops.lrn import local_response_norm, response_norm_within_maps
 from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.precision import types, wide
 
 
 class CudaConvnet(nn.Module):
@@ -43,7 +44,7 @@ class CudaConvnet(nn.Module):
         dense_std: standard deviation of the fully connected layers' initial weights.
         num_classes: outputs of the classifier.
         activation: a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -70,7 +71,7 @@ class CudaConvnet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: a side of the images is less than 10.
@@ -81,10 +82,10 @@ class CudaConvnet(nn.Module):
             nn.Conv,
             kernel_size=(5, 5),
             padding=2,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        dense = partial(nn.Dense, kernel_init=normal(self.dense_std), dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=normal(self.dense_std), **types(self.dtype))
 
         def normalize(x: jax.Array) -> jax.Array:
             return response_norm_within_maps(x, 3, 5e-5, 0.75, 1.0) if self.lrn else x
@@ -101,7 +102,7 @@ class CudaConvnet(nn.Module):
         x = x.reshape(len(x), -1)
         if self.hidden:
             x = act(name="act4")(dense(filters(self.hidden), name="hidden")(x))
-        return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
 
 
 class CudaConvnetLocal(nn.Module):
@@ -114,7 +115,7 @@ class CudaConvnetLocal(nn.Module):
         width: filters of the first convolution; all other layers keep their ratio to it.
         num_classes: outputs of the classifier.
         activation: a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -138,7 +139,7 @@ class CudaConvnetLocal(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: a side of the images is less than 6.
@@ -150,7 +151,7 @@ class CudaConvnetLocal(nn.Module):
             features=self.width,
             kernel_size=(5, 5),
             padding=2,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
 
@@ -166,8 +167,8 @@ class CudaConvnetLocal(nn.Module):
             x = LocalConv(filters, 3, 1, normal(0.04), self.dtype, name=f"local{index}")(x)
             x = act(name=f"act{index}")(x)
         x = x.reshape(len(x), -1)
-        x = nn.Dense(self.num_classes, kernel_init=normal(0.01), dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        x = nn.Dense(self.num_classes, kernel_init=normal(0.01), **types(self.dtype), name="classifier")(x)
+        return x.astype(wide(self.dtype))
 
 
 @register("alexnet_cifar", CudaConvnet)

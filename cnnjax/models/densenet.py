@@ -40,6 +40,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, he_normal_fan_in
 from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool
+from cnnjax.ops.precision import types, wide
 
 
 class BasicLayer(nn.Module):
@@ -115,7 +116,7 @@ class DenseNet(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the convolutions; parameters, statistics and logits stay float32.
+        dtype: of the convolutions; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a layer's activations, whose memory grows with the square
             of the layers in a block.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
@@ -152,7 +153,7 @@ class DenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are so small that nothing is left after the last transition.
@@ -163,7 +164,7 @@ class DenseNet(nn.Module):
             nn.Conv,
             use_bias=False,
             kernel_init=he_normal,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = batch_norm(self, train)
@@ -187,8 +188,8 @@ class DenseNet(nn.Module):
                 filters = int(self.compression * x.shape[-1])
                 x = Transition(filters, **templates, name=f"transition{block}")(x)
         x = activation(name="act")(norm(name="bn")(x)).mean((1, 2))
-        x = nn.Dense(self.num_classes, kernel_init=he_normal_fan_in, dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
+        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
 
 
 IMAGENET_BLOCKS = {

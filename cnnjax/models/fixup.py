@@ -26,6 +26,7 @@ from cnnjax.models.orders import Original
 from cnnjax.models.preresnet import preresnet_fields
 from cnnjax.models.registry import register
 from cnnjax.models.resnet import IMAGENET_STAGES, ResNet, residual_shape
+from cnnjax.ops.precision import wide
 
 
 class Scale(nn.Module):
@@ -36,7 +37,8 @@ class Scale(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Any shape to the same."""
-        return x * self.param("scale", nn.initializers.constant(self.initial), ()).astype(x.dtype)
+        scale = self.param("scale", nn.initializers.constant(self.initial), (), wide(x.dtype))
+        return x * scale.astype(x.dtype)
 
 
 class Shift(nn.Module):
@@ -45,7 +47,7 @@ class Shift(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Any shape to the same."""
-        return x + self.param("bias", nn.initializers.zeros, ()).astype(x.dtype)
+        return x + self.param("bias", nn.initializers.zeros, (), wide(x.dtype)).astype(x.dtype)
 
 
 class FixupOrder(Original):

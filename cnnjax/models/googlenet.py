@@ -32,6 +32,7 @@ from cnnjax.ops.init import caffe_xavier, normal
 from cnnjax.ops.lrn import local_response_norm
 from cnnjax.ops.norm import batch_norm, no_norm
 from cnnjax.ops.pooling import adaptive_average_pool, average_pool, max_pool
+from cnnjax.ops.precision import types, wide
 
 
 class Conv(NamedTuple):
@@ -131,7 +132,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channel] to logits [batch, num_classes], float32, which it also sows."""
+        """[batch, height, width, channel] to logits [batch, num_classes], which it also sows."""
         x = self.layers(self.pool(x), Conv(128), 1)
         x = self.dense(1024, name="fc1")(x.reshape(len(x), -1))
         x = self.layers.activation(name="activation2")(x)
@@ -140,8 +141,8 @@ class AuxiliaryHead(nn.Module):
 
 
 def sow_logits(head: nn.Module, logits: jax.Array) -> jax.Array:
-    """Leave a head's logits, as float32, in the collection "auxiliary", for the loss."""
-    logits = logits.astype(jnp.float32)
+    """Leave a head's logits, float32 or wider, in the collection "auxiliary", for the loss."""
+    logits = logits.astype(wide(logits.dtype))
     if not head.is_initializing():  # what `init` gives is variables alone
         head.sow("auxiliary", "logits", logits)
     return logits
@@ -197,7 +198,7 @@ class GoogLeNet(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the computation; parameters, statistics and logits stay float32.
+        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a module's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
@@ -241,7 +242,7 @@ class GoogLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are too small, or do not fit the auxiliary heads that training needs.
@@ -260,12 +261,12 @@ class GoogLeNet(nn.Module):
             use_bias=lrn,
             kernel_init=kernel_init,
             bias_init=bias_init,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = no_norm if lrn else batch_norm(self, train)
         normalize = partial(local_response_norm, size=5, alpha=1e-4, beta=0.75, k=1.0, alpha_per="mean")
-        classifier = partial(nn.Dense, kernel_init=kernel_init, dtype=self.dtype)
+        classifier = partial(nn.Dense, kernel_init=kernel_init, **types(self.dtype))
         layers = Layers(partial(scaled, conv, ratio), norm, ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
         head = partial(
@@ -293,7 +294,7 @@ class GoogLeNet(nn.Module):
             if module in HEADS and heads:
                 head(name=HEADS[module])(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
-        return classifier(self.num_classes, name="classifier")(x).astype(jnp.float32)
+        return classifier(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
 
 
 @register("googlenet", GoogLeNet)

@@ -39,6 +39,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import caffe_xavier, he_normal_fan_in, normal
 from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.precision import types, wide
 
 
 class PlainLayer(nn.Module):
@@ -83,7 +84,7 @@ class HighwayMLP(nn.Module):
         transform_bias: initial bias of the gates.
         activation: of H, a name in `cnnjax.ops.activations`.
         num_classes: outputs of the classifier.
-        dtype: of the computation; parameters and logits stay float32.
+        dtype: of the computation; parameters and logits stay float32 or wider.
         loop: over the equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a layer's activations, to save memory.
     """
@@ -110,11 +111,11 @@ class HighwayMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32."""
-        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, dtype=self.dtype)
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
+        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
         x = x.reshape(len(x), -1).astype(self.dtype)
         x = _stage(self, x, 1, self.depth, self.width, dense)
-        return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
 
 
 class HighwayConvNet(nn.Module):
@@ -128,7 +129,7 @@ class HighwayConvNet(nn.Module):
         layer: "highway" or "plain".
         activation: of H, a name in `cnnjax.ops.activations`.
         num_classes: outputs of the classifier.
-        dtype: of the computation; parameters and logits stay float32.
+        dtype: of the computation; parameters and logits stay float32 or wider.
         loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a layer's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
@@ -163,15 +164,15 @@ class HighwayConvNet(nn.Module):
             kernel_size=(size, size),
             padding=padding,
             kernel_init=caffe_xavier,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
 
     def classifier(self, x: jax.Array, std: float) -> jax.Array:
-        """Features [batch, channel] to logits [batch, num_classes], float32; weights begin as N(0, std^2)."""
+        """Features [batch, channel] to logits [batch, num_classes]; weights begin as N(0, std^2)."""
         init = normal(std)
-        x = nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        x = nn.Dense(self.num_classes, kernel_init=init, **types(self.dtype), name="classifier")(x)
+        return x.astype(wide(self.dtype))
 
 
 class HighwayMNIST(HighwayConvNet):
@@ -188,7 +189,7 @@ class HighwayMNIST(HighwayConvNet):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are of a size whose last maps are not 3x3.
@@ -218,7 +219,7 @@ class HighwayCIFAR(HighwayConvNet):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are smaller than 3x3.

@@ -29,6 +29,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal, truncated_normal
 from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.precision import types, wide
 
 Branches = tuple[tuple[Step, ...], ...]
 downsample = partial(max_pool, size=3, strides=2)
@@ -102,7 +103,7 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channel] to logits [batch, num_classes], float32, which it also sows."""
+        """[batch, height, width, channel] to logits [batch, num_classes], which it also sows."""
         x = self.layers(average_pool(x, 5, 3), Conv(128), 1)
         x = self.layers_5x5(x, valid(768, 5), 2)
         return sow_logits(self, self.classifier(self.num_classes, name="fc")(x.mean((1, 2))))
@@ -127,7 +128,7 @@ class InceptionV3(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the computation; parameters, statistics and logits stay float32.
+        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a module's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
@@ -160,7 +161,7 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are too small, or too small for the auxiliary head that training needs.
@@ -174,7 +175,7 @@ class InceptionV3(nn.Module):
         conv = partial(
             nn.Conv,
             use_bias=False,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = batch_norm(self, train)
@@ -184,7 +185,7 @@ class InceptionV3(nn.Module):
             return Layers(template, norm, ACTIVATIONS[self.activation])
 
         layers = layers_from(0.1)
-        classifier = partial(nn.Dense, dtype=self.dtype)
+        classifier = partial(nn.Dense, **types(self.dtype))
         inception = nn.remat(Inception) if self.remat else Inception
         average = partial(average_pool, size=3, strides=1, padding=1, count_padding=self.count_padding)
 
@@ -207,7 +208,7 @@ class InceptionV3(nn.Module):
                 )(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
         x = classifier(self.num_classes, kernel_init=init(0.1), name="classifier")(x)
-        return x.astype(jnp.float32)
+        return x.astype(wide(self.dtype))
 
 
 @register("inception_v3", InceptionV3)

@@ -29,6 +29,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT
 from cnnjax.ops.init import lecun_1998, uniform
 from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.precision import types, wide
 
 C3_INPUTS = (
     (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
@@ -67,8 +68,9 @@ class Subsampling(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, map] to [batch, height / 2, width / 2, map]."""
-        coefficient = self.param("coefficient", uniform(2.4 / 4), (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        shape, dtype = (x.shape[-1],), wide(self.dtype)
+        coefficient = self.param("coefficient", uniform(2.4 / 4), shape, dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, dtype)
         sums = 4 * average_pool(x, 2, 2)
         return sums * coefficient.astype(self.dtype) + bias.astype(self.dtype)
 
@@ -89,8 +91,9 @@ class PartialConv(nn.Module):
         """[batch, height, width, map] to [batch, height - 4, width - 4, len(inputs)]."""
         seen_by = [[out for out, seen in enumerate(self.inputs) if i in seen] for i in range(x.shape[-1])]
         fan_in = np.array([[25 * len(self.inputs[out]) for out in outs] for outs in seen_by])
-        kernel = self.param("kernel", uniform(2.4 / fan_in), (5, 5, *fan_in.shape)).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (len(self.inputs),))
+        dtype = wide(self.dtype)
+        kernel = self.param("kernel", uniform(2.4 / fan_in), (5, 5, *fan_in.shape), dtype).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (len(self.inputs),), dtype)
         convolve = partial(
             CONVOLUTIONS[self.convolution],
             window_strides=(1, 1),
@@ -124,7 +127,7 @@ class LeNet5(nn.Module):
         num_classes: at most 10, the digits from 0.
         padding: zeros around the image; 2 for images of 28x28.
         activation: after every layer up to F6, a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -150,7 +153,7 @@ class LeNet5(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, 32, 32, channel] to minus the distances to the codes [batch, num_classes], float32.
+        """Images [batch, 32, 32, channel] to minus the distances to the codes [batch, num_classes].
 
         Raises:
             UserError: the images, with the padding, are not 32x32.
@@ -165,7 +168,7 @@ class LeNet5(nn.Module):
             nn.Conv,
             kernel_size=(5, 5),
             kernel_init=lecun_1998,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         x = conv(6, padding=self.padding, name="c1")(x)
@@ -178,8 +181,8 @@ class LeNet5(nn.Module):
         x = act(name="act4")(x)
         x = conv(120, padding=0, name="c5")(x)
         x = act(name="act5")(x)
-        x = nn.Dense(84, kernel_init=lecun_1998, dtype=self.dtype, name="f6")(x[:, 0, 0])
-        x = act(name="act6")(x).astype(jnp.float32)
+        x = nn.Dense(84, kernel_init=lecun_1998, **types(self.dtype), name="f6")(x[:, 0, 0])
+        x = act(name="act6")(x).astype(wide(self.dtype))
         return RadialBasis(self.num_classes, name="output")(x)
 
 
@@ -195,7 +198,7 @@ class LeNet5Modern(nn.Module):
         padding: zeros around the image before the first convolution.
         dropout: rate, after both hidden fully connected layers.
         activation: a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -220,7 +223,7 @@ class LeNet5Modern(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the sides of the images, with the padding, are not multiples of 4 from 16 on.
@@ -236,10 +239,10 @@ class LeNet5Modern(nn.Module):
             nn.Conv,
             kernel_size=(5, 5),
             kernel_init=init,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        dense = partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=init, **types(self.dtype))
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         filters = partial(_scaled, self.width / 6)
 
@@ -251,7 +254,7 @@ class LeNet5Modern(nn.Module):
         for index, features in enumerate((120, 84), start=1):
             x = dense(filters(features), name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index + 2}")(x))
-        return dense(self.num_classes, name="fc3")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="fc3")(x).astype(wide(self.dtype))
 
 
 class CaffeLeNet(nn.Module):
@@ -263,7 +266,7 @@ class CaffeLeNet(nn.Module):
         width: filters of the first convolution; all other layers keep their ratio to it.
         num_classes: outputs of the classifier.
         activation: after the hidden fully connected layer, a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -285,7 +288,7 @@ class CaffeLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, 28, 28, channel] to logits [batch, num_classes], float32.
+        """Images [batch, 28, 28, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are not 28x28.
@@ -298,17 +301,17 @@ class CaffeLeNet(nn.Module):
             kernel_size=(5, 5),
             padding=0,
             kernel_init=init,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        dense = partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=init, **types(self.dtype))
         filters = partial(_scaled, self.width / 20)
 
         x = max_pool(conv(filters(20), name="conv1")(x), 2, 2)
         x = max_pool(conv(filters(50), name="conv2")(x), 2, 2)
         x = dense(filters(500), name="fc1")(x.reshape(len(x), -1))
         x = ACTIVATIONS[self.activation](name="act1")(x)
-        return dense(self.num_classes, name="fc2")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="fc2")(x).astype(wide(self.dtype))
 
 
 def map_loss(logits: jax.Array, labels: jax.Array, j: float) -> jax.Array:

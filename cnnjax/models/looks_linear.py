@@ -27,6 +27,7 @@ from cnnjax.ops.activations import ACTIVATIONS, crelu
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import INITS, delta_orthogonal, he_normal_fan_in
+from cnnjax.ops.precision import types, wide
 
 
 class CReLU(nn.Module):
@@ -82,7 +83,7 @@ class LooksLinear(nn.Module):
         activation: "crelu" or a name in `cnnjax.ops.activations.ACTIVATIONS`.
         kernel_init: "looks_linear" or a name in `cnnjax.ops.init.INITS`.
         num_classes: outputs of the classifier.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a layer's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
@@ -118,9 +119,9 @@ class LooksLinear(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32."""
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
         first_init, init, classifier_init = KERNELS[self.kernel_init]
-        conv = partial(nn.Conv, dtype=self.dtype, conv_general_dilated=CONVOLUTIONS[self.convolution])
+        conv = partial(nn.Conv, **types(self.dtype), conv_general_dilated=CONVOLUTIONS[self.convolution])
         activation = CReLU if self.activation == "crelu" else ACTIVATIONS[self.activation]
         layer_class = nn.remat(Layer) if self.remat else Layer
         layer = partial(layer_class, conv=partial(conv, kernel_init=init), activation=activation)
@@ -134,8 +135,8 @@ class LooksLinear(nn.Module):
             x = layer(filters, 1 if stage == 1 else 2, name=names[0])(x)
             x = repeat(self, partial(layer, filters, 1), names[1:], x, self.loop)
         x = activation(name="act_last")(x).mean((1, 2))
-        x = nn.Dense(self.num_classes, kernel_init=classifier_init, dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        x = nn.Dense(self.num_classes, kernel_init=classifier_init, **types(self.dtype), name="classifier")(x)
+        return x.astype(wide(self.dtype))
 
 
 @register("looks_linear{depth}", LooksLinear, (6, 198))

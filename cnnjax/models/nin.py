@@ -22,6 +22,7 @@ from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal
 from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.precision import types, wide
 
 
 class NiN(nn.Module):
@@ -40,7 +41,7 @@ class NiN(nn.Module):
         num_classes: maps of the last layer.
         activation: a name in `ACTIVATIONS`.
         dropout: rate.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -69,14 +70,14 @@ class NiN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32.
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images are too small for the poolings.
         """
         check_image_size(x, 6 if self.strides == 1 else 55)
         act = ACTIVATIONS[self.activation]
-        conv = partial(nn.Conv, dtype=self.dtype, conv_general_dilated=CONVOLUTIONS[self.convolution])
+        conv = partial(nn.Conv, **types(self.dtype), conv_general_dilated=CONVOLUTIONS[self.convolution])
         ratio = self.width / self.filters[0][0]
         widths = [[max(1, round(filters * ratio)) for filters in stage] for stage in self.filters]
         widths[-1].append(self.num_classes)
@@ -95,7 +96,7 @@ class NiN(nn.Module):
                 x = max_pool(x, 3, 2, ceil=True)
             if stage in self.dropout_after:
                 x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return x.astype(jnp.float32).mean((1, 2))
+        return x.astype(wide(self.dtype)).mean((1, 2))
 
 
 CIFAR = {

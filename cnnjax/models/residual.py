@@ -22,6 +22,7 @@ from cnnjax.ops.depth import LOOPS, repeat
 from cnnjax.ops.init import INITS, he_normal_fan_in
 from cnnjax.ops.norm import batch_norm, no_norm
 from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.precision import types, wide
 
 
 class Block(nn.Module):
@@ -117,7 +118,7 @@ class ResidualNet(nn.Module):
         branch_scale: of shortcut="constant_scaling".
         gate_bias: at first, of shortcut="exclusive_gating" and "shortcut_only_gating".
         shortcut_dropout: rate of shortcut="dropout".
-        dtype: of the convolutions; parameters, statistics and logits stay float32.
+        dtype: of the convolutions; parameters, statistics and logits stay float32 or wider.
         loop: over a stage's equal blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a block's activations, to save memory.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
@@ -188,7 +189,7 @@ class ResidualNet(nn.Module):
             nn.Conv,
             use_bias=self.use_bias or self.norm == "none",
             kernel_init=lambda *arguments: self.kernel_gain * init(*arguments),
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = batch_norm(self, train) if self.norm == "batch" else no_norm
@@ -209,7 +210,7 @@ class ResidualNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, height, width, channel] to logits [batch, num_classes], float32."""
+        """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
         templates = self.templates(train)
         order = partial(self.choices["order"][self.order], templates["norm"], templates["activation"])
         shortcut = self.configure(self.choices["shortcut"][self.shortcut], **templates)
@@ -253,6 +254,6 @@ class ResidualNet(nn.Module):
         return self.classify(x.mean((1, 2)))
 
     def classify(self, x: jax.Array, kernel_init: Template = he_normal_fan_in) -> jax.Array:
-        """[batch, channel] to logits [batch, num_classes], float32."""
-        x = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="classifier")(x)
-        return x.astype(jnp.float32)
+        """[batch, channel] to logits [batch, num_classes], float32 or wider."""
+        x = nn.Dense(self.num_classes, kernel_init=kernel_init, **types(self.dtype), name="classifier")(x)
+        return x.astype(wide(self.dtype))

@@ -36,6 +36,7 @@ from cnnjax.models.resnet import (
 from cnnjax.models.shortcuts import ProjectionWhereNeeded, Template
 from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.precision import types
 
 
 class SqueezeExcitation(nn.Module):
@@ -53,7 +54,7 @@ class SqueezeExcitation(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channel] to the same."""
         channels = x.shape[-1]
-        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
         y = nn.relu(dense(max(1, channels // self.reduction), name="reduce")(x.mean((1, 2))))
         y = nn.sigmoid(dense(channels, name="expand")(y))
         return x * y[:, None, None]

@@ -31,6 +31,7 @@ from cnnjax.ops.init import he_normal, normal
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
 from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.precision import types, wide
 
 GLOROT = nn.initializers.glorot_uniform()
 INITS = {
@@ -60,7 +61,7 @@ class VGG(nn.Module):
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
         bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the convolutions; parameters, statistics and logits stay float32.
+        dtype: of the convolutions; parameters, statistics and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -115,11 +116,11 @@ class VGG(nn.Module):
         conv = partial(
             nn.Conv,
             kernel_init=conv_init,
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
         norm = batch_norm(self, train)
-        dense = partial(nn.Dense, kernel_init=dense_init, dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=dense_init, **types(self.dtype))
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         act = ACTIVATIONS[self.activation]
 
@@ -135,11 +136,11 @@ class VGG(nn.Module):
             x = max_pool(x, 2, 2)
         x = x.reshape(len(x), -1)
         if self.head == "cifar":
-            return dense(self.num_classes, name="classifier")(x).astype(jnp.float32)
+            return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
         for index in (1, 2):
             x = dense(64 * self.width, name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return dense(self.num_classes, name="fc3")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="fc3")(x).astype(wide(self.dtype))
 
 
 STAGES = {

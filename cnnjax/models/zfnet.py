@@ -30,6 +30,7 @@ from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
 from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.precision import types, wide
 
 
 class ZFNet(nn.Module):
@@ -42,7 +43,7 @@ class ZFNet(nn.Module):
         activation: a name in `ACTIVATIONS`.
         lrn_alpha_per: whether the normalisation's alpha multiplies the "sum" or the "mean" of the squares.
         dropout: rate, after both hidden fully connected layers.
-        dtype: of the convolutions; parameters and logits stay float32.
+        dtype: of the convolutions; parameters and logits stay float32 or wider.
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
@@ -68,7 +69,7 @@ class ZFNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Images [batch, 224, 224, channel] to logits [batch, num_classes], float32.
+        """Images [batch, 224, 224, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
             UserError: the images have another size.
@@ -79,10 +80,10 @@ class ZFNet(nn.Module):
         conv = partial(
             nn.Conv,
             kernel_init=normal(0.01),
-            dtype=self.dtype,
+            **types(self.dtype),
             conv_general_dilated=CONVOLUTIONS[self.convolution],
         )
-        dense = partial(nn.Dense, kernel_init=normal(0.01), dtype=self.dtype)
+        dense = partial(nn.Dense, kernel_init=normal(0.01), **types(self.dtype))
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         normalize = partial(
             local_response_norm, size=5, alpha=1e-4, beta=0.75, k=2.0, alpha_per=self.lrn_alpha_per
@@ -103,7 +104,7 @@ class ZFNet(nn.Module):
         for index in (6, 7):
             x = dense(filters(4096), name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return dense(self.num_classes, name="fc8")(x).astype(jnp.float32)
+        return dense(self.num_classes, name="fc8")(x).astype(wide(self.dtype))
 
 
 def renormalize_filters(params: Any, radius: float = 0.1) -> Any:

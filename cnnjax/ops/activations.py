@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.ops.precision import wide
+
 
 class Elementwise(nn.Module):
     """A function without parameters."""
@@ -33,7 +35,7 @@ class PReLU(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Of `x` [..., channel]."""
-        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
+        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],), wide(x.dtype))
         return jnp.where(x > 0, x, slope.astype(x.dtype) * x)
 
 

@@ -239,7 +239,15 @@ def _primitive(
     primitive.def_abstract_eval(abstract)
     ad.defbilinear(primitive, images_transpose, other_transpose)
     batching.primitive_batchers[primitive] = batch
-    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    lower = mlir.lower_fun(compute, multiple_results=False)
+
+    def lower_here_or_to_export(context, images, other, window):
+        # What is exported runs elsewhere, where our own code may not be: there it is XLA's.
+        if context.module_context.lowering_parameters.for_export:
+            window = window._replace(form="canonical")
+        return lower(context, images, other, window=window)
+
+    mlir.register_lowering(primitive, lower_here_or_to_export)
     return primitive
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.ops.precision import wide
+
 
 class LocalConv(nn.Module):
     """k x k windows one pixel apart, each with its own weights and biases.
@@ -30,7 +32,9 @@ class LocalConv(nn.Module):
         offsets = [(row, column) for row in range(self.size) for column in range(self.size)]
         windows = [x[:, row : row + height, column : column + width] for row, column in offsets]
         x = jnp.concatenate(windows, axis=-1)
-        kernel = self.param("kernel", self.kernel_init, (height, width, x.shape[-1], self.filters))
-        bias = self.param("bias", nn.initializers.zeros, (height, width, self.filters))
+        kernel = self.param(
+            "kernel", self.kernel_init, (height, width, x.shape[-1], self.filters), wide(self.dtype)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (height, width, self.filters), wide(self.dtype))
         x = jnp.einsum("bhwi,hwio->bhwo", x, kernel.astype(self.dtype))
         return x + bias.astype(self.dtype)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.ops.pooling import average_pool
+from cnnjax.ops.precision import wide
 
 ALPHA_PER = ("sum", "mean")
 
@@ -28,11 +29,11 @@ def local_response_norm(
     """
     if alpha_per == "mean":
         alpha = alpha / size
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    full = x.astype(wide(x.dtype))
     pads = [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)]
-    squares = jnp.pad(jnp.square(wide), pads)
+    squares = jnp.pad(jnp.square(full), pads)
     s = sum(squares[..., i : i + x.shape[-1]] for i in range(size))
-    return (wide * (k + alpha * s) ** -beta).astype(x.dtype)
+    return (full * (k + alpha * s) ** -beta).astype(x.dtype)
 
 
 def response_norm_within_maps(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:
@@ -47,6 +48,6 @@ def response_norm_within_maps(x: jax.Array, size: int, alpha: float, beta: float
         beta: exponent.
         k: what is added to the weighted mean.
     """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    means = average_pool(jnp.square(wide), size, 1, padding=size // 2)
-    return (wide * (k + alpha * means) ** -beta).astype(x.dtype)
+    full = x.astype(wide(x.dtype))
+    means = average_pool(jnp.square(full), size, 1, padding=size // 2)
+    return (full * (k + alpha * means) ** -beta).astype(x.dtype)

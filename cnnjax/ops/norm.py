@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
+from cnnjax.ops.precision import wide
 
 
 class BatchNorm(nn.Module):
@@ -22,7 +23,8 @@ class BatchNorm(nn.Module):
     `groups` each of so many equal parts of it, in order, has its own, as on devices that do not talk. The
     running averages take the mean over the groups of their means and of their unbiased variances: they are
     the mean of those that each group would have by itself.
-    Statistics are computed in float32, or float64 for such an input, whatever the `dtype` of the result.
+    Everything is computed in float32, or in float64 where that is the type of the input or of the result,
+    which is cast to `dtype`. Parameters and running averages are float32, or float64 where `dtype` is.
     """
 
     use_running_average: bool
@@ -39,10 +41,11 @@ class BatchNorm(nn.Module):
             UserError: in training, the batch is not a multiple of `groups`.
         """
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        of_channels = (channels,), wide(self.dtype)
+        scale = self.param("scale", nn.initializers.ones, *of_channels)
+        bias = self.param("bias", nn.initializers.zeros, *of_channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, *of_channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, *of_channels)
 
         def normalized(x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
             y = (x - mean) * (scale * jax.lax.rsqrt(var + self.epsilon)) + bias
@@ -53,7 +56,7 @@ class BatchNorm(nn.Module):
             m = x.size // channels
             return normalized(x, mean, var), mean, var * (m / max(m - 1, 1))
 
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = x.astype(jnp.promote_types(x.dtype, wide(self.dtype)))
         if self.use_running_average:
             return normalized(x, running_mean.value, running_var.value)
         if self.groups == 1:

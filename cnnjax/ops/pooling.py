@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from cnnjax.errors import UserError
+from cnnjax.ops.precision import wide
 
 
 @partial(jax.jit, static_argnames=("size", "strides", "padding", "ceil"))  # one call in a trace, with a name
@@ -60,7 +61,7 @@ def average_pool(
         counts.append(np.minimum(first + size, high) - np.maximum(first, low))
         pads.append((padding, beyond))
     sums = lax.reduce_window(
-        x.astype(jnp.promote_types(x.dtype, jnp.float32)),
+        x.astype(wide(x.dtype)),
         0.0,
         lax.add,
         (1, size, size, 1),

@@ -91,7 +91,7 @@ def top_eigenvalue(product: Product, size: int, key: jax.Array, steps: int = 30)
 
 def trace(product: Product, size: int, key: jax.Array, draws: int = 32) -> tuple[jax.Array, jax.Array]:
     """The trace as the mean of <v, H v> over random signs v, and its standard error (Hutchinson)."""
-    signs = jax.random.rademacher(key, (draws, size), jnp.float32)
+    signs = jax.random.rademacher(key, (draws, size), float)
     values = lax.map(lambda v: v @ product(v), signs)
     return values.mean(), values.std(ddof=1) / draws**0.5
 

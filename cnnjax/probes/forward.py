@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
+from cnnjax.ops.precision import wide
 
 Network = Callable[[Any, jax.Array], jax.Array]
 """Parameters and images [sample, height, width, channel] to logits [sample, class]."""
@@ -57,7 +57,7 @@ def _put_statistics(call: Callable, args: tuple, kwargs: dict, context: Any) -> 
                 f"bn_groups={groups}: a network with groups is measured with statistics='running' alone; "
                 "build it with bn_groups=1 for the others"
             )
-        x = args[0].astype(jnp.promote_types(args[0].dtype, jnp.float32))
+        x = args[0].astype(wide(args[0].dtype))
         axes = tuple(range(x.ndim - 1))
         module.put_variable("batch_stats", "mean", x.mean(axes))
         module.put_variable("batch_stats", "var", x.var(axes))

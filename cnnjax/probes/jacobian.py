@@ -28,7 +28,9 @@ def singular_values(
 
     def of_one(image: jax.Array) -> jax.Array:
         logits, pull = jax.vjp(lambda x: function(params, x[None])[0], image)
-        rows = jax.lax.map(lambda upstream: pull(upstream)[0].ravel(), jnp.eye(len(logits)))
+        rows = jax.lax.map(
+            lambda upstream: pull(upstream)[0].ravel(), jnp.eye(len(logits), dtype=logits.dtype)
+        )
         return jnp.linalg.svd(rows, compute_uv=False)
 
     return jax.lax.map(of_one, images)

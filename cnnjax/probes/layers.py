@@ -17,6 +17,7 @@ from flax import linen as nn
 from flax import struct
 
 from cnnjax.ops.depth import unstack
+from cnnjax.ops.precision import wide
 
 TAPS, STATISTICS = "taps", "statistics"
 Path = tuple[str, ...]
@@ -124,7 +125,7 @@ class LayerProbe:
             if "kernel" in node:
                 kernel = node["kernel"]
                 stacked = kernel.shape[:1] if kernel.ndim in (3, 5) else ()
-                return {"gradient": jnp.zeros(stacked)}
+                return {"gradient": jnp.zeros(stacked, wide(kernel.dtype))}
             return {name: tap(child) for name, child in node.items() if isinstance(child, dict)}
 
         return {TAPS: tap(params)}
@@ -164,7 +165,7 @@ class LayerProbe:
         def gather(tree: Any, paths: tuple[Path, ...], name: str, of: Callable = jnp.asarray) -> jax.Array:
             values = [value_at(tree, (*path, name)) for path in paths]
             return (
-                jnp.stack([jnp.float32(jnp.nan) if v is None else of(v) for v in values])
+                jnp.stack([jnp.asarray(jnp.nan) if v is None else of(v) for v in values])
                 if values
                 else jnp.zeros(0)
             )
@@ -280,11 +281,11 @@ def _activity(y: jax.Array) -> dict[str, jax.Array]:
     """From how often y is positive at each place: one sum over the batch; the rest is small."""
     batch = len(y)
     byte = jnp.uint8 if batch < 256 else jnp.uint32  # bytes are counted fastest
-    times = (y > 0).sum(0, dtype=byte).astype(jnp.float32)
+    times = (y > 0).sum(0, dtype=byte).astype(wide(y.dtype))
     return {
         "activation": times.mean() / batch,
         "co_activation": jnp.mean(times * (times - 1)) / max(1, batch * (batch - 1)),
-        "dead_fraction": jnp.mean(times.sum(tuple(range(times.ndim - 1))) == 0),
+        "dead_fraction": jnp.mean(times.sum(tuple(range(times.ndim - 1))) == 0, dtype=times.dtype),
     }
 
 
@@ -293,11 +294,11 @@ def _tap(x: jax.Array, tap: jax.Array) -> jax.Array:
     return x
 
 
-_tap.defvjp(lambda x, tap: (x, None), lambda _, g: (g, _norm(g)))
+_tap.defvjp(lambda x, tap: (x, tap), lambda tap, g: (g, _norm(g).astype(tap.dtype)))
 
 
 def _norm(x: jax.Array) -> jax.Array:
-    x = x.astype(jnp.float32)
+    x = x.astype(wide(x.dtype))
     squares = jnp.sum(jnp.square(x))
 
     def scaled() -> jax.Array:
@@ -315,11 +316,11 @@ def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _std(x: jax.Array) -> jax.Array:
-    return jnp.std(x.astype(jnp.float32))
+    return jnp.std(x.astype(wide(x.dtype)))
 
 
 def _rms(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.mean(jnp.square(x.astype(jnp.float32))))
+    return jnp.sqrt(jnp.mean(jnp.square(x.astype(wide(x.dtype)))))
 
 
 def value_at(tree: Any, path: Path) -> Any:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.report.figure import panels, save
+from cnnjax.report.figure import panels, save, styled
 
 
+@styled
 def bars(values: Sequence[tuple[str, str, float]], stem: Path, label: str) -> dict[str, Path]:
     """Draw (group, contestant, value) as bars; the files' paths, by "png" and "svg"."""
     groups = list(dict.fromkeys(group for group, _, _ in values))

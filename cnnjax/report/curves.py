@@ -12,6 +12,7 @@ TITLES = {"plain": "plain", "resnet": "residual"}
 POINTS = 40  # along a training curve; each is the mean of the steps since the point before
 
 
+@figure.styled
 def error_curves(
     panels: Mapping[str, Mapping[int, Sequence[Path]]], stem: Path, title: str
 ) -> dict[str, Path]:

@@ -8,6 +8,7 @@ import numpy as np
 from cnnjax.report import figure
 
 
+@figure.styled
 def against_depth(
     families: Mapping[str, Mapping[str, np.ndarray]],
     theory: Mapping[str, tuple[str, np.ndarray]],
@@ -48,6 +49,7 @@ def against_depth(
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def microscope(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str) -> dict[str, Path]:
     """A panel a net, a curve [layer] a step, light to dark, on a logarithmic axis."""
     drawing, axes = figure.panels(1, len(nets), 4.2, 3.4, sharey=True)
@@ -63,6 +65,7 @@ def microscope(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: 
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def responses(nets: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
     """Standard deviations [layer] of responses, a curve a net: layers in their order, and sorted."""
     drawing, axes = figure.panels(1, 2, 4.2, 3.4, sharey=True)
@@ -78,6 +81,7 @@ def responses(nets: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def against_step(
     nets: Mapping[str, Mapping[int, Sequence[float]]], stem: Path, label: str
 ) -> dict[str, Path]:
@@ -99,6 +103,7 @@ def against_step(
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def heat_map(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str) -> dict[str, Path]:
     """A panel a net: layers upwards, measured steps to the right, colour the logarithm of the value."""
     drawing, axes = figure.panels(1, len(nets), 4.2, 3.4)

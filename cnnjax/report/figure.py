@@ -6,22 +6,20 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure  # without pyplot, which would choose a backend for the whole program
 
 from cnnjax.files import replacing
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # after the backend is chosen
-
-plt.rcParams.update({"svg.hashsalt": "cnnjax", "svg.fonttype": "path", "font.size": 11})
+styled = matplotlib.rc_context({"svg.hashsalt": "cnnjax", "svg.fonttype": "path", "font.size": 11})
+"""Decorates a function that draws: it has our style, and what else is drawn keeps its own."""
 
 
 def panels(
     rows: int, columns: int, width: float = 4.0, height: float = 3.4, **shared: Any
 ) -> tuple[Any, np.ndarray]:
     """A figure and its axes [row, column], each panel `width` by `height` inches."""
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), squeeze=False, **shared
-    )
+    figure = Figure(figsize=(width * columns, height * rows))
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for axis in axes.flat:
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
@@ -30,12 +28,12 @@ def panels(
 
 def depth_colours(depths: Sequence[int]) -> dict[int, Any]:
     """A colour a depth, light to dark."""
-    scale = plt.get_cmap("viridis")(np.linspace(0.85, 0.1, len(depths)))
+    scale = matplotlib.colormaps["viridis"](np.linspace(0.85, 0.1, len(depths)))
     return dict(zip(sorted(depths), scale, strict=True))
 
 
 def save(figure: Any, stem: Path, title: str = "") -> dict[str, Path]:
-    """Write the figure as `stem`.png and `stem`.svg and close it; returns their paths, by "png" and "svg"."""
+    """Write the figure as `stem`.png and `stem`.svg; returns their paths, by "png" and "svg"."""
     if title:
         figure.suptitle(title, fontsize=11)
     figure.tight_layout()
@@ -43,5 +41,4 @@ def save(figure: Any, stem: Path, title: str = "") -> dict[str, Path]:
     for kind, path in paths.items():
         with replacing(path, "wb") as file:
             figure.savefig(file, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
-    plt.close(figure)
     return paths

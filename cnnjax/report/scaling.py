@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax.report.figure import panels, save
+from cnnjax.report.figure import panels, save, styled
 
 
+@styled
 def scaling(rows: Sequence[dict[str, Any]], stem: Path) -> dict[str, Path]:
     """Draw the rows of `experiments.scaling`'s summary; the files' paths, by "png" and "svg"."""
     most = max(row["devices"] for row in rows)

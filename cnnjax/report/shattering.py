@@ -8,6 +8,7 @@ import numpy as np
 from cnnjax.report import figure
 
 
+@figure.styled
 def signals(series: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
     """Figure 1: gradients over the grid above, their covariance matrices below.
 
@@ -31,6 +32,7 @@ def signals(series: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def autocorrelations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
     """Figure 2: a panel a family, a curve [net, lag] a depth: mean over nets, band of two standard errors."""
     columns = -(-len(families) // 2)
@@ -52,6 +54,7 @@ def autocorrelations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Pat
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def against_depth(
     families: Mapping[str, tuple[np.ndarray, Mapping[str, np.ndarray], Mapping[str, np.ndarray]]], stem: Path
 ) -> dict[str, Path]:
@@ -91,6 +94,7 @@ def against_depth(
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def correlations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
     """Figure 7, a and b: a column a family, a matrix [sample, sample] a depth; black is -1, white 1."""
     rows = max(len(matrices) for matrices in families.values())
@@ -106,6 +110,7 @@ def correlations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -
     return figure.save(drawing, stem)
 
 
+@figure.styled
 def sample_measures(
     depths: np.ndarray, families: Mapping[str, Mapping[str, np.ndarray]], stem: Path
 ) -> dict[str, Path]:

@@ -2,16 +2,18 @@
 
 Orbax commits a checkpoint atomically, but restores flipped bytes without a word and lists steps whose files
 are gone. So a checkpoint is sealed once it is committed, with the SHA-256 of each of its files, and `restore`
-walks back to the newest step whose seal holds.
+walks back to the newest step whose seal holds. Those that it passes over are moved aside, never removed.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -22,10 +24,20 @@ from orbax.checkpoint import checkpoint_managers as managers
 from cnnjax.config import Keep
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
-from cnnjax.files import write_json
+from cnnjax.files import set_aside, write_json
 
 SEAL = "sha256.json"
+NOTE = "run.json"  # what was trained, in the same words as the run's config.json
 UNSEALED = (SEAL, "_CHECKPOINT_METADATA")  # orbax writes the commit's time into the latter afterwards
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint that was read: its step, its state as host arrays, and the note saved with it."""
+
+    step: int
+    state: dict[str, Any]
+    note: dict[str, Any]
 
 
 class Checkpoints:
@@ -37,77 +49,103 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: Keep):
         self.folder = folder.absolute()
-        self._saving = -1
+        self._keep = keep
+        self._saving: tuple[int, Mapping[str, Any]] = -1, {}
         self._manager: Any = None
-        once(lambda: self._open(keep))
 
-    def _open(self, keep: Keep) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
-        self.folder.mkdir(parents=True, exist_ok=True)
-        alone = {jax.process_index()}
-        options = ocp.CheckpointManagerOptions(
-            create=False,
-            preservation_policy=_policy(keep),
-            best_fn=_test_error,  # without it no metrics are kept for the policy
-            cleanup_tmp_directories=True,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=alone),
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
-        )
-        self._manager = ocp.CheckpointManager(
-            self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
-        )
+    def _open(self) -> Any:
+        """Orbax's manager; the folder is made when there is something to save."""
+        if self._manager is None:
+            logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
+            self.folder.mkdir(parents=True, exist_ok=True)
+            alone = {jax.process_index()}
+            options = ocp.CheckpointManagerOptions(
+                create=False,
+                preservation_policy=_policy(self._keep),
+                best_fn=_test_error,  # without it no metrics are kept for the policy
+                cleanup_tmp_directories=True,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes=alone),
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+            )
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
+            )
+        return self._manager
 
-    def save(self, step: int, state: Mapping[str, Any], test_error: float | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        test_error: float | None = None,
+        note: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Start writing `state`, trees of arrays, as of `step`; returns once the arrays may be reused.
 
-        `test_error` is that of `step`, if it was evaluated, for `Keep.best`.
+        `test_error` is that of `step`, if it was evaluated, for `Keep.best`; `note`, JSON values, comes back.
         """
-        once(lambda: self._save(step, state, test_error))
+        once(lambda: self._save(step, state, test_error, note))
 
-    def _save(self, step: int, state: Mapping[str, Any], test_error: float | None) -> None:
+    def _save(
+        self, step: int, state: Mapping[str, Any], test_error: float | None, note: Mapping[str, Any]
+    ) -> None:
         # A copy: the next step may overwrite the device's.
         state = {name: jax.tree.map(np.array, tree) for name, tree in state.items()}
         self._wait()
-        self._saving = step
+        self._saving = step, note
         with self._failures_in_one_line():
             args = ocp.args.StandardSave(state)
             metrics = None if test_error is None else {"test_error": test_error}
-            if not self._manager.save(step, args=args, metrics=metrics, force=True):
+            if not self._open().save(step, args=args, metrics=metrics, force=True):
                 raise OSError(f"orbax did not take step {step}")
 
-    def restore(
-        self, like: Mapping[str, Any], say: Callable[[str], None]
-    ) -> tuple[int, dict[str, Any]] | None:
-        """The newest whole checkpoint as (step, state), or None when there is none.
+    def restore(self, like: Mapping[str, Any], say: Callable[[str], None]) -> Restored | None:
+        """The newest whole checkpoint, or None when there is none.
 
         `like` has trees of arrays or shapes as `save` got them; the state has those of them that were saved,
-        as numpy arrays. Damaged checkpoints are passed over, reported through `say` and removed, so that
-        their steps can be saved again.
+        as numpy arrays. Damaged checkpoints are moved to checkpoints.damaged and reported through `say`.
+
+        Raises:
+            UserError: the checkpoint is of another network.
         """
         return once(lambda: self._restore(like, say))
 
-    def _restore(
-        self, like: Mapping[str, Any], say: Callable[[str], None]
-    ) -> tuple[int, dict[str, Any]] | None:
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            if damage := find_damage(self._folder(step)):
-                say(f"checkpoint {step} in {self.folder} is damaged ({damage}): passed over")
-                shutil.rmtree(self._folder(step))
-                self._manager.reload()
-            else:
-                saved = self._manager.item_metadata(step).tree  # orbax reads all that there is, or nothing
-                whole = {name: _empty(like.get(name, tree)) for name, tree in saved.items()}
-                state = self._manager.restore(step, args=ocp.args.StandardRestore(whole))
-                return step, {name: state[name] for name in like if name in saved}
-        return None
+    def _restore(self, like: Mapping[str, Any], say: Callable[[str], None]) -> Restored | None:
+        for step in reversed(kept_steps(self.folder)):
+            if self._whole(step, say):
+                break
+        else:
+            return None
+        try:
+            manager = self._open()
+            saved = manager.item_metadata(step).tree  # orbax reads all that there is, or nothing
+            _check_shapes(self._folder(step), saved, like)
+        except UserError:
+            raise
+        except Exception:  # it looks at older ones too
+            if all([self._whole(older, say) for older in kept_steps(self.folder)]):
+                raise
+            self._manager = None
+            return self._restore(like, say)
+        whole = {name: _empty(like.get(name, tree)) for name, tree in saved.items()}
+        state = manager.restore(step, args=ocp.args.StandardRestore(whole))
+        state = {name: state[name] for name in like if name in saved}
+        return Restored(step, state, _note(self._folder(step)))
+
+    def _whole(self, step: int, say: Callable[[str], None]) -> bool:
+        """Whether a checkpoint is whole; one that is not is moved aside: its step can be saved again."""
+        if damage := find_damage(self._folder(step)):
+            aside = set_aside(self._folder(step), into=self.folder.with_name(f"{self.folder.name}.damaged"))
+            say(f"checkpoint {step} in {self.folder} is damaged ({damage}): moved to {aside}")
+        return not damage
 
     def wait(self) -> None:
         """Return when everything saved is on disk."""
         once(self._wait)
 
     def _wait(self) -> None:
-        with self._failures_in_one_line():
-            self._manager.wait_until_finished()
+        if self._manager:
+            with self._failures_in_one_line():
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Release orbax's threads."""
@@ -120,7 +158,9 @@ class Checkpoints:
 
     def _seal(self) -> None:
         """Orbax calls this when the files are complete, before it renames their temporary folder."""
-        for folder in self.folder.glob(f"{self._saving}.*"):
+        step, note = self._saving
+        for folder in self.folder.glob(f"{step}.*"):
+            write_json(folder / NOTE, dict(note))
             write_json(folder / SEAL, _digests(folder))
 
     @contextlib.contextmanager
@@ -141,11 +181,24 @@ def kept_steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
+def newest_note(folder: Path) -> Any:
+    """The note of the newest checkpoint in a folder that has one, or None."""
+    notes = (_note(folder / str(step)) for step in reversed(kept_steps(folder)))
+    return next((note for note in notes if note), None)
+
+
+def _note(folder: Path) -> Any:
+    try:
+        return json.loads((folder / NOTE).read_bytes())
+    except (OSError, ValueError):
+        return {}  # an older version wrote none
+
+
 def find_damage(folder: Path) -> str | None:
     """What is wrong with the checkpoint in `folder`, or None."""
     try:
-        sealed = json.loads((folder / SEAL).read_text())
-    except (OSError, ValueError):
+        sealed = dict(json.loads((folder / SEAL).read_bytes()))
+    except (OSError, ValueError, TypeError):
         return "it was not finished"
     found = _digests(folder)
     return next(
@@ -156,6 +209,13 @@ def find_damage(folder: Path) -> str | None:
         ),
         None,
     )
+
+
+def _check_shapes(folder: Path, saved: Mapping[str, Any], like: Mapping[str, Any]) -> None:
+    for name in saved.keys() & like.keys():
+        there, here = ([tuple(leaf.shape) for leaf in jax.tree.leaves(each[name])] for each in (saved, like))
+        if sorted(there) != sorted(here):
+            raise UserError(f"{folder} is a checkpoint of another network: give another folder")
 
 
 def _empty(tree: Any) -> Any:

@@ -22,6 +22,7 @@ from cnnjax.data.streams import EvaluationRows, Stream, TrainingRows
 from cnnjax.distributed import place
 from cnnjax.errors import UserError
 from cnnjax.mesh import over_data, over_seeds_and_data, replicated, share
+from cnnjax.ops.precision import wide
 
 Batch = tuple[jax.Array, jax.Array]  # images uint8 [batch, height, width, channel] and labels [batch]
 
@@ -40,7 +41,7 @@ class Resident:
 
     Attributes:
         most_steps: of a dispatch.
-        normalize: uint8 images to float32, inside the step.
+        normalize: uint8 images to normalised ones, float32 or wider, inside the step.
         augment: a function of (key, normalised images), inside the step.
     """
 
@@ -50,7 +51,7 @@ class Resident:
         self._data, self._batch_size, self._mesh = data, config.batch_size, mesh
         self.image_shape = data.train_images.shape[1:]
         self.test_examples = len(data.test_labels)
-        self.normalize = normalizer(data.train_images, config.normalize)
+        self.normalize = normalizer(data.train_images, config.normalize, wide(config.dtype))
         self.augment = augmentation(config.augment)
 
     @functools.cached_property
@@ -114,7 +115,7 @@ class Streamed:
             raise UserError(f"{data.name} has no test pictures: hold some out, such as --validation 100")
         self._data, self._batch_size, self._mesh = data, config.batch_size, mesh
         self.image_shape, self.test_examples = image_shape, len(data.test)
-        self.normalize = photograph_normalizer(config.normalize)
+        self.normalize = photograph_normalizer(config.normalize, wide(config.dtype))
 
     @staticmethod
     def augment(key: jax.Array, images: jax.Array) -> jax.Array:

@@ -18,17 +18,19 @@ from tqdm import tqdm
 
 from cnnjax.config import KEEP, Config, How, Keep, Shard, differences
 from cnnjax.data import Dataset, Stream, open_data
-from cnnjax.distributed import fetch, once
+from cnnjax.distributed import fetch
 from cnnjax.errors import Interrupted, UserError
-from cnnjax.files import write_json
 from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
+from cnnjax.training.arguments import check_arguments, check_variables
+from cnnjax.training.claim import check_claim
+from cnnjax.training.divergence import check_weights
+from cnnjax.training.lock import locked
 from cnnjax.training.program import Program, shared
 from cnnjax.training.progress import Progress
-from cnnjax.training.record import claim, environment
 from cnnjax.training.rewind import check_rewind, rewind
 from cnnjax.training.run import Run, opened
 from cnnjax.training.step import Metrics, NoProbe, Probe
-from cnnjax.training.stop import IN_FLIGHT, Stop, locked, stop_on_signals
+from cnnjax.training.stop import IN_FLIGHT, Stop, stop_on_signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +48,16 @@ class Result:
     config: Config
     out: Path
     metrics: dict[str, float]
-    variables: dict[str, Any]
+    variables: dict[str, Any] = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        weights = sum(leaf.size for leaf in jax.tree.leaves(self.variables.get("params", {})))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return (
+            f"Result of {self.config.model} on {self.config.data}, {self.config.steps} steps, in {self.out}\n"
+            f"  {values}\n"
+            f"  .config, .metrics and .variables, {weights:,} weights in {len(self.variables)} collections"
+        )
 
 
 def train(
@@ -70,7 +81,8 @@ def train(
 
     Args:
         config: what to run.
-        out: the folder; it may hold an earlier, unfinished call of the same config.
+        out: the folder; it may hold an earlier call of the same config on the same data, finished or not, or
+            one of fewer steps, unless the schedule is cosine. Nothing is written there before the first step.
         data: the data set, loaded by `config.data` when not given.
         mesh: the devices, all of them on the data axis when not given.
         shard: how the state is divided over them, a name in `cnnjax.mesh.SHARDS`.
@@ -82,10 +94,10 @@ def train(
         keep: which checkpoints stay.
         resume: go back to the checkpoint of this step first, once; what came later is moved to
             `out`/after_STEP. By default the run goes on from its newest whole checkpoint.
-        say: gets lines about resuming and damaged checkpoints.
+        say: gets lines about resuming and damaged files, which are set aside beside where they were.
 
     Raises:
-        UserError: bad input, such as an `out` that holds another config's run.
+        UserError: bad input, such as an `out` that holds another config's run, or one on other data.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
         Diverged: the loss is not finite; what was saved before is intact.
     """
@@ -142,8 +154,7 @@ def train_many(
     }
     if how not in meshes:
         raise UserError(f"how={how!r}: must be one of {', '.join(meshes)}")
-    if not 0 < len(configs) == len(outs):
-        raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
+    check_arguments(configs, outs, data, mesh, probes, steps_per_dispatch, keep, resume)
     for config in configs[1:]:
         if changes := differences(shared(configs[0]).to_json(), shared(config).to_json()):
             raise UserError(f"runs of one program may not differ so: {'; '.join(changes)}")
@@ -154,34 +165,37 @@ def train_many(
     check_shard(shard, mesh_for(at_once))
     if steps_per_dispatch is None:
         steps_per_dispatch = default_steps_per_dispatch()
-    if steps_per_dispatch < 1:
-        raise UserError(f"steps_per_dispatch={steps_per_dispatch}: must be at least 1")
     results: dict[Path, Result] = {}
     with contextlib.ExitStack() as held, stop_on_signals() as stop:
         for out in outs:
             held.enter_context(locked(out))
-        data = _prepare(data or open_data(configs[0].data), configs[0])
+        data = data or open_data(configs[0].data)
+        digest = data.digest
+        for config, out in zip(configs, outs, strict=True):
+            check_claim(out, config, digest, say)
+        data = _prepare(data, configs[0])
         probe = probes or NoProbe()
         program = functools.cache(lambda mesh: Program(configs[0], data, mesh, probe, shard))
-        shapes = program(mesh_for(at_once)).shapes  # no folder is claimed for what cannot be built
-        for config, out in zip(configs, outs, strict=True):
-            claim(out, "config", config.to_json())
+        shapes = program(mesh_for(at_once)).shapes
         if resume is not None:
-            for out in outs:
-                check_rewind(out, resume)
+            check_rewind(outs, resume)
             for out in outs:
                 rewind(out, resume, say)
         for first in range(0, len(configs), at_once):
             some = slice(first, first + at_once)
             with contextlib.ExitStack() as folders:
                 runs = [
-                    folders.enter_context(opened(config, out, shapes, tensorboard, keep, say))
+                    folders.enter_context(opened(config, digest, out, shapes, tensorboard, keep, say))
                     for config, out in zip(configs[some], outs[some], strict=True)
                 ]
-                for step in sorted({run.step for run in runs}):
-                    group = [run for run in runs if run.step == step]
-                    done = _advance(group, program(mesh_for(len(group))), probe, steps_per_dispatch, stop)
-                    results |= {result.out: result for result in done}
+                for run in runs:
+                    run.check_probes(probe.due, say)
+                left = [run for run in runs if run.result is None]
+                done = [_result(run, run.state.variables) for run in runs if run.result and run.state]
+                for step in sorted({run.step for run in left}):
+                    group = [run for run in left if run.step == step]
+                    done += _advance(group, program(mesh_for(len(group))), probe, steps_per_dispatch, stop)
+                results |= {result.out: result for result in done}
     return [results[out] for out in outs]
 
 
@@ -197,10 +211,16 @@ def evaluate(
     data: Dataset | Stream | None = None,
     mesh: Mesh | None = None,
 ) -> dict[str, float]:
-    """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each."""
+    """`test_loss` (nats) and `test_error` (fraction) of every image of the config's test set, once each.
+
+    Raises:
+        UserError: bad input, such as `variables` of another network.
+    """
+    check_arguments([config], ["-"], data, mesh)
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
     program = Program(config, _prepare(data or open_data(config.data), config), mesh, NoProbe())
+    check_variables(variables, program.shapes.variables, config.model)
     return program.evaluate(program.put([variables]), Stop())[0]
 
 
@@ -245,6 +265,7 @@ def _advance(
         while len(pending) > but:
             metrics, measured = fetch(pending.popleft())
             for number, run in enumerate(runs):
+                run.begin()
                 if measured is not None:
                     run.write_probe(written, jax.tree.map(lambda array, own=number: array[own, 0], measured))
                 run.write(written, {name: values[number] for name, values in metrics.items()})
@@ -254,7 +275,7 @@ def _advance(
     def save():
         write_down()
         for run, its_state in zip(runs, program.get(state), strict=True):
-            run.record.flush()
+            check_weights(its_state.variables, step, run.out)
             run.save(step, its_state)
 
     with contextlib.closing(progress), program.input.training(configs, step) as brought:
@@ -265,6 +286,7 @@ def _advance(
                 write_down()
                 for run, test in zip(runs, program.evaluate(state.variables, stop), strict=not stop):
                     if run.test_error(step) is None:
+                        run.begin()
                         run.record.write(step, **test)
             if step != saved and (stop or _due(step, config.checkpoint_every, config.steps)):
                 save()
@@ -280,21 +302,20 @@ def _advance(
             run.checkpoints.wait()
 
     if stop.number is not None and any(run.test_error(config.steps) is None for run in runs):
+        saved_in = (
+            f"saved in {', '.join(str(run.out) for run in runs)}" if step else "there is nothing to save"
+        )
         raise Interrupted(
-            f"stopped at step {step} of {config.steps}, saved in {', '.join(str(run.out) for run in runs)}; "
-            "the same command goes on from there",
+            f"stopped at step {step} of {config.steps}, {saved_in}; the same command goes on from there",
             stop.number,
         )
     return [
-        _finish(run, variables) for run, variables in zip(runs, program.get(state.variables), strict=True)
+        _result(run, variables) for run, variables in zip(runs, program.get(state.variables), strict=True)
     ]
 
 
-def _finish(run: Run, variables: dict[str, Any]) -> Result:
-    metrics, config = run.record.final(run.config.steps), run.config.to_json()
-    result = {"config": config, "metrics": metrics, "environment": environment(config)}
-    once(lambda: write_json(run.out / "result.json", result))
-    return Result(run.config, run.out, metrics, jax.device_put(variables))
+def _result(run: Run, variables: dict[str, Any]) -> Result:
+    return Result(run.config, run.out, run.finish(), jax.device_put(variables))
 
 
 def _steps_from(step: int, at_most: int, probe: Probe) -> range:

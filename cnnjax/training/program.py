@@ -31,6 +31,7 @@ from cnnjax.mesh import (
 from cnnjax.models import build, lay_out, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
+from cnnjax.ops.precision import wide
 from cnnjax.training.inputs import make_input
 from cnnjax.training.losses import make_loss
 from cnnjax.training.optim import learning_rate, make_optimizer
@@ -173,8 +174,9 @@ class Program:
     def own(self, configs: Sequence[Config]) -> Any:
         """What is each run's own, for `train`: random key, learning rate and weight decay."""
         keys = [jax.random.key_data(jax.random.key(config.seed)) for config in configs]
-        rates = [np.float32(config.learning_rate) for config in configs]
-        decays = [np.float32(config.weight_decay) for config in configs]
+        dtype = wide(self._config.dtype)
+        rates = [np.array(config.learning_rate, dtype) for config in configs]
+        decays = [np.array(config.weight_decay, dtype) for config in configs]
         return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
 
     def lower(self, state: State, brought: Any, own: Any) -> jax.stages.Lowered:

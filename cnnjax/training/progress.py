@@ -1,9 +1,10 @@
-"""What the terminal shows while a run goes on."""
+"""What the terminal shows while work goes on: a bar, or in a log file plain lines, one for every tenth."""
 
+import dataclasses
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -12,46 +13,165 @@ from cnnjax.config import Config
 from cnnjax.distributed import first
 
 RECENT = 10  # lines that the loss and error shown are averaged over
-LINE = 0  # of the terminal, from where it stands; processes side by side have one each
+REFRESH = 0.2  # seconds between two pictures of a bar
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Place:
+    """Where this process shows its work; it may be one of several side by side."""
+
+    line: int = 0
+    """Of the terminal, from where it stands; each process has its own."""
+    quiet: bool = False
+    report: Callable[[int], object] = dataclasses.field(default=lambda amount: None)
+    """Told of each bit of the work that is done, as steps times runs, to show how far the whole is."""
+
+
+HERE = Place()
+
+
+class Bar:
+    """So much done of all: a bar in a terminal, otherwise plain lines.
+
+    Args:
+        name: of the work.
+        total: how much there is.
+        unit: of what, or "%" to show no numbers.
+        done: how much of it was done before.
+        line: of the terminal, this process's own when not given.
+    """
+
+    def __init__(self, name: str, total: float, unit: str, done: float = 0, line: int | None = None):
+        self._name, self._total, self._unit, self._done = name, total, unit, done
+        self._under_way: tuple[float, float] | None = None  # when the first of it was done, all compiled
+        self._drawn = time.monotonic()
+        self._bar: tqdm | None = None
+        self._plain = False
+        if sys.stderr is None or HERE.quiet or not first():
+            return
+        self._plain = not sys.stderr.isatty()
+        if not self._plain:
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=name,
+                unit=unit,
+                dynamic_ncols=True,
+                position=(HERE.line if line is None else line) or None,
+                bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
+                if unit == "%"
+                else None,
+            )
+
+    def start(self, note: str) -> None:
+        """Say what comes first, such as to compile."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(note)
+        self._write(self._amount(), note)
+
+    def show(self, done: float, note: Callable[[], str] = lambda: "") -> None:
+        """So much is done now; `note` is asked for what else to say whenever something is shown."""
+        now, before = time.monotonic(), self._done
+        self._done = done
+        if self._under_way is None and done > before:
+            self._under_way = now, done
+        if self._bar is not None:
+            if now - self._drawn > REFRESH:
+                self._drawn = now
+                self._bar.set_postfix_str(note(), refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif done < self._total and 10 * done // self._total > 10 * before // self._total:
+            self._write(self._amount(), note(), self._left(now))
+
+    def close(self, note: str = "") -> None:
+        """Leave the bar as it stands, with a last note."""
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note)
+            self._bar.close()
+        elif self._done >= self._total:
+            self._write(self._amount(), note)
+
+    def _amount(self) -> str:
+        return "" if self._unit == "%" else f"{self._done} of {self._total} {self._unit}s"
+
+    def _left(self, now: float) -> str:
+        then, done = self._under_way or (now, self._done)
+        if done == self._done:
+            return ""
+        return f"{duration((now - then) * (self._total - self._done) / (self._done - done))} left"
+
+    def _write(self, *parts: str) -> None:
+        if self._plain:  # in one piece, so that lines of several processes stay whole
+            sys.stderr.write(f"{self._name}: {', '.join(filter(None, parts))}\n")
+            sys.stderr.flush()
+
+
+def each(items: Sequence[T], name: str, unit: str) -> Iterator[T]:
+    """The items in turn, showing how many are done."""
+    if not items:
+        return
+    bar = Bar(name, len(items), unit)
+    try:
+        for done, item in enumerate(items, start=1):
+            yield item
+            bar.show(done)
+            HERE.report(1)
+    finally:
+        bar.close()
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Progress:
-    """The bar of runs that train together: step, loss and error of the last steps, images/s, time left."""
+    """Of runs that train together: loss and error of the last steps, the last test error, images/s."""
 
     def __init__(self, configs: Sequence[Config], step: int):
         config = configs[0]
-        self._images = config.batch_size * len(configs)
+        self._runs, self._batch_size, self._step = len(configs), config.batch_size, step
+        self._then: tuple[float, int] | None = None  # of the note before
+        self._records: Sequence[list[dict[str, Any]]] = ()
         name = f"{config.model} seed {', '.join(str(config.seed) for config in configs)}"
-        # Without a terminal, in a log file, a line now and then is enough.
-        interval = 0.2 if sys.stderr.isatty() else 20
-        self._bar = tqdm(
-            total=config.steps,
-            initial=step,
-            desc=name,
-            unit="step",
-            mininterval=interval,
-            dynamic_ncols=True,
-            position=LINE or None,
-            disable=not first(),
-        )
+        self._bar = Bar(name, config.steps, "step", step)
         if step < config.steps:
-            self._bar.set_postfix_str("compiling")
-        self._last = (time.perf_counter(), step)
+            self._bar.start("compiling")
+        HERE.report(step * self._runs)
 
     def show(self, step: int, records: Sequence[list[dict[str, Any]]]) -> None:
-        """Move the bar to `step`; `records` are the lines of each run."""
-        now, then = time.perf_counter(), self._last
-        recent = [line for lines in records for line in lines[-RECENT:] if "train_loss" in line]
-        if step > then[1] and recent:
-            speed = (step - then[1]) * self._images / max(1e-9, now - then[0])
-            self._last = (now, step)
-            self._bar.set_postfix_str(
-                f"loss {np.mean([line['train_loss'] for line in recent]):.3f}, "
-                f"error {np.mean([line['train_error'] for line in recent]):.1%}, {speed:.0f} images/s",
-                refresh=False,
-            )
-        self._bar.update(step - self._bar.n)
+        """Show that `step` steps are done; `records` are the lines of each run."""
+        HERE.report((step - self._step) * self._runs)
+        self._step, self._records = step, records
+        self._then = self._then or (time.perf_counter(), step)
+        self._bar.show(step, self._note)
+
+    def _note(self) -> str:
+        recent = [line for lines in self._records for line in lines[-RECENT:] if "train_loss" in line]
+        tested = [error for lines in self._records if (error := _last_test_error(lines)) is not None]
+        parts = []
+        if recent:
+            parts.append(f"loss {np.mean([line['train_loss'] for line in recent]):.3f}")
+            parts.append(f"error {np.mean([line['train_error'] for line in recent]):.1%}")
+        if tested:
+            parts.append(f"test error {np.mean(tested):.1%}")
+        now, (then, step) = time.perf_counter(), self._then or (0, self._step)
+        if self._step > step:
+            speed = (self._step - step) * self._runs * self._batch_size / max(1e-9, now - then)
+            parts.append(f"{speed:.0f} images/s")
+            self._then = now, self._step
+        return ", ".join(parts)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
-        self._bar.close()
+        self._bar.close(self._note())
+
+
+def _last_test_error(lines: list[dict[str, Any]]) -> float | None:
+    return next((line["test_error"] for line in reversed(lines) if "test_error" in line), None)

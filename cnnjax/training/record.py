@@ -1,32 +1,23 @@
-"""What a run leaves on disk besides its checkpoints: metrics.jsonl, and where and how it ran."""
+"""What a run leaves on disk besides its checkpoints: metrics.jsonl, result.json and arrays."""
 
 import contextlib
-import importlib.metadata
+import hashlib
 import itertools
 import json
 import math
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.config import differences
+from cnnjax.config import Config
 from cnnjax.distributed import first, once
 from cnnjax.errors import Diverged, UserError
-from cnnjax.files import read_json, read_jsonl, replacing, write_json
-from cnnjax.machine import usable_cores
-from cnnjax.ops.conv import best_form
-
-PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-FLAGS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
+from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
+from cnnjax.training.claim import environment
 
 
 class Record:
@@ -34,40 +25,76 @@ class Record:
 
     A run that goes on from `step` keeps the lines up to that step and writes the later ones anew, so the file
     is the same, times aside, as that of a run never interrupted. All processes know the lines, the first has
-    the file.
+    the file. Nothing is written before the first new line, and nothing that was written is lost: lines that
+    can't be read go to metrics.jsonl.damaged, those of steps that are taken again to metrics.jsonl.before.
     """
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool):
-        self._folder = folder
-        self._file: IO[str] | None = None
+    def __init__(
+        self, folder: Path, step: int, tensorboard: bool, written: str | None, say: Callable[[str], None]
+    ):
+        """`written` is the digest of the lines up to `step`, if it is known."""
+        self.path = folder / "metrics.jsonl"
+        self._step, self._tensorboard = step, tensorboard
+        self._file: IO[bytes] | None = None
         self._board: Any = None
-        self.lines = once(lambda: self._open(step))
-        if tensorboard and first():
+        self.begun = False
+        self._digest = hashlib.sha256()
+        self.lines, self.verified = once(lambda: self._read(written, say))
+        for line in self.lines:
+            self._digest.update(_text(line))
+
+    def _read(self, written: str | None, say: Callable[[str], None]) -> tuple[list[dict[str, Any]], bool]:
+        """The lines, and whether they are known to be those that were written."""
+        whole, damaged = sort_lines(self.path)
+        lines = [line for line in whole if line["step"] <= self._step]
+        if damaged:
+            aside = self.path.with_name(f"{self.path.name}.damaged")
+            append_lines(aside, (line + b"\n" for line in damaged))
+            with replacing(self.path, "wb") as file:
+                file.writelines(map(_text, whole))
+            say(f"{self.path}: {len(damaged)} damaged line{'s' * (len(damaged) > 1)} moved to {aside}")
+        verified = written == hashlib.sha256(b"".join(map(_text, lines))).hexdigest()
+        if written and not verified and not damaged:
+            say(f"{self.path} is damaged: up to step {self._step} it is not what was written; it stays so")
+        return lines, verified
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the lines."""
+        return self._digest.hexdigest()
+
+    def begin(self) -> None:
+        """Open the file for new lines; those of later steps make room."""
+        self.begun = True
+        once(self._open)
+
+    def _open(self) -> None:
+        whole, _ = sort_lines(self.path)
+        if later := [line for line in whole if line["step"] > self._step]:
+            append_lines(self.path.with_name(f"{self.path.name}.before"), map(_text, later))
+            with replacing(self.path, "wb") as file:
+                file.writelines(map(_text, self.lines))
+        self._file = open(self.path, "ab")  # noqa: SIM115 - `close` does
+        if self._tensorboard and first():
             from tensorboardX import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def _open(self, step: int) -> list[dict[str, Any]]:
-        path = self._folder / "metrics.jsonl"
-        lines = [line for line in read_jsonl(path) if line["step"] <= step]
-        path.touch()
-        self._file = open(path, "r+")  # noqa: SIM115 - `close` does
-        self._file.writelines(json.dumps(line) + "\n" for line in lines)
-        self._file.truncate()
-        return lines
+            self._board = SummaryWriter(str(self.path.with_name("tensorboard")), purge_step=self._step + 1)
 
     def write(self, step: int, **metrics: float) -> None:
         """Add one line for `step`, the number of steps taken; raises Diverged when a value is not finite."""
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(
-                    f"{name} is {value} at step {step} in {self._folder}: training diverged and stops here; "
-                    "any checkpoints are from before that. Try a lower learning rate or a longer warm-up"
+                    f"{name} is {value} at step {step} in {self.path.parent}: training diverged and "
+                    "stops here; any checkpoints are from before that. Try a lower learning rate or a longer "
+                    "warm-up"
                 )
         line = {"step": step, **metrics, "time": round(time.time(), 3)}
         self.lines.append(line)
+        self._digest.update(_text(line))
         if self._file:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(_text(line))
+            self._file.flush()  # a process that is killed leaves whole lines
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
@@ -76,17 +103,6 @@ class Record:
         """This metric's value in the lines of `step`, if one has it."""
         recent = itertools.takewhile(lambda line: line["step"] >= step, reversed(self.lines))
         return next((line[metric] for line in recent if metric in line), None)
-
-    def final(self, steps: int) -> dict[str, float]:
-        """Training metrics averaged over the last tenth of the steps, test metrics of the last one."""
-        tail = [line for line in self.lines if line["step"] > steps - max(1, steps // 10)]
-        train = {
-            name: sum(values) / len(values)
-            for name in ("train_loss", "train_error")
-            if (values := [line[name] for line in tail if name in line])
-        }
-        test = next(line for line in reversed(tail) if "test_error" in line)
-        return {**train, "test_loss": test["test_loss"], "test_error": test["test_error"]}
 
     def flush(self) -> None:
         """Bring all lines to disk."""
@@ -107,68 +123,88 @@ class Record:
             self._board.close()
 
 
+def _text(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def final_metrics(lines: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
+    """Training metrics averaged over the last tenth of the steps, test metrics of the last one."""
+    tail = [line for line in lines if line["step"] > steps - max(1, steps // 10)]
+    train = {
+        name: sum(values) / len(values)
+        for name in ("train_loss", "train_error")
+        if (values := [line[name] for line in tail if name in line])
+    }
+    tests = [line for line in tail if "test_loss" in line and "test_error" in line]
+    return {**train, **{name: tests[-1][name] for name in ("test_loss", "test_error") if tests}}
+
+
+def finished(out: Path, config: Config, digest: str) -> dict[str, float] | None:
+    """The final metrics of a finished run of `config` on data of `digest`, if its files agree."""
+    with contextlib.suppress(OSError, UserError):
+        claimed, found = read_json(out / "config.json"), read_json(out / "result.json")
+        lines, damaged = sort_lines(out / "metrics.jsonl")
+        wanted = {"config": config.to_json(), "metrics": final_metrics(lines, config.steps)}
+        if (
+            not damaged
+            and isinstance(claimed, dict)
+            and isinstance(found, dict)
+            and {name: found.get(name) for name in wanted} == wanted
+            and claimed.get("config") == wanted["config"]
+            and {claimed.get("data", digest), found.get("data", digest)} == {digest}
+        ):
+            return wanted["metrics"]
+    return None
+
+
+def read_result(
+    out: Path, config: Config, digest: str, record: Record, say: Callable[[str], None]
+) -> dict[str, float] | None:
+    """The final metrics in result.json of a run that took all its steps; None if it must be written.
+
+    One that can't be read, or that `record` contradicts, is set aside.
+    """
+    path = out / "result.json"
+    if not path.exists():
+        say(f"{path} is missing: it is written from metrics.jsonl")
+        return None
+    try:
+        found = read_json(path)
+        settings, metrics, data = found["config"], dict(found["metrics"]), found.get("data", digest)
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        say(f"{path} is damaged: moved to {set_aside(path)}")
+        return None
+    if settings != config.to_json():  # of fewer steps
+        return None
+    if data != digest or (record.verified and metrics != final_metrics(record.lines, config.steps)):
+        say(f"{path} is damaged, it disagrees with metrics.jsonl: moved to {set_aside(path)}")
+        return None
+    return metrics
+
+
+def write_result(out: Path, config: Config, digest: str, metrics: Mapping[str, float]) -> None:
+    """Write result.json; another one that is there is set aside."""
+    path, settings = out / "result.json", config.to_json()
+    with contextlib.suppress(FileNotFoundError):
+        set_aside(path, "before")
+    write_json(
+        path,
+        {"config": settings, "data": digest, "metrics": dict(metrics), "environment": environment(settings)},
+    )
+
+
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays, by name, as an npz file, whole or not at all."""
     with replacing(path, "wb") as file:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # pyright: ignore
 
 
-def claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequence[str] = ()) -> None:
-    """Make `folder` with a config.json that holds `settings`, or make sure that the one there does.
-
-    `kind` says what the settings are of: a "config" or an "experiment". Those named in `growing` may differ:
-    they say which runs are made, not how.
-
-    Raises:
-        UserError: the folder holds other settings.
-    """
-    once(lambda: _claim(folder, kind, settings, growing))
-
-
-def _claim(folder: Path, kind: str, settings: Mapping[str, Any], growing: Sequence[str]) -> None:
-    path = folder / "config.json"
-    held = read_json(path) if path.exists() else None
-    if held is not None and not (isinstance(held, dict) and kind in held):
-        raise UserError(f"{path} holds no {kind}: give another folder")
-    found = held and held[kind]
-    if found == settings:
-        return
-    if found is not None:
-        fixed = [
-            {name: value for name, value in each.items() if name not in growing} for each in (found, settings)
-        ]
-        if changes := differences(*fixed):
-            raise UserError(
-                f"{folder} holds another {kind} ({'; '.join(changes)}): give another folder or remove it"
-            )
-    write_json(path, {kind: dict(settings), "environment": environment(settings)})
-
-
-def environment(settings: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """Versions, device, command, git commit and what decides programs, for the record.
-
-    `settings` are those of `Config.to_json`, or of an experiment, whose networks compute in float32.
-    """
-    form = settings.get("model_options", {}).get("convolution", "auto")
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    devices = jax.devices()
-    kind = f"{devices[0].device_kind} ({devices[0].platform})"
-    return {
-        "versions": {"python": sys.version.split()[0], **versions},
-        "convolution": best_form(jnp.dtype(settings.get("dtype", "float32"))) if form == "auto" else form,
-        "device": f"{len(devices)} x {kind}, {len(usable_cores())} cores",
-        "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
-        "git_commit": _git_commit(),
-        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this file lies in, with "+" when files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name; raises UserError when it is damaged."""
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
+        with np.load(path) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile and numpy have many words for it
+        raise UserError(f"{path} is damaged ({error or type(error).__name__})") from error

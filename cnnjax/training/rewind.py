@@ -1,12 +1,14 @@
 """Going back to an earlier checkpoint of a run, without losing what came later."""
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
+from cnnjax.files import read_jsonl, replacing
 from cnnjax.training.checkpoint import find_damage, kept_steps
 
 
@@ -20,22 +22,35 @@ def rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
     once(lambda: _rewind(out, step, say))
 
 
-def check_rewind(out: Path, step: int) -> None:
-    """Raise UserError if the run in `out` has checkpoints, but no whole one of `step`."""
-    once(lambda: _check(out, step))
+def check_rewind(outs: Sequence[Path], step: int) -> None:
+    """Raise UserError if no run has checkpoints, or if one has some but no whole one of `step`."""
+    once(lambda: _check(outs, step))
 
 
-def _check(out: Path, step: int) -> None:
-    checkpoints = out / "checkpoints"
-    steps = kept_steps(checkpoints)
+def _check(outs: Sequence[Path], step: int) -> None:
     if step < 0:
         raise UserError(f"resume={step}: must be the step of a checkpoint")
-    if not steps or (out / f"after_{step}").exists():
-        return
-    if step not in steps:
-        raise UserError(f"{out} has no checkpoint of step {step}: there are {', '.join(map(str, steps))}")
-    if damage := find_damage(checkpoints / str(step)):
-        raise UserError(f"checkpoint {step} in {checkpoints} is damaged ({damage}): resume from another one")
+    begun = [out for out in outs if has_begun(out, step)]
+    if not begun:
+        raise UserError(
+            f"resume={step}: {', '.join(map(str, outs))} has no checkpoint; leave it out to start at step 0"
+        )
+    for out in begun:
+        checkpoints = out / "checkpoints"
+        steps = kept_steps(checkpoints)
+        if (out / f"after_{step}").exists():
+            continue
+        if step not in steps:
+            raise UserError(f"{out} has no checkpoint of step {step}: there are {', '.join(map(str, steps))}")
+        if damage := find_damage(checkpoints / str(step)):
+            raise UserError(
+                f"checkpoint {step} in {checkpoints} is damaged ({damage}): resume from another one"
+            )
+
+
+def has_begun(out: Path, step: int) -> bool:
+    """Whether the run in `out` has checkpoints, or had some when it went back to `step`."""
+    return bool(kept_steps(out / "checkpoints")) or (out / f"after_{step}").exists()
 
 
 def _rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
@@ -49,11 +64,16 @@ def _rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
         return
     moving = out / f".after_{step}"  # when this is cut short, the next call does the rest
     moving.mkdir(exist_ok=True)
-    if not (moving / "metrics.jsonl").exists():
-        shutil.copy(out / "metrics.jsonl", moving)
+    metrics = out / "metrics.jsonl"
+    if metrics.exists() and not (moving / metrics.name).exists():
+        with open(metrics, "rb") as old, replacing(moving / metrics.name, "wb") as new:
+            shutil.copyfileobj(old, new)
     for later in steps:
         if later > step:
             os.replace(checkpoints / str(later), moving / str(later))
+    if metrics.exists():
+        with replacing(metrics, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in read_jsonl(metrics) if line["step"] <= step)
     if (out / "result.json").exists():
         os.replace(out / "result.json", moving / "result.json")
     os.replace(moving, aside)

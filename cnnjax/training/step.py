@@ -43,7 +43,7 @@ def init_state(
 
     `with_gradients`: for a probe with `compares_gradients`.
     """
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)  # their shape alone matters
     variables = model.lazy_init(key, images, train=False)  # weights alone: no forward pass is run
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     step, opt_state = jnp.zeros((), jnp.int32), optimizer.init(params)
@@ -152,7 +152,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {
             "train_loss": loss,
-            "train_error": jnp.mean(logits.argmax(-1) != y),
+            "train_error": jnp.mean(logits.argmax(-1) != y, dtype=loss.dtype),
             "learning_rate": schedule(state.step),
         }
         measured = probe.collect(model, x, state.params, grads, tapped, new, updates, state.gradients)

@@ -1,18 +1,14 @@
-"""Ctrl-C and SIGTERM as a flag that the loop looks at; one run to a folder."""
+"""Ctrl-C and SIGTERM as a flag that the loop looks at."""
 
 import contextlib
-import fcntl
-import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 
-from cnnjax.distributed import largest, once
-from cnnjax.errors import UserError
+from cnnjax.distributed import largest
 
 IN_FLIGHT = 2  # dispatches ahead of the host: keeps the device busy, and a signal is answered soon
 
@@ -75,27 +71,3 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold its lock, in process 0; raises UserError when somebody else does."""
-    with contextlib.ExitStack() as held:
-        once(lambda: _lock(folder, held))
-        yield
-
-
-def _lock(folder: Path, held: contextlib.ExitStack) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = held.enter_context(open(folder / ".lock", "a+"))  # noqa: SIM115
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise UserError(
-            f"{folder} is in use by process {holder}: wait for it or give another --out"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()

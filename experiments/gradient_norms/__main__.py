@@ -2,12 +2,12 @@
 
 import os
 
-import tyro
-
-import experiments.gradient_norms as question
+from cnnjax.command import parse
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
-from experiments.gradient_norms.settings import FAMILIES, Args
+
+from . import __doc__ as question
+from .settings import FAMILIES, Args
 
 
 def main(args: Args) -> None:
@@ -19,11 +19,12 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.data import load
     from cnnjax.models import build
-    from cnnjax.training.record import claim
-    from experiments.gradient_norms.initial import measure_initial
-    from experiments.gradient_norms.rows import table
-    from experiments.gradient_norms.training import measure_training
-    from experiments.runner import Findings
+    from cnnjax.training.claim import claimed
+
+    from ..runner import Findings
+    from .initial import measure_initial
+    from .rows import table
+    from .training import measure_training
 
     for depth in chosen.depths:
         initial = [FAMILIES[name].model(depth) for name in args.families]
@@ -31,16 +32,16 @@ def main(args: Args) -> None:
             build(model)  # what cannot be claims no folder
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
-    claim(args.out, "experiment", settings, growing=("families", "trained", "depths"))
     found = Findings()
-    if args.families:
-        measure_initial(args, data, found)
-    if chosen.steps and args.trained:
-        measure_training(args, data, found)
+    with claimed(args.out, settings, growing=("families", "trained", "depths")):
+        if args.families:
+            measure_initial(args, data, found)
+        if chosen.steps and args.trained:
+            measure_training(args, data, found)
     found.tables |= table(found.results)
-    found.write(args.out, str(question.__doc__))
+    found.write(args.out, str(question))
 
 
 if __name__ == "__main__":
     with joined(), one_line_errors("gradient_norms"):
-        main(tyro.cli(Args, description=question.__doc__, prog="python -m experiments.gradient_norms"))
+        main(parse(Args, question))

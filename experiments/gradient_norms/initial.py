@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from cnnjax.data import Dataset
 from cnnjax.data.augment import normalizer
@@ -17,9 +16,12 @@ from cnnjax.data.batches import batch_indices
 from cnnjax.models import build
 from cnnjax.probes import layer_statistics
 from cnnjax.report.depth import against_depth
-from experiments.gradient_norms.rows import row
-from experiments.gradient_norms.settings import FAMILIES, Args
-from experiments.runner import Findings, do, how_many, kept
+from cnnjax.training.progress import each
+
+from ..runner import Findings, do, how_many, kept
+from ..workers import Job
+from .rows import row
+from .settings import FAMILIES, Args
 
 
 def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Net:
 
 def measure_share(nets: Sequence[Net], *measured: Any) -> None:
     """A worker's part: the arrays of some of the nets."""
-    for net in tqdm(nets, "initial nets", unit="net"):
+    for net in each(nets, "initial nets", "net"):
         net.arrays(*measured)
 
 
@@ -90,7 +92,11 @@ def measure_initial(args: Args, data: Dataset, found: Findings) -> None:
         # Most of the time goes into compiling, which takes one core.
         workers = how_many(args.workers, len(nets))
         shares = [sorted(nets, key=lambda net: net.depth)[number::workers] for number in range(workers)]
-        do([functools.partial(measure_share, share, *measured) for share in shares], workers)
+        jobs = [
+            Job(functools.partial(measure_share, share, *measured), len(share), len(share), len(share))
+            for share in shares
+        ]
+        do(jobs, workers)
 
     curves: dict[str, dict[str, Any]] = {name: {} for name in args.families}
     overlays: dict[str, tuple[str, Any]] = {}

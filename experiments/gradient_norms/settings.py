@@ -9,7 +9,8 @@ import tyro
 
 from cnnjax.errors import UserError
 from cnnjax.probes import theory
-from experiments.settings import TrainingArgs, preset_with
+
+from ..settings import TrainingArgs, preset_with
 
 Trained = Literal["plain", "resnet"]
 

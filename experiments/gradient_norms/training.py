@@ -8,9 +8,11 @@ from cnnjax.config import Config
 from cnnjax.data import Dataset, spec
 from cnnjax.probes import LayerProbe
 from cnnjax.report.depth import against_step, heat_map, microscope, responses
-from experiments.gradient_norms.rows import row
-from experiments.gradient_norms.settings import Args, Preset, Trained
-from experiments.runner import Findings, read_arrays, run_all
+from cnnjax.training.record import read_arrays
+
+from ..runner import Findings, run_all
+from .rows import row
+from .settings import Args, Preset, Trained
 
 FIRST_STEPS = (0, 1, 2, 5, 10, 20)
 

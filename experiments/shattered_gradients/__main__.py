@@ -1,11 +1,11 @@
 """The command: `python -m experiments.shattered_gradients`."""
 
-import tyro
-
-import experiments.shattered_gradients as question
+from cnnjax.command import parse
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import alone
-from experiments.shattered_gradients.settings import Args
+
+from . import __doc__ as question
+from .settings import Args
 
 
 def main(args: Args) -> None:
@@ -15,12 +15,14 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
-    from cnnjax.training.record import claim
-    from experiments.runner import Findings
-    from experiments.shattered_gradients.convolutional import convolutional
-    from experiments.shattered_gradients.depth import against_depth
-    from experiments.shattered_gradients.grid import one_dimensional
-    from experiments.shattered_gradients.looks_linear import looks_linear
+    from cnnjax.training.claim import claimed
+    from cnnjax.training.progress import each
+
+    from ..runner import Findings
+    from .convolutional import convolutional
+    from .depth import against_depth
+    from .grid import one_dimensional
+    from .looks_linear import looks_linear
 
     parts = {
         "one_dimensional": one_dimensional,
@@ -31,13 +33,13 @@ def main(args: Args) -> None:
     for name in args.chosen.convolutional.models:
         find(name)
     use_cache()
-    claim(args.out, "experiment", settings, growing=("parts",))
     found = Findings()
-    for part in args.parts:
-        parts[part](args, found)
-    found.write(args.out, str(question.__doc__))
+    with claimed(args.out, settings, growing=("parts",)):
+        for part in each(args.parts, "shattered gradients", "part"):
+            parts[part](args, found)
+    found.write(args.out, str(question))
 
 
 if __name__ == "__main__":
     with one_line_errors("shattered_gradients"):
-        main(tyro.cli(Args, description=question.__doc__, prog="python -m experiments.shattered_gradients"))
+        main(parse(Args, question))

@@ -18,8 +18,10 @@ from cnnjax.probes import input_gradients
 from cnnjax.probes.samples import gram, measure
 from cnnjax.probes.theory import gaussian_effective_rank
 from cnnjax.report.shattering import correlations, sample_measures
-from experiments.runner import Findings, kept, spread
-from experiments.shattered_gradients.settings import Args
+from cnnjax.training.progress import each
+
+from ..runner import Findings, kept, spread
+from .settings import Args
 
 MEASURES = ("mean_cosine", "effective_rank", "normalised_rank", "alignment")
 CLUSTERS = 10
@@ -89,7 +91,7 @@ def convolutional(args: Args, found: Findings) -> None:
         return arrays
 
     curves, matrices = {}, {}
-    for family in chosen.families:
+    for family in each(chosen.families, "convolutional", "family"):
         by_depth = {
             depth: measured(
                 family.title,
@@ -109,7 +111,7 @@ def convolutional(args: Args, found: Findings) -> None:
         curves[family.title] = {
             name: np.stack([arrays[name] for arrays in by_depth.values()], 1) for name in MEASURES
         }
-    for name in chosen.models:
+    for name in each(chosen.models, "convolutional", "model"):
         measured(name, name, None, lambda name=name: build(name, num_classes=data.classes))
 
     found.figures |= {

@@ -12,8 +12,10 @@ from cnnjax.models.shattered import NORMS, Layers
 from cnnjax.probes import theory
 from cnnjax.probes.shattering import mean_cosine, mean_over_pairs
 from cnnjax.report import shattering
-from experiments.runner import Findings, kept, spread
-from experiments.shattered_gradients.settings import Args, Family, Preset
+from cnnjax.training.progress import each
+
+from ..runner import Findings, kept, spread
+from .settings import Args, Family, Preset
 
 
 @functools.cache
@@ -105,7 +107,7 @@ def against_depth(args: Args, found: Findings) -> None:
     chosen = args.chosen
     families = {}
     rows = []
-    for family in chosen.families:
+    for family in each(chosen.families, "depth", "family"):
         measured = [
             kept(
                 args.out / "depth" / f"{family.name}_{depth}.npz",

@@ -10,8 +10,10 @@ import numpy as np
 from cnnjax.models.shattered import ScalarNet
 from cnnjax.probes.shattering import autocorrelation, brown_noise, white_noise
 from cnnjax.report.shattering import autocorrelations, signals
-from experiments.runner import Findings, kept
-from experiments.shattered_gradients.settings import Args, Family, Preset
+from cnnjax.training.progress import each
+
+from ..runner import Findings, kept
+from .settings import Args, Family, Preset
 
 SHOWN_LAGS = (1, 4, 8, 15)
 
@@ -47,7 +49,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
     noises = {"white": white_noise, "brown": brown_noise}
     curves: dict[str, dict[str, Any]] = {}
     rows = []
-    for family in chosen.grid_families:
+    for family in each(chosen.grid_families, "one_dimensional", "family"):
         gradients = kept(
             folder / f"{family.name}.npz",
             lambda family=family: {

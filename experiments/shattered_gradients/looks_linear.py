@@ -9,9 +9,10 @@ from cnnjax.data import load, spec
 from cnnjax.models.shattered import Layers
 from cnnjax.probes.shattering import mean_cosine
 from cnnjax.report.curves import error_curves
-from experiments.runner import Findings, kept, run_all, spread
-from experiments.shattered_gradients.depth import initializer
-from experiments.shattered_gradients.settings import Args, Preset, Training
+
+from ..runner import Findings, kept, run_all, spread
+from .depth import initializer
+from .settings import Args, Preset, Training
 
 NETS = {
     "ReLU, He": {"activation": "relu", "kernel_init": "he_fan_in"},

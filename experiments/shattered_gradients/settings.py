@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cnnjax.errors import UserError
-from experiments.settings import preset_with
+
+from ..settings import preset_with
 
 Part = Literal["one_dimensional", "depth", "convolutional", "looks_linear"]
 

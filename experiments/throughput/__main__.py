@@ -6,20 +6,21 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-import tyro
-
-import experiments.throughput as question
+from cnnjax.command import parse
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
 from cnnjax.report.page import Table
-from experiments.throughput.contestants import peak_memory, prepare, trace, turn
-from experiments.throughput.settings import Args, Setting
+
+from . import __doc__ as question
+from .contestants import peak_memory, prepare, trace, turn
+from .settings import Args, Setting
 
 
 def measure(setting: Setting, kinds: list[str], args: Args) -> list[dict[str, Any]]:
     """Rows of the summary for one setting, a contestant each."""
     from cnnjax import summary
-    from experiments.workers import huge_pages
+
+    from ..workers import huge_pages
 
     huge_pages()
     context = multiprocessing.get_context("spawn")
@@ -91,13 +92,13 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
     alone()
-    from tqdm import tqdm
-
     from cnnjax.files import write_json
     from cnnjax.models.registry import find
     from cnnjax.report.bars import bars
-    from cnnjax.training.record import environment
-    from experiments.runner import text_table
+    from cnnjax.training.claim import environment
+    from cnnjax.training.progress import each
+
+    from ..runner import text_table
 
     for name in args.models:
         find(name)
@@ -120,8 +121,7 @@ def main(args: Args) -> None:
     if not settings:
         raise UserError("nothing to time: --models, --batch, --dtype and --loop have a value each, at least")
     rows: list[dict[str, Any]] = []
-    for setting in settings:
-        tqdm.write(f"{setting.model}, batch {setting.batch}, {setting.dtype}, loop {setting.loop}")
+    for setting in each(settings, "throughput", "setting"):
         rows += measure(setting, kinds, args)
     write_json(args.out / "summary.json", {"results": rows, "environment": environment()})
     header, cells = table(rows)
@@ -137,4 +137,4 @@ def main(args: Args) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("throughput"):
-        main(tyro.cli(Args, description=question.__doc__, prog="python -m experiments.throughput"))
+        main(parse(Args, question))

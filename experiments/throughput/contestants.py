@@ -1,6 +1,5 @@
 """What happens in the process of each contestant: it makes a step ready, takes turns, and tells of itself."""
 
-import os
 import resource
 import sys
 import time
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.config import Config
-from experiments.throughput.settings import Setting
+
+from .settings import Setting
 
 _seconds: Callable[[int], float]  # takes so many steps, gives the seconds of one
 
@@ -17,7 +17,9 @@ _seconds: Callable[[int], float]  # takes so many steps, gives the seconds of on
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
     """Make ready to step; what is known before the first step."""
     global _seconds
-    os.environ["TQDM_DISABLE"] = "1"  # before it is imported: a contestant's progress says nothing here
+    from cnnjax.training.progress import HERE
+
+    HERE.quiet = True  # a contestant's progress says nothing here
     _seconds, facts = CONTESTANTS[kind](setting, kind)
     _seconds(1)
     return facts
@@ -138,7 +140,7 @@ def _matmul_peak(dtype: Any) -> float:
 
 def torch_step(setting: Setting, kind: str):
     """A step of PyTorch's."""
-    from experiments.throughput.torch_twin import step
+    from .torch_twin import step
 
     model, _, image = network(setting, kind)
     take = step(model, setting.batch, image)

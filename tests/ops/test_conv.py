@@ -173,3 +173,23 @@ def test_backward_convolutions_have_the_layout_that_is_fast_in_loops():
         if "dim_labels=" in line
     }
     assert layouts == {"b01f_01io->b01f"}
+
+
+@needs_compiler
+def test_what_is_exported_runs_where_our_code_is_not():
+    """jax.export takes no custom calls: what it gets is XLA's convolution, on this platform and any other."""
+    images, kernel, options = random_case(0)
+    conv = partial(conv_general_dilated, form="direct")
+
+    @jax.jit
+    def value_and_gradient(images):
+        return jax.value_and_grad(lambda images: conv(images, kernel, **options).sum())(images)
+
+    exported = jax.export.export(value_and_gradient)(images)
+    assert "custom_call @cnnjax" not in exported.mlir_module()
+    for ours, theirs in zip(value_and_gradient(images), exported.call(images), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert jax.export.export(value_and_gradient, platforms=["tpu", "cuda"])(images).platforms == (
+        "tpu",
+        "cuda",
+    )

@@ -9,7 +9,6 @@ from cnnjax.models import build, stack
 from cnnjax.ops.norm import BatchNorm
 from cnnjax.probes import layer_statistics
 from cnnjax.probes.layers import _norm, call_order
-from tests.probes.every_network import check
 
 
 class Net(nn.Module):
@@ -179,8 +178,3 @@ def test_a_plain_nets_stream_is_nothing(batch):
     found = jax.eval_shape(lambda v: layer_statistics(model, v, batch), variables)
     assert found.blocks == ("stage1_block01", "stage2_block01", "stage3_block01")
     assert found.weight_norm.shape == (8,)
-
-
-@pytest.mark.parametrize("name", ["lenet5", "cuda_convnet_11pct", "highway10", "fixup_resnet20"])
-def test_every_layer_is_seen(name):
-    assert check(name).weight_norm.ndim == 1

@@ -43,8 +43,9 @@ def files(folder, step):
 
 
 def test_the_newest_is_restored_bit_for_bit(folder, state):
-    (step, restored), said = restore(folder, state)
-    assert (step, said) == (3, [])
+    found, said = restore(folder, state)
+    restored = found.state
+    assert (found.step, said) == (3, [])
     np.testing.assert_array_equal(restored["kernel"], state["kernel"], strict=True)
     assert restored["step"] == 3
     assert kept_steps(folder) == [2, 3]
@@ -96,15 +97,18 @@ def lose_the_seal(folder):
 @pytest.mark.parametrize("damage", [flip_a_byte, cut_short, delete_a_file, empty, lose_the_seal])
 def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, damage):
     damage(folder)
-    (step, restored), said = restore(folder, state)
-    assert (step, int(restored["step"])) == (2, 2)
+    left = {path.relative_to(folder / "3"): path.read_bytes() for path in files(folder, 3)}
+    found, said = restore(folder, state)
+    assert (found.step, int(found.state["step"])) == (2, 2)
     assert len(said) == 1
     assert "checkpoint 3" in said[0]
+    aside = folder.with_name("checkpoints.damaged") / "3"
+    assert {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*") if path.is_file()} == left
     checkpoints = Checkpoints(folder, Keep())
     checkpoints.save(3, state)
     checkpoints.wait()
     checkpoints.close()
-    assert restore(folder, state)[0][0] == 3
+    assert restore(folder, state)[0].step == 3
 
 
 @pytest.mark.parametrize("saved", [None, {"kernel": np.float32([3, 4])}])
@@ -116,7 +120,7 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
         return State(np.int32(1), {"kernel": np.float32([1, 2])}, {}, (np.float32(5), None), gradients)
 
     def run():
-        return opened(Config(), tmp_path, state(asked), tensorboard=False, keep=Keep(), say=print)
+        return opened(Config(), "", tmp_path, state(asked), tensorboard=False, keep=Keep(), say=print)
 
     with run() as first:
         first.save(1, state(saved))
@@ -130,6 +134,7 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
 
 def test_nothing_to_restore(tmp_path, state):
     assert restore(tmp_path / "none", state) == (None, [])
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
@@ -139,9 +144,9 @@ def test_the_state_may_be_overwritten_right_after_save(tmp_path, state):
     checkpoints.save(1, {"kernel": array})
     overwrite(array).block_until_ready()
     checkpoints.wait()
-    (_, restored) = checkpoints.restore({"kernel": state["kernel"]}, print) or (0, {})
+    restored = checkpoints.restore({"kernel": state["kernel"]}, print)
     checkpoints.close()
-    np.testing.assert_array_equal(restored["kernel"], state["kernel"])
+    np.testing.assert_array_equal(restored.state["kernel"], state["kernel"])
 
 
 def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state):
@@ -164,6 +169,6 @@ def test_a_full_disk_is_one_line_and_costs_no_earlier_checkpoint(tmp_path, state
             fill()
         assert "\n" not in str(error.value)
         checkpoints.close()
-        assert restore(disk / "checkpoints", state)[0][0] == 1
+        assert restore(disk / "checkpoints", state)[0].step == 1
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)

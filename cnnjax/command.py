@@ -1,0 +1,50 @@
+"""Command lines: tyro parses them, and what is wrong with one is said in one line."""
+
+import contextlib
+import io
+import re
+import sys
+from typing import Any
+
+import tyro
+
+from cnnjax.errors import UserError
+
+
+def parse(kind: Any, description: str | None, prog: str | None = None) -> Any:
+    """An instance of `kind` from the command line of `prog`, or of the module that runs; `--help` ends here.
+
+    Raises:
+        UserError: the command line is wrong.
+    """
+    prog = prog or f"python -m {_module()}"
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=prog, description=description)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(_one_line(said.getvalue(), prog)) from None
+
+
+def _module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name.removesuffix(".__main__") if spec else "cnnjax"
+
+
+def _one_line(box: str, prog: str) -> str:
+    """What tyro says in a box, without its frame and the help of the options that it names."""
+    said, *hints = re.split(r"\n│ ─+ │", re.sub(r"\x1b\[[\d;]*m", "", box))
+    text = _joined(said).removeprefix("Error parsing ").rstrip(".")
+    for hint in map(_joined, hints):
+        if hint.startswith("Perhaps you meant"):
+            near = dict.fromkeys(re.findall(r"(?<= )--[\w.-]+", hint.partition(" in ")[0]))
+            text += f"; did you mean {' or '.join(near)}?"
+        elif hint.startswith("Available subcommands"):
+            text += f"; there are{hint.partition(':')[2]}"
+    return f"{text} (`{prog} --help` lists all)"
+
+
+def _joined(section: str) -> str:
+    return " ".join(line.strip("│ ") for line in section.splitlines() if line.startswith("│"))

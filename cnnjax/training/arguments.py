@@ -1,0 +1,86 @@
+"""What is given to `train` and `evaluate` from Python, checked before anything is loaded or written."""
+
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from cnnjax.config import KEEP, Config, Keep
+from cnnjax.data import Dataset, Stream
+from cnnjax.errors import UserError, short
+from cnnjax.models import unstack
+from cnnjax.training.step import NoProbe
+
+PROBE = [name for name in vars(NoProbe) if not name.startswith("_")]
+
+
+def check_arguments(
+    configs: Any,
+    outs: Any,
+    data: Any,
+    mesh: Any,
+    probes: Any = None,
+    steps_per_dispatch: Any = None,
+    keep: Any = KEEP,
+    resume: Any = None,
+) -> None:
+    """Raise UserError unless the arguments of `train_many` are of the types that it takes."""
+    for name, given, of in (("configs", configs, "Config"), ("outs", outs, "paths")):
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise UserError(f"{name}={short(given)}: must be a list of {of}, one for each run")
+    for config in configs:
+        if not isinstance(config, Config):
+            raise UserError(
+                f"config={short(config)}: must be a cnnjax.Config, such as cnnjax.Config(model='resnet20')"
+            )
+    for out in outs:
+        if not isinstance(out, str | os.PathLike) or not os.fspath(out):
+            raise UserError(f"out={short(out)}: must be the path of a folder, such as 'runs/resnet20'")
+    if not 0 < len(configs) == len(outs):
+        raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
+    if len({os.path.abspath(out) for out in outs}) < len(outs):
+        raise UserError("two runs have the same folder: give each its own")
+    if data is not None and not isinstance(data, Dataset | Stream):
+        raise UserError(
+            f"data={short(data)}: must be a cnnjax.data.Dataset or Stream, such as "
+            "cnnjax.data.load('fashion_mini'); a name goes into Config(data=...)"
+        )
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise UserError(f"mesh={short(mesh)}: must be a mesh, such as cnnjax.make_mesh(data=4, model=2)")
+    if isinstance(probes, type):
+        raise UserError(f"probes={probes.__name__} is a class: give an instance, {probes.__name__}()")
+    if probes is not None and not all(hasattr(probes, name) for name in PROBE):
+        raise UserError(f"probes={short(probes)}: must be one probe, such as cnnjax.probes.LayerProbe()")
+    for name, number, least in (("steps_per_dispatch", steps_per_dispatch, 1), ("resume", resume, 0)):
+        if number is not None and (not isinstance(number, Integral) or int(number) < least):
+            raise UserError(f"{name}={short(number)}: must be a whole number, at least {least}")
+    if not isinstance(keep, Keep):
+        raise UserError(f"keep={short(keep)}: must be a cnnjax.Keep, such as cnnjax.Keep(best=1)")
+
+
+def check_variables(variables: Any, shapes: Any, model: str) -> None:
+    """Raise UserError unless `variables` are arrays of these shapes, by block or stacked."""
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise UserError(
+            f"variables={short(variables)}: must have 'params', as result.variables and model.init(...) have"
+        )
+    given = _shapes(unstack({name: variables.get(name, {}) for name in shapes}))
+    wanted = _shapes(shapes)
+    for name in dict.fromkeys([*wanted, *given]):
+        if given.get(name) != wanted.get(name):
+            here, there = (_words(each.get(name)) for each in (given, wanted))
+            raise UserError(f"variables do not fit {model}: {name} is {here}, must be {there}")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): jax.numpy.shape(leaf) for path, leaf in leaves
+    }
+
+
+def _words(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else f"[{', '.join(map(str, shape))}]"

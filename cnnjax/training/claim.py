@@ -1,0 +1,257 @@
+"""Whose a folder is: config.json says what it is for, and where and how that was run.
+
+A run or an experiment that wrote nothing else owns nothing: another one may have its folder.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tqdm import tqdm
+
+from cnnjax.config import Config, differences
+from cnnjax.distributed import first, once
+from cnnjax.errors import UserError
+from cnnjax.files import read_json, set_aside, write_json
+from cnnjax.machine import usable_cores
+from cnnjax.ops.conv import best_form
+from cnnjax.training.checkpoint import newest_note
+
+NAME = "config.json"
+PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+FLAGS = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
+DECIDING = ("jax", "jaxlib", "flax", "optax")  # packages whose version may change the last bits
+
+
+def check_claim(out: Path, config: Config, digest: str, say: Callable[[str], None]) -> None:
+    """Raise UserError unless `out` is free or holds a run that may go on as `config`, on data of `digest`.
+
+    It may as the same config, or as one of more steps if its schedule does not depend on their number. A
+    config.json that is damaged is set aside, and one that is lost missed, for checkpoints know it too.
+    """
+    once(lambda: _check(out, config.to_json(), digest, say))
+
+
+def _check(out: Path, config: dict[str, Any], digest: str, say: Callable[[str], None]) -> None:
+    if _holds_nothing(out):
+        _read(out, "config")  # is ours, or refused
+        return
+    held = _read_or_recover(out, say)
+    if held is None:
+        say(f"{out}: nothing in it says what was trained there; it goes on as this command says")
+        return
+    if refusal := _refusal(held, config, digest):
+        note = newest_note(out / "checkpoints")
+        if note is None or _same_run(note, held) or _refusal(note, config, digest):
+            raise UserError(f"{out} {refusal}")
+        say(f"{out / NAME} is damaged, checkpoints say otherwise: moved to {set_aside(out / NAME)}")
+    elif "data" not in held:
+        say(f"{out}: an older version wrote it and did not record its data; it goes on with the data given")
+
+
+def _refusal(held: dict[str, Any], config: dict[str, Any], digest: str) -> str | None:
+    """Why what `held` says is not the beginning of a run of `config` on data of `digest`, if it is not."""
+    there = held["config"]
+    if changes := differences(there, config):
+        reason = ""
+        if _same_run(held, {"config": config}):
+            if config["steps"] < there["steps"]:
+                reason = "a run does not get shorter; "
+            elif config["schedule"] == "cosine":
+                reason = "a cosine falls over all steps, so the run can't be made longer; "
+        if reason or not _same_run(held, {"config": config}):
+            return f"holds another config ({'; '.join(changes)}): {reason}give another folder or remove it"
+    if held.get("data", digest) != digest:
+        return (
+            f"holds a run on other data (digest {str(held['data'])[:12]} there, {digest[:12]} here): "
+            "give the same data or another folder"
+        )
+    return None
+
+
+def _same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two are of one config but for the number of steps, and not on different data."""
+    first, second = one["config"], other["config"]
+    steps = [type(each.get("steps")) is int for each in (first, second)]
+    data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
+    return all(steps) and data and not differences({**first, "steps": 0}, {**second, "steps": 0})
+
+
+def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """What config.json says, or else the newest checkpoint or result.json."""
+    path = out / NAME
+    try:
+        if path.exists():
+            return _read(out, "config")
+        say(f"{path} is missing")
+    except UserError:
+        say(f"{path} is damaged: moved to {set_aside(path)}")
+    with contextlib.suppress(OSError, UserError):
+        for held in (newest_note(out / "checkpoints"), read_json(out / "result.json")):
+            if isinstance(held, dict) and isinstance(held.get("config"), dict):
+                return held
+    return None
+
+
+def _read(folder: Path, kind: str) -> dict[str, Any] | None:
+    path = folder / NAME
+    held = read_json(path) if path.exists() else None
+    if held is not None and not (isinstance(held, dict) and isinstance(held.get(kind), dict)):
+        raise UserError(f"{path} holds no {kind}: give another folder")
+    return held
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Whether no file in `folder` but its config.json has anything in it, those of a dead process aside."""
+    return not any(
+        path.is_file() and path.stat().st_size and path.name != NAME and not path.name.startswith(".")
+        for path in folder.rglob("*")
+    )
+
+
+def write_claim(out: Path, config: Config, digest: str) -> None:
+    """Write what is run in `out`, and where; what the file said before stays in it under "before".
+
+    For process 0, once the run has taken a step.
+    """
+    settings = config.to_json()
+    here = {"config": settings, "data": digest, "environment": environment(settings)}
+    held = _held(out)
+    before = held.pop("before", [])
+    if not held or not _same_run(held, here):
+        before = []  # the one before wrote nothing else
+    elif _deciding(held) != _deciding(here):
+        before = [*before, held]
+    else:
+        return
+    write_json(out / NAME, {**here, "before": before} if before else here)
+
+
+def elsewhere(out: Path, config: Config) -> list[str]:
+    """What may change the last bits, of what differs between the machine here and where the run was begun."""
+    return once(lambda: _elsewhere(out, config.to_json()))
+
+
+def _elsewhere(out: Path, config: dict[str, Any]) -> list[str]:
+    then, now = (
+        _deciding(each)["environment"] for each in (_held(out), {"environment": environment(config)})
+    )
+    return differences({**now, **then}, now)
+
+
+def _held(out: Path) -> dict[str, Any]:
+    """What config.json says of a run, or nothing."""
+    try:
+        return _read(out, "config") or {}
+    except UserError:
+        return {}
+
+
+def _deciding(held: dict[str, Any]) -> dict[str, Any]:
+    """What decides a run's numbers, and in `environment` their last bits."""
+    environment = _mapping(held, "environment")
+    versions, flags = _mapping(environment, "versions"), _mapping(environment, "flags")
+    return {
+        "config": held.get("config"),
+        "data": held.get("data"),
+        "environment": {
+            **{name: environment[name] for name in ("device", "convolution", "x64") if name in environment},
+            **{name: versions[name] for name in DECIDING if name in versions},
+            **({name: flags.get(name) for name in FLAGS} if environment else {}),
+        },
+    }
+
+
+def _mapping(value: dict[str, Any], name: str) -> dict[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def claimed(
+    folder: Path,
+    settings: Mapping[str, Any],
+    growing: Sequence[str] = (),
+    say: Callable[[str], None] = tqdm.write,
+) -> Iterator[None]:
+    """Make `folder` with a config.json that holds an experiment's settings, or check that the one there does.
+
+    Those named in `growing` may differ: they say which runs are made, not how. When what is inside fails
+    before anything else was written, config.json and the folder are removed.
+
+    Raises:
+        UserError: the folder holds other settings.
+    """
+    missing = once(lambda: _claim(folder, settings, growing, say))
+    try:
+        yield
+    except BaseException:
+        if first() and _holds_nothing(folder):
+            with contextlib.suppress(OSError):  # up to the first folder that is not empty
+                (folder / NAME).unlink()
+                for each in missing:
+                    each.rmdir()
+        raise
+
+
+def _claim(
+    folder: Path, settings: Mapping[str, Any], growing: Sequence[str], say: Callable[[str], None]
+) -> list[Path]:
+    """The folders that had to be made, the innermost first."""
+    held = (_read(folder, "experiment") or {}).get("experiment")
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    if not _holds_nothing(folder):
+        if held is None:
+            say(f"{folder} has no config.json: what is in it is taken for this experiment's")
+        else:
+            fixed = [
+                {name: value for name, value in each.items() if name not in growing}
+                for each in (held, settings)
+            ]
+            if changes := differences(*fixed):
+                raise UserError(
+                    f"{folder} holds another experiment ({'; '.join(changes)}): "
+                    "give another folder or remove it"
+                )
+    if held != settings:
+        write_json(folder / NAME, {"experiment": dict(settings), "environment": environment(settings)})
+    return missing
+
+
+def environment(settings: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Versions, device, command, git commit and what decides programs, for the record.
+
+    `settings` are those of `Config.to_json`, or of an experiment, whose networks compute in float32.
+    """
+    form = settings.get("model_options", {}).get("convolution", "auto")
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    devices = jax.devices()
+    kind = f"{devices[0].device_kind} ({devices[0].platform})"
+    return {
+        "versions": {"python": sys.version.split()[0], **versions},
+        "convolution": best_form(jnp.dtype(settings.get("dtype", "float32"))) if form == "auto" else form,
+        "device": f"{len(devices)} x {kind}, {len(usable_cores())} cores",
+        "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore
+        "command": " ".join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "git_commit": _git_commit(),
+        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this file lies in, with "+" when files differ from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")
