@@ -100,6 +100,10 @@ class Train:
     config: Annotated[Config, tyro.conf.arg(name="")]
     options: tuple[str, ...] = ()
     """Fields of the network to override, such as width=8 shortcut=B."""
+    data_dir: Path | None = None
+    """Folder that holds the data set's official archives."""
+    verify: bool = True
+    """Whether archives must have the official checksums."""
     workers: int = 0
     """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
     running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
@@ -117,7 +121,7 @@ class Train:
 
         use_cache()
         mesh = None if self.running.mesh is None else parse_mesh(self.running.mesh)
-        data = open_data(config.data, self.workers)
+        data = open_data(config.data, self.workers, self.data_dir, verify=self.verify)
         result = train(config, self.out, data=data, **{**vars(self.running), "mesh": mesh})
         print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
 

@@ -35,9 +35,9 @@ def _module() -> str:
 
 def _one_line(box: str, prog: str) -> str:
     """What tyro says in a box, without its frame and the help of the options that it names."""
-    said, *hints = re.split(r"\n│ ─+ │", re.sub(r"\x1b\[[\d;]*m", "", box))
-    text = _joined(said).removeprefix("Error parsing ").rstrip(".")
-    for hint in map(_joined, hints):
+    said, *hints = _sections(box)
+    text = said.removeprefix("Error parsing ").rstrip(".")
+    for hint in hints:
         if hint.startswith("Perhaps you meant"):
             near = dict.fromkeys(re.findall(r"(?<= )--[\w.-]+", hint.partition(" in ")[0]))
             text += f"; did you mean {' or '.join(near)}?"
@@ -46,5 +46,15 @@ def _one_line(box: str, prog: str) -> str:
     return f"{text} (`{prog} --help` lists all)"
 
 
-def _joined(section: str) -> str:
-    return " ".join(line.strip("│ ") for line in section.splitlines() if line.startswith("│"))
+def _sections(box: str) -> list[str]:
+    """The texts between the rules of the box; its frame is of lines, or of blanks where there are none."""
+    sections: list[list[str]] = [[]]
+    for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines():
+        inside = line.strip("│ ")
+        if re.fullmatch("[─-]+", inside):
+            sections.append([])
+        elif not inside.startswith(("╭", "╰")):
+            sections[-1].append(inside)
+    if "╭" not in box:
+        del sections[0]  # the title
+    return [" ".join(filter(None, section)) for section in sections]

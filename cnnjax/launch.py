@@ -18,6 +18,7 @@ import ctypes
 import dataclasses
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,6 +86,8 @@ class Args:
 
 def main(args: Args) -> int:
     """Start the processes and hand signals on to them; returns the code of the first that failed, or 0."""
+    if shutil.which(args.command[0]) is None:
+        raise UserError(f"there is no program {args.command[0]}: give what each process runs after --")
     running: dict[int, subprocess.Popen] = {}  # by process id
     numbers: dict[int, str] = {}
 

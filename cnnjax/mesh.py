@@ -17,21 +17,21 @@ follows from that:
 
 import functools
 import math
-import re
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, short
+from cnnjax.ops.depth import is_stacked
 
 SEED, DATA, MODEL = AXES = "seed", "data", "model"
 Shard = Literal["replicated", "model", "fsdp"]  # as in cnnjax.config, where no jax is
 SHARDS = get_args(Shard)
 SMALL = 1024  # elements; to bring fewer together costs more than their memory is worth
-_STACK = re.compile(r"_block\d+-\d+")  # as cnnjax.ops.depth names what it stacks
 
 
 def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
@@ -42,6 +42,10 @@ def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
     Raises:
         UserError: there are fewer devices than that.
     """
+    sizes = {"seed": seed, "data": data, "model": model}
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) and not (name == "data" and size is None):
+            raise UserError(f"{name}={short(size)}: must be a number of devices, such as 2")
     devices = jax.devices()
     data = max(1, len(devices) // max(1, seed * model)) if data is None else data
     shape = seed, data, model
@@ -62,6 +66,8 @@ def parse_mesh(text: str) -> Mesh:
     Raises:
         UserError: it says something else, or there are fewer devices than that.
     """
+    if not isinstance(text, str):
+        raise UserError(f"mesh {short(text)}: must be devices of axes as text, such as 'data=4,model=2'")
     sizes: dict[str, int] = {}
     for axis in text.split(","):
         name, _, size = axis.partition("=")
@@ -151,7 +157,7 @@ def _divided(path: Any, shape: Sequence[int], mesh: Mesh, shard: Shard) -> list[
         divide(MODEL, axes[-1:])
     if shard == "fsdp" and math.prod(shape) >= SMALL:
         # Arrays stacked over depth are taken apart along their first axis, block after block.
-        divide(DATA, axes[1:] if _STACK.search(jax.tree_util.keystr(path)) else axes)
+        divide(DATA, axes[1:] if is_stacked(path) else axes)
     return [name or None for name in names]
 
 

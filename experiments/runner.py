@@ -60,7 +60,7 @@ def run_all(
     if resume is None:
         done = once(lambda: {name for name in runs if finished(out / name, runs[name], data.digest)})
     else:  # they may have to go back, which `train_many` finds out
-        once(lambda: check_rewind([out / name for name in runs], resume))
+        check_rewind([out / name for name in runs], resume)
         done = set()
     unfinished = [left for names in groups.values() if (left := [one for one in names if one not in done])]
     tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")

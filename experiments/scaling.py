@@ -204,20 +204,23 @@ def main(args: Args) -> None:
     for name in ("batch", "virtual", "dispatches", "width"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    if args.devices == ():
+        raise UserError("--devices: there must be one")
 
     import jax
 
+    from cnnjax.models.registry import find
+
+    find(args.model)
     jax.config.update("jax_num_cpu_devices", args.virtual)  # accelerators, if there are any, come first
 
     from cnnjax.compilation import use_cache
-    from cnnjax.models.registry import find
     from cnnjax.report.scaling import scaling
     from cnnjax.training.claim import claimed
     from cnnjax.training.progress import each
 
     from .runner import Findings
 
-    find(args.model)
     use_cache()
     found = jax.device_count()
     devices = sorted(args.devices or (2**power for power in range(found.bit_length())))

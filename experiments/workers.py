@@ -107,6 +107,7 @@ def side_by_side(jobs: Sequence[Job], workers: int) -> None:
     done = context.Array("d", len(jobs), lock=False)  # each written by one worker alone
     whole = Whole(jobs, line=workers)
     with stop_on_signals() as stop:
+        stop.listen()
         try:
             while waiting or running:
                 for place in range(workers):

@@ -3,7 +3,6 @@ import re
 from pathlib import Path
 
 import cnnjax
-from tests.counting import parameters
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -26,7 +25,7 @@ def test_the_names_and_counts_are_true():
             pairs = dict(zip(names, counts, strict=True))
         for name, count in pairs.items():
             if not re.search("1202|1001", name):  # their traces are counted elsewhere, and take long
-                assert parameters(cnnjax.build(name)) == int(count.replace(",", "")), name
+                assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
 
 
 def test_every_row_of_networks_begins_with_a_true_count():
@@ -34,6 +33,21 @@ def test_every_row_of_networks_begins_with_a_true_count():
     assert len(rows) > 15
     for name, count in rows:
         assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
+
+
+def test_the_snippets_run(monkeypatch, tmp_path):
+    """In order, as one program, but for the one that needs a file of weights."""
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+    assert len(snippets) > 3
+    names = {}
+    for snippet in snippets:
+        if ".pth" not in snippet:
+            exec(snippet, names)
+    assert 0 < names["sharpness"] < 1e4
+    assert names["found"].layers[0] == "conv1"
+    assert len(repr(names["result"]).splitlines()) == 3
+    assert all(result.config.seed == seed for seed, result in enumerate(names["results"]))
 
 
 def test_the_files_it_names_are_there():

@@ -2,14 +2,17 @@
 
 import dataclasses
 from collections.abc import Container
+from numbers import Integral
 from typing import Any
 
 from flax import linen as nn
 
 from cnnjax.counting.trace import rows
 from cnnjax.counting.walk import Row, shape_text
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, short
 from cnnjax.models import build
+
+LARGEST = 2**15  # pixels a side: jax indexes the arrays of larger images by more than 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,12 @@ class Summary:
     name: str
     input: tuple[int, ...]
     layers: tuple[Layer, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"Summary of {self.name}, input {shape_text(self.input)}: {len(self.layers)} layers, "
+            f"{self.parameters:,} parameters, {self.macs:,} multiply-adds; print it for the table"
+        )
 
     @property
     def parameters(self) -> int:
@@ -86,17 +95,28 @@ def summary(
     Raises:
         UserError: the name or a field is unknown, the image does not fit, or a module does not say its input.
     """
-    model = build(network, **fields) if isinstance(network, str) else network
+    model = network if isinstance(network, nn.Module) else build(network, **fields)
     name = network if isinstance(network, str) else type(network).__name__
     natural = getattr(model, "input_shape", None)
-    shape = (input, input, natural[2] if natural else 3) if isinstance(input, int) else input or natural
-    if shape is not None and min(shape) < 1:
-        raise UserError(f"input={input}: an image has at least one pixel")
+    square = input is not None and not isinstance(input, tuple | list)
+    shape: Any = (input, input, natural[2] if natural else 3) if square else input or natural
     if shape is None:
         raise UserError(f"{name} does not say its natural input: give input=(height, width, channel)")
+    if not _is_shape(shape):
+        raise UserError(
+            f"input={short(input)}: must be pixels a side or (height, width, channel), of 1 to {LARGEST}"
+        )
     if hasattr(model, "convolution"):
         model = model.clone(convolution="native")  # the one that a trace shows
     return Summary(name, tuple(shape), tuple(map(_layer, rows(model, tuple(shape)))))
+
+
+def _is_shape(shape: Any) -> bool:
+    return (
+        isinstance(shape, tuple | list)
+        and len(shape) == 3
+        and all(isinstance(size, Integral) and 1 <= int(size) <= LARGEST for size in shape)
+    )
 
 
 def _layer(row: Row) -> Layer:

@@ -26,6 +26,13 @@ class Dataset:
     classes: int
     source: str
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train_images.shape[1:]))
+        return (
+            f"Dataset {self.name}: {len(self.train_labels):,} + {len(self.test_labels):,} images of {shape}, "
+            f"{self.classes} classes, {self.source}"
+        )
+
     def __post_init__(self) -> None:
         if not isinstance(self.classes, int | np.integer) or self.classes < 1:
             raise UserError(f"{self.name}: classes={self.classes!r}: must be a whole number from 1")

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from cnnjax.probes.checks import unpack
 from cnnjax.probes.forward import network
 
 Product = Callable[[jax.Array], jax.Array]
@@ -34,7 +35,7 @@ def batch_loss(
         UserError: there are no such statistics; or they are not "running" and `bn_groups` is
             above 1 (for "batch" the function raises it).
     """
-    images, labels = batch
+    images, labels = unpack(model, variables, batch)
     function = network(model, variables, images, statistics)
 
     def loss(params: Any) -> jax.Array:

@@ -18,6 +18,7 @@ from flax import struct
 
 from cnnjax.ops.depth import unstack
 from cnnjax.ops.precision import wide
+from cnnjax.probes.checks import unpack
 
 TAPS, STATISTICS = "taps", "statistics"
 Path = tuple[str, ...]
@@ -61,6 +62,9 @@ class LayerStatistics:
     layers: tuple[str, ...] = struct.field(pytree_node=False)
     blocks: tuple[str, ...] = struct.field(pytree_node=False)
 
+    def __repr__(self) -> str:
+        return f"LayerStatistics of {len(self.layers)} layers: {', '.join(vars(self))}"
+
     def arrays(self) -> dict[str, Any]:
         """Arrays and names by field, for an npz file."""
         return dict(vars(self))
@@ -79,7 +83,7 @@ def layer_statistics(
         batch: images [batch, height, width, channel] and labels [batch]; the loss is the cross-entropy.
         key: for dropout.
     """
-    images, labels = batch
+    images, labels = unpack(model, variables, batch)
     params, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     probe = LayerProbe()
 

@@ -21,6 +21,7 @@ from flax import struct
 
 from cnnjax.errors import UserError
 from cnnjax.ops.depth import unstack
+from cnnjax.probes.checks import unpack
 from cnnjax.probes.forward import network
 from cnnjax.probes.layers import call_order, value_at
 from cnnjax.probes.shattering import effective_rank_of_gram, mean_over_pairs
@@ -51,7 +52,7 @@ def input_gradients(
     Raises:
         UserError: there are no such statistics, or the network's `bn_groups` is above 1.
     """
-    images, labels = batch
+    images, labels = unpack(model, variables, batch)
     if statistics not in ("frozen", "batch", "full"):
         raise UserError(f"statistics={statistics!r}: must be frozen, batch or full, for gradients by images")
     function = network(model, variables, images, "frozen" if statistics == "frozen" else "batch")
@@ -85,7 +86,7 @@ def weight_gradients(
     Raises:
         UserError: there are no such statistics, or the network's `bn_groups` is above 1.
     """
-    images, labels = batch
+    images, labels = unpack(model, variables, batch)
     if statistics not in ("frozen", "batch"):
         raise UserError(f"statistics={statistics!r}: must be frozen or batch, for gradients by weights")
     variables = unstack(variables)
@@ -127,6 +128,9 @@ class SampleStatistics:
     confusion: jax.Array
     """The smallest inner product of two samples' gradients (Sankararaman et al. 2019, arXiv 1904.06963)."""
     layers: tuple[str, ...] = struct.field(pytree_node=False, default=())
+
+    def __repr__(self) -> str:
+        return f"SampleStatistics of {self.cosines.shape[-1]} samples: {', '.join(vars(self))}"
 
     def arrays(self) -> dict[str, Any]:
         """Arrays and names by field, for an npz file."""

@@ -56,7 +56,7 @@ class Checkpoints:
     def _open(self) -> Any:
         """Orbax's manager; the folder is made when there is something to save."""
         if self._manager is None:
-            logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save there
+            logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax reports every save there
             self.folder.mkdir(parents=True, exist_ok=True)
             alone = {jax.process_index()}
             options = ocp.CheckpointManagerOptions(

@@ -295,6 +295,7 @@ def _advance(
                 break
             steps = _steps_from(step, steps_per_dispatch, probe)
             state, metrics, measured = program.train(state, brought(steps), own, probe.due(step))
+            stop.listen()  # all is compiled
             pending.append((metrics, measured))
             step = steps.stop
             write_down(but=IN_FLIGHT)

@@ -34,7 +34,9 @@ from cnnjax.ops.norm import check_groups
 from cnnjax.ops.precision import wide
 from cnnjax.training.inputs import make_input
 from cnnjax.training.losses import make_loss
+from cnnjax.training.memory import check_memory, check_state, nbytes
 from cnnjax.training.optim import learning_rate, make_optimizer
+from cnnjax.training.progress import patience
 from cnnjax.training.step import (
     Metrics,
     NoProbe,
@@ -46,6 +48,8 @@ from cnnjax.training.step import (
     make_train_step,
 )
 from cnnjax.training.stop import IN_FLIGHT, Stop
+
+EVALUATION = "evaluation"
 
 
 def shared(config: Config) -> Config:
@@ -69,6 +73,7 @@ class Program:
     ):
         self._config, self._mesh, self._probe = config, mesh, probe
         self._shard: Shard = shard
+        self._checked: set[Any] = set()
         check_shared(mesh)
         defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
         self._model = build(config.model, **{**defaults, **config.model_options})
@@ -133,7 +138,8 @@ class Program:
             optimizer, carried = make_optimizer(self._config), self._probe.compares_gradients
             return init_state(self._model, optimizer, key, self.input.image_shape, carried)
 
-        traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
+        with patience(f"{self._config.model}: traced layer by layer, which takes a while in deep networks"):
+            traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)
         return lambda key: jax.tree.unflatten(structure, jaxpr_as_fun(traced)(key)), shapes
 
@@ -150,6 +156,7 @@ class Program:
     def init(self, seeds: Sequence[int]) -> State:
         """The states of runs at step 0, on the devices, none of which ever holds more than its part."""
         init, _ = self._initial
+        check_state(self.shapes, len(seeds), self._config, self._mesh, self._shard)
         keys = [jax.random.key(seed) for seed in seeds]
         if self._shard == "replicated":  # by many small programs, which compile sooner than one
             return self.put([init(key) for key in keys])
@@ -189,7 +196,19 @@ class Program:
 
         Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
         """
-        return self._train_steps[measured](state, self.input.train_held, brought, own)
+        train_steps: Any = self._train_steps[measured]
+        arguments = state, self.input.train_held, brought, own
+        steps = len(jax.tree.leaves(brought)[0][0])
+        self._check_memory("a step", (measured, steps), train_steps, arguments)
+        return train_steps(*arguments)
+
+    def _check_memory(self, what: str, key: Any, jitted: Any, arguments: tuple) -> None:
+        """Compile before the first call, which takes what was compiled, and see that its memory is there."""
+        if key not in self._checked:
+            compiled = jitted.lower(*arguments).compile()
+            gradients = 0 if key == EVALUATION else nbytes(self.shapes.params)
+            check_memory(what, compiled, self._config, self._mesh, gradients)
+            self._checked.add(key)
 
     def evaluate(self, variables: Any, stop: Stop) -> list[dict[str, float]]:
         """The test loss and error of each run; empty if it was stopped."""
@@ -202,7 +221,9 @@ class Program:
                     return []
                 # The last batch is padded, so that every batch has one shape and every image counts once.
                 counted = place(np.arange(first, first + batch_size) < examples, over_data(self._mesh))
-                sums.append(self._test_step(variables, self.input.test_held, brought, counted))
+                arguments = variables, self.input.test_held, brought, counted
+                self._check_memory("an evaluation", EVALUATION, self._test_step, arguments)
+                sums.append(self._test_step(*arguments))
                 if len(sums) > IN_FLIGHT:
                     jax.block_until_ready(sums[-IN_FLIGHT])
         losses, errors = (np.array(values) for values in zip(*fetch(sums), strict=True))

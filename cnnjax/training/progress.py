@@ -1,7 +1,9 @@
 """What the terminal shows while work goes on: a bar, or in a log file plain lines, one for every tenth."""
 
+import contextlib
 import dataclasses
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -107,6 +109,19 @@ class Bar:
         if self._plain:  # in one piece, so that lines of several processes stay whole
             sys.stderr.write(f"{self._name}: {', '.join(filter(None, parts))}\n")
             sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def patience(line: str, seconds: float = 5) -> Iterator[None]:
+    """Say `line` on stderr if what is inside takes longer than that."""
+    quiet = sys.stderr is None or HERE.quiet or not first()
+    timer = threading.Timer(seconds, lambda: quiet or tqdm.write(line, sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def each(items: Sequence[T], name: str, unit: str) -> Iterator[T]:

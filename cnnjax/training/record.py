@@ -53,6 +53,9 @@ class Record:
             with replacing(self.path, "wb") as file:
                 file.writelines(map(_text, whole))
             say(f"{self.path}: {len(damaged)} damaged line{'s' * (len(damaged) > 1)} moved to {aside}")
+        if len(lines) < len(whole):
+            aside = self.path.with_name(f"{self.path.name}.before")
+            say(f"{self.path}: its lines after step {self._step} are kept in {aside}")
         verified = written == hashlib.sha256(b"".join(map(_text, lines))).hexdigest()
         if written and not verified and not damaged:
             say(f"{self.path} is damaged: up to step {self._step} it is not what was written; it stays so")
@@ -174,10 +177,13 @@ def read_result(
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         say(f"{path} is damaged: moved to {set_aside(path)}")
         return None
-    if settings != config.to_json():  # of fewer steps
-        return None
-    if data != digest or (record.verified and metrics != final_metrics(record.lines, config.steps)):
-        say(f"{path} is damaged, it disagrees with metrics.jsonl: moved to {set_aside(path)}")
+    longer = {**settings, "steps": config.steps} if isinstance(settings, dict) else None
+    if settings != longer == config.to_json():
+        return None  # the run was made longer
+    if (settings, data) != (config.to_json(), digest) or (
+        record.verified and metrics != final_metrics(record.lines, config.steps)
+    ):
+        say(f"{path} is damaged, other files disagree with it: moved to {set_aside(path)}")
         return None
     return metrics
 
@@ -202,8 +208,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file by name; raises UserError when it is damaged."""
     try:
-        with np.load(path) as file:
-            return dict(file)
+        with open(path, "rb") as file, np.load(file) as arrays:
+            return dict(arrays)
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile and numpy have many words for it

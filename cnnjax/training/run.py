@@ -12,7 +12,7 @@ import numpy as np
 from cnnjax.config import Config, Keep
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
-from cnnjax.files import set_aside
+from cnnjax.files import read_jsonl, set_aside
 from cnnjax.training.checkpoint import Checkpoints
 from cnnjax.training.claim import elsewhere, write_claim
 from cnnjax.training.record import (
@@ -93,9 +93,12 @@ class Run:
         if self.result is None:
             self.result = final_metrics(self.record.lines, self.config.steps)
             once(lambda: write_result(self.out, self.config, self.digest, self.result or {}))
-        if not (self.out / "config.json").exists():
-            once(lambda: write_claim(self.out, self.config, self.digest))
+        once(self._restore_claim)
         return self.result
+
+    def _restore_claim(self) -> None:
+        if not (self.out / "config.json").exists():  # it was lost, or damaged and moved
+            write_claim(self.out, self.config, self.digest)
 
 
 @contextlib.contextmanager
@@ -124,7 +127,7 @@ def opened(
                 say(f"{out}: goes on from step {step} of {config.steps}")
                 if changes := elsewhere(out, config):
                     say(f"{out}: was run elsewhere ({'; '.join(changes)}): its last bits may differ")
-        elif (out / "metrics.jsonl").exists():
+        elif once(lambda: bool(read_jsonl(out / "metrics.jsonl"))):
             say(f"{out}: no whole checkpoint, starts again from step 0")
         with contextlib.closing(Record(out, step, tensorboard, written, say)) as record:
             result = None

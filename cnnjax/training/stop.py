@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -16,10 +16,32 @@ IN_FLIGHT = 2  # dispatches ahead of the host: keeps the device busy, and a sign
 class Stop:
     """Which signal asked the run to stop, if any; true once one did."""
 
-    number: int | None = None
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}  # handlers
 
     def __bool__(self) -> bool:
         return self.number is not None
+
+    def listen(self) -> None:
+        """From now on the first SIGINT or SIGTERM only asks to stop, and a second one acts as usual.
+
+        Until then, while a network is traced and compiled and nothing is there to be saved, they end the
+        program as they do any other.
+        """
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may set handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.request(number)
+        signal.signal(number, self._before[number])
+
+    def close(self) -> None:
+        """Put the handlers back that were there before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def request(self, number: int) -> None:
         """A signal came."""
@@ -37,6 +59,7 @@ class CommonStop(Stop):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._own = 0
         self._asked: deque[jax.Array] = deque()
 
@@ -51,23 +74,6 @@ class CommonStop(Stop):
             self.number = int(self._asked.popleft()) or None
 
 
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """While inside, the first SIGINT or SIGTERM only asks to stop; a second one acts as usual."""
-    stop = Stop() if jax.process_count() == 1 else CommonStop()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield stop
-        return
-
-    def request(number, frame):
-        stop.request(number)
-        signal.signal(number, before[number])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def stop_on_signals() -> contextlib.closing[Stop]:
+    """Inside, signals ask the yielded Stop, from its `listen` on."""
+    return contextlib.closing(Stop() if jax.process_count() == 1 else CommonStop())

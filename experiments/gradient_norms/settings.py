@@ -100,6 +100,8 @@ class Args(TrainingArgs):
             raise UserError(f"--seeds {chosen.seeds}: must be at least 1")
         if chosen.steps < 0:
             raise UserError(f"--steps {chosen.steps}: must not be negative")
+        if not self.families and not (self.trained and chosen.steps):
+            raise UserError("nothing to measure: --families or --trained, with --steps, must have one")
         return chosen
 
     @property

@@ -176,6 +176,10 @@ class Args:
     @property
     def chosen(self) -> Preset:
         """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        if not self.parts:
+            raise UserError("--parts: there must be one")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed {self.seed}: must be from 0 to 2**32 - 1")
         if self.nets is not None and self.nets < 2:
             raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
         if self.steps is not None and self.steps < 1:

@@ -1,36 +1,32 @@
-"""By hand: 50 deaths at random moments, each followed by the same command (a quarter of an hour on 2 cores).
+"""Deaths at random moments, each followed by the same command; `test_kill_many.py` runs it.
 
-    python -m tests.training.kill_many [--kills 50] [--seed 0]
-
-Runs of a tiny network, by one process or two, die while they start, train, save and evaluate: of SIGKILL, of
-SIGTERM, of either sent to one of the two processes, or of a full disk (a small tmpfs, so as root); or a byte
-is flipped in a file of the newest checkpoint after a SIGKILL, or its end cut off. Each restart must go on
-from the newest whole checkpoint, and each run must end with the bits and lines of one that was left alone.
+Tiny runs, by one process or two, and an experiment by two workers die while they start, train, save and
+evaluate: of SIGKILL, of SIGTERM, of either sent to one of two processes, of a full disk (a small tmpfs, so as
+root), or of a power cut, which leaves the file that was written last cut short or with zeros at its end. Or a
+bit is flipped in a file of the newest checkpoint. Each restart must go on from the newest whole checkpoint,
+and each run must end with the bits and lines of one that was left alone.
 """
 
-import argparse
 import collections
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 STEPS, EVERY = 60, 4
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM}
-KINDS = [
-    *("SIGKILL", "SIGTERM") * 2,
-    *("SIGKILL of one of two", "SIGTERM of one of two"),
-    *("flipped byte", "truncated file", "full disk"),
-]
+HARMLESS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # nobody reads what they say
 
 
 def run(out: str) -> None:
@@ -42,12 +38,11 @@ def run(out: str) -> None:
         import jax
         import numpy as np
 
-        import cnnjax
         from cnnjax.compilation import use_cache
-        from cnnjax.data.synthetic import synthetic
         from cnnjax.training import inputs
         from cnnjax.training.checkpoint import Checkpoints
         from cnnjax.training.program import Program
+        from tests.training import tiny
 
         def told(what: str, plain):
             def telling(*arguments):
@@ -58,7 +53,6 @@ def run(out: str) -> None:
 
         def batch_indices(seed, step, *rest):
             print(f"at training {step}", file=sys.stderr, flush=True)
-            time.sleep(0.02)
             return plain(seed, step, *rest)
 
         use_cache()
@@ -66,36 +60,64 @@ def run(out: str) -> None:
         plain, inputs.batch_indices = inputs.batch_indices, batch_indices
         Program.evaluate = told("evaluation", Program.evaluate)
         Checkpoints._save = told("checkpoint", Checkpoints._save)
-        config = cnnjax.Config(
-            model="resnet8",
-            model_options={"width": 2},
-            data="synthetic",
-            steps=STEPS,
-            batch_size=16,
-            learning_rate=0.02,
-            schedule="cosine",
-            evaluate_every=6,
-            checkpoint_every=EVERY,
-        )
-        result = cnnjax.train(config, out, data=synthetic(train=50, test=80, size=8))
+        config = dataclasses.replace(tiny.CONFIG, steps=STEPS, evaluate_every=6, checkpoint_every=EVERY)
+        result = tiny.train(out, print, config=config, probes=None)
         bits = hashlib.sha256()
         for leaf in jax.tree.leaves(result.variables):
             bits.update(np.asarray(leaf).tobytes())
         print(f"bits {bits.hexdigest()}", flush=True)
 
 
-class Attempt:
-    """One start of a run, and what it said so far."""
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What is started and killed, and the ways in which it dies."""
 
-    def __init__(self, out: Path, processes: int):
-        command = [sys.executable, "-m", "tests.training.kill_many", "--run", str(out)]
-        if processes > 1:
-            launch = ["-m", "cnnjax.launch", "--processes", str(processes), "--devices", "2", "--"]
-            command = [sys.executable, *launch, *command]
+    name: str
+    command: Sequence[str]
+    runs: Sequence[str]  # folders of the runs in its own
+    kinds: Sequence[str]
+    share: int  # of the deaths
+    most_lines: int  # of metrics.jsonl, before it dies
+
+
+RUN = [sys.executable, "-m", "tests.training.kill_many"]
+LAUNCH = [sys.executable, "-m", "cnnjax.launch", "--processes", "2", "--devices", "2", "--"]
+EXPERIMENT = ["--preset", "smoke", "--depths", "8", "--steps", "160", "--out"]
+ONE = ["SIGKILL", "SIGTERM", "power cut", "SIGKILL", "flipped bit", "power cut", "full disk"]
+TARGETS = [
+    Target("run", RUN, ["."], ONE, share=6, most_lines=30),
+    Target(
+        "two processes",
+        [*LAUNCH, *RUN],
+        ["."],
+        ["SIGKILL of one", "SIGTERM", "SIGTERM of one", "SIGKILL", "power cut"],
+        share=2,
+        most_lines=30,
+    ),
+    Target(
+        "experiment",
+        [sys.executable, "-m", "experiments.degradation", *EXPERIMENT],
+        ["plain8_seed0", "resnet8_seed0"],
+        ["SIGKILL", "SIGTERM", "power cut"],
+        share=2,
+        most_lines=200,
+    ),
+]
+
+
+class Attempt:
+    """One start, and what it said so far."""
+
+    def __init__(self, target: Target, out: Path):
+        self.target, self.out = target, out
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            [*target.command, str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         )
-        self.text = ""
+        self.text, self.began = "", time.time()
         self.phase = "start"
         self.step = -1
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -108,18 +130,25 @@ class Attempt:
                 self.phase = found[1]
                 self.step = max(self.step, int(found[2] or -1))
 
-    def wait_for(self, seconds: float, training: bool) -> bool:
-        """Let it run so long, counted from its first step if `training`; whether it still runs then."""
-        while training and self.step < 0 and self.process.poll() is None:
-            time.sleep(0.01)
+    def wait_for(self, lines: int, seconds: float) -> bool:
+        """Let it write so many lines, and go on for so long; whether it still runs then."""
+        while self.process.poll() is None and self._written() < lines:
+            time.sleep(0.02)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.poll() is None
+
+    def _written(self) -> int:
+        """How many lines of metrics it has written, its runs taken together."""
+        paths = [self.out / run / "metrics.jsonl" for run in self.target.runs]
+        text = "".join(path.read_text(errors="replace") for path in paths if path.exists())
+        return sum(float(moment) >= self.began for moment in re.findall(r'"time": (\d+\.\d+)\}', text))
 
     def end(self) -> int:
         """Its exit code, when it has one."""
         code = self.process.wait(900)
         self._reader.join()
+        self.process.stdout.close()
         return code
 
     def found(self, pattern: str) -> list[str]:
@@ -135,26 +164,40 @@ def newest_whole(out: Path) -> int:
     return max((step for step in kept_steps(folder) if not find_damage(folder / str(step))), default=0)
 
 
-def damage(out: Path, draw: random.Random, kind: str) -> bool:
-    """Damage a file of the newest checkpoint; False when there is none."""
+def flip(out: Path, draw: random.Random) -> None:
+    """Flip a bit in the newest checkpoint, if there is one."""
     from cnnjax.training.checkpoint import kept_steps
 
-    steps = kept_steps(out / "checkpoints")
-    if not steps:
-        return False
-    files = [
-        path
-        for path in sorted((out / "checkpoints" / str(steps[-1])).rglob("*"))
-        if path.is_file() and path.stat().st_size and path.name != "_CHECKPOINT_METADATA"
-    ]
-    path = draw.choice(files)
-    content = bytearray(path.read_bytes())
-    if kind == "flipped byte":
+    for step in kept_steps(out / "checkpoints")[-1:]:
+        files = [
+            path
+            for path in sorted((out / "checkpoints" / str(step)).rglob("*"))
+            if path.is_file() and path.stat().st_size and path.name not in HARMLESS
+        ]
+        path = draw.choice(files)
+        content = bytearray(path.read_bytes())
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    else:
-        del content[draw.randrange(len(content)) :]
-    path.write_bytes(content)
-    return True
+        path.write_bytes(content)
+
+
+def cut_power(folder: Path, draw: random.Random) -> None:
+    """Cut the file that was written last short, or leave zeros at its end, up to what is surely on disk.
+
+    Of metrics.jsonl that is what came before the newest checkpoint.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in HARMLESS]
+    if not files:
+        return
+    path = max(files, key=lambda path: path.stat().st_mtime_ns)
+    content = path.read_bytes()
+    first = 0
+    if path.name == "metrics.jsonl":
+        saved = newest_whole(path.parent)
+        lines = content.splitlines(keepends=True)
+        first = sum(len(line) for line in lines if int(re.findall(rb'"step": (\d+)', line)[0]) <= saved)
+    if first < len(content):
+        place = draw.randrange(first, len(content))
+        path.write_bytes(content[:place] + b"\0" * draw.choice([0, len(content) - place]))
 
 
 def fill(disk: Path) -> None:
@@ -164,15 +207,16 @@ def fill(disk: Path) -> None:
             file.write(bytes(4096))
 
 
-def lines(out: Path) -> list[dict]:
-    """The record, times aside."""
+def lines(out: Path, target: Target) -> list[list[dict]]:
+    """The records, times aside."""
     from cnnjax.files import read_jsonl
 
-    return [{k: v for k, v in line.items() if k != "time"} for line in read_jsonl(out / "metrics.jsonl")]
+    return [[{**line, "time": 0} for line in read_jsonl(out / run / "metrics.jsonl")] for run in target.runs]
 
 
-def kill(attempt: Attempt, kind: str, out: Path, disk: Path, draw: random.Random) -> str:
+def kill(attempt: Attempt, kind: str, disk: Path, draw: random.Random) -> str:
     """End an attempt as `kind` says; what was wrong with its end, or nothing."""
+    out = attempt.out
     if kind == "full disk":
         fill(disk)
         code = attempt.end()
@@ -181,99 +225,86 @@ def kill(attempt: Attempt, kind: str, out: Path, disk: Path, draw: random.Random
         return "" if code == 0 or (code == 2 and one_line) else f"code {code}, said {one_line}"
     number = SIGNALS.get(kind.split()[0], signal.SIGKILL)
     pids = [int(pid) for pid in attempt.found(r"pid (\d+)")]
-    if "two" in kind and pids:
+    if "of one" in kind and pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(draw.choice(pids), number)
     else:
         attempt.process.send_signal(number)
     code = attempt.end()
-    if "two" in kind and pids and code and not attempt.found(r"launch: process \d .* went first"):
+    time.sleep(0.5)  # processes that it started end after it
+    if "of one" in kind and pids and code and not attempt.found(r"launch: process \d .* went first"):
         return "the launcher did not say who went first"
     if number == signal.SIGTERM and code:
-        stopped = attempt.found(rf"stopped at step (\d+) of {STEPS}")
-        ended = attempt.found(r"bits \w+")  # and was only on its way out
-        if code not in (143, -15) or (attempt.step >= 0 and not stopped and not ended):
+        if code not in (143, -15):
             return f"code {code} after SIGTERM at step {attempt.step}"
-        if stopped and not attempt.step <= int(stopped[0]) == newest_whole(out):
-            return f"stopped at {stopped[0]}, saved {newest_whole(out)}, trained {attempt.step}"
-    if kind in ("flipped byte", "truncated file"):
-        damage(out, draw, kind)
+        if attempt.step >= 0 and not attempt.found(r"bits \w+"):  # or it was only on its way out
+            stopped = attempt.found(rf"stopped at step (\d+) of {STEPS}")
+            if not stopped or not attempt.step <= int(stopped[0]) == newest_whole(out):
+                return f"stopped at {stopped}, saved {newest_whole(out)}, trained {attempt.step}"
+    if kind == "flipped bit":
+        flip(out, draw)
+    if kind == "power cut":
+        cut_power(out, draw)
     return ""
 
 
-def study(kills: int, seed: int, disk: Path) -> int:
-    """The tally, on stdout; the number of failures."""
+def study(kills: int, seed: int, disk: Path, full_disk: bool) -> list[str]:
+    """What went wrong; the tally is printed."""
     draw = random.Random(seed)
-    kinds = list(itertools.islice(itertools.cycle(KINDS), kills))
-    draw.shuffle(kinds)
-    expected: dict[int, tuple[list[str], list[dict]]] = {}
     tally, phases = collections.Counter(), collections.Counter()
-    failures = runs = 0
-    last: dict[int, tuple[int, int]] = {}  # by processes: number of the run that goes on, its newest step
-
-    def check(wrong: str, attempt: Attempt, what: str) -> None:
-        nonlocal failures
-        if wrong:
-            failures += 1
-            print(f"FAILED {what}: {wrong}\n{attempt.text[-3000:]}", flush=True)
-
-    for processes in (1, 2):
-        alone = disk / f"alone{processes}"
-        attempt = Attempt(alone, processes)
-        assert attempt.end() == 0, attempt.text
-        expected[processes] = attempt.found(r"bits (\w+)"), lines(alone)
-    while kinds or last:
-        kind = kinds[-1] if kinds else ""
-        processes = (2 if "two" in kind or draw.random() < 0.1 else 1) if kinds else next(iter(last))
-        number, newest = last.pop(processes, (runs, 0))
-        runs = max(runs, number + 1)
-        out = disk / f"run{number}"
-        attempt = Attempt(out, processes)
-        training = draw.random() < 0.85
-        alive = bool(kinds) and attempt.wait_for(draw.uniform(0, 2.5 if training else 8), training)
-        if alive and kinds:
-            kinds.pop()
-            tally[kind] += 1
-            phases[attempt.phase] += 1
-            check(kill(attempt, kind, out, disk, draw), attempt, kind)
-            done = sum(tally.values())
-            print(f"{done}: {kind}, run {number} at {attempt.phase} {attempt.step}", flush=True)
-        code = attempt.end()
-        began = attempt.found(rf"goes on from step (\d+) of {STEPS}")
-        if attempt.step >= 0 and newest:
-            check("" if began == [str(newest)] else f"{began} and not {newest}", attempt, "going on")
-        if code == 0:
-            same = (attempt.found(r"bits (\w+)"), lines(out)) == expected[processes]
-            check("" if same else "other bits or lines", attempt, f"the end of run {number}")
-            print(f"run {number} of {processes} ends: {'same bits' if same else 'DIFFERS'}", flush=True)
-        else:
-            check("" if alive else f"died of itself with code {code}", attempt, f"run {number}")
-            last[processes] = number, newest_whole(out)
-    print(f"\n{sum(tally.values())} kills in {runs} runs, {failures} failures")
+    failures: list[str] = []
+    whole = sum(target.share for target in TARGETS)
+    for target in TARGETS:
+        kinds = [kind for kind in target.kinds if full_disk or kind != "full disk"]
+        left = list(itertools.islice(itertools.cycle(kinds), max(1, kills * target.share // whole)))
+        draw.shuffle(left)
+        alone = Attempt(target, disk / "alone")
+        assert alone.end() == 0, alone.text
+        expected = alone.found(r"bits (\w+)"), lines(alone.out, target)
+        number = newest = 0
+        alive = True
+        while left or alive:
+            out = disk / f"run{number}"
+            attempt = Attempt(target, out)
+            kind = left[-1] if left else ""
+            if draw.random() < 0.85:  # else it dies while it starts
+                moment = draw.randrange(1, target.most_lines), draw.uniform(0, 0.1)
+            else:
+                moment = 0, draw.uniform(0, 5)
+            alive = bool(left) and attempt.wait_for(*moment)
+            wrong = []
+            if alive:
+                left.pop()
+                tally[f"{target.name}, {kind}"] += 1
+                phases[attempt.phase] += 1
+                wrong.append(kill(attempt, kind, disk, draw))
+            code = attempt.process.returncode if alive else attempt.end()
+            began = attempt.found(rf"goes on from step (\d+) of {STEPS}")
+            if attempt.step >= 0 and newest and began != [str(newest)]:
+                wrong.append(f"goes on from {began} and not {newest}")
+            what = f"{target.name} {number}, {kind or 'left alone'}"
+            print(f"{what} at {attempt.phase} {attempt.step}", flush=True)
+            newest = newest_whole(out) if target.runs == ["."] else 0
+            if code == 0:
+                if (attempt.found(r"bits (\w+)"), lines(out, target)) != expected:
+                    wrong.append("other bits or lines")
+                if lost := list(out.rglob(".lock")):
+                    wrong.append(f"left behind: {lost}")
+                shutil.rmtree(out)
+                number, newest = number + 1, 0
+            elif not alive:
+                wrong.append(f"died of itself with code {code}")
+                break
+            if "Traceback" in attempt.text and "full disk" not in kind:
+                wrong.append("a traceback")
+            failures += [f"{target.name}, {kind}: {each}\n{attempt.text[-3000:]}" for each in wrong if each]
+        shutil.rmtree(alone.out)
+        tally[f"{target.name}, ended"] = number
+    print(f"\n{kills} kills, {len(failures)} failures")
     for name, count in [*tally.items(), *((f"at {phase}", count) for phase, count in phases.items())]:
         print(f"{name}: {count}")
     return failures
 
 
-def main() -> None:
-    """Parse and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.run:
-        run(arguments.run)
-        return
-    with tempfile.TemporaryDirectory() as disk:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", disk], check=True)
-        try:
-            sys.exit(min(1, study(arguments.kills, arguments.seed, Path(disk))))
-        finally:
-            subprocess.run(["umount", "--lazy", disk], check=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(sys.argv[1])

@@ -65,7 +65,7 @@ def test_the_last_the_best_and_every_so_many_are_kept(tmp_path, state):
         checkpoints.wait()
         assert step not in kept or kept_steps(tmp_path) == kept[step]
     checkpoints.close()
-    with pytest.raises(UserError, match=r"keep.last=0: must be at least 1"):
+    with pytest.raises(UserError, match=r"keep.last=0: must be a whole number, at least 1"):
         Keep(last=0)
 
 
@@ -109,6 +109,38 @@ def test_a_damaged_one_is_passed_over_and_can_be_saved_again(folder, state, dama
     checkpoints.wait()
     checkpoints.close()
     assert restore(folder, state)[0].step == 3
+
+
+def test_a_bit_of_any_file_is_noticed_or_of_no_importance(folder, state, tmp_path):
+    """Files that orbax writes after the seal say when and where; what they say is not needed."""
+    unsealed = {"_CHECKPOINT_METADATA", "commit_success.txt"}
+    for number, path in enumerate(files(folder, 3)):
+        copy = shutil.copytree(folder, tmp_path / str(number) / "checkpoints")
+        damaged = copy / path.relative_to(folder)
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        found, said = restore(copy, state)
+        harmless = path.parent == folder / "3" and path.name in unsealed
+        assert (found.step, len(said)) == ((3, 0) if harmless else (2, 1)), path
+
+
+def test_an_older_one_that_orbax_stumbles_over_is_moved_too(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Keep())
+    for step in (1, 2):
+        checkpoints.save(step, state, test_error=0.5)
+        checkpoints.wait()
+    checkpoints.close()
+    (tmp_path / "checkpoints/1/metrics/metrics").write_text("garbage")
+    found, said = restore(tmp_path / "checkpoints", state)
+    assert found.step == 2
+    assert len(said) == 1
+    assert (tmp_path / "checkpoints.damaged/1/metrics/metrics").read_text() == "garbage"
+
+
+def test_one_of_another_network_is_refused(folder):
+    with pytest.raises(UserError, match="3 is a checkpoint of another network"):
+        restore(folder, {"kernel": np.zeros((3, 3, 64, 32), np.float32)})
 
 
 @pytest.mark.parametrize("saved", [None, {"kernel": np.float32([3, 4])}])

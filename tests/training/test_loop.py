@@ -165,7 +165,9 @@ def test_sigkill_of_the_process(uninterrupted, data, tmp_path):
     """A process is killed as soon as its first checkpoint is there; this one goes on."""
     code = f"""
 import cnnjax
+from cnnjax.compilation import use_cache
 from cnnjax.data.synthetic import synthetic
+use_cache()
 config = cnnjax.Config.from_json({CONFIG.to_json()!r})
 cnnjax.train(config, {str(tmp_path)!r}, data=synthetic(train=50, test=21, size=8))
 """
@@ -224,7 +226,7 @@ def test_nothing_is_compiled_after_the_first_evaluation(monkeypatch, data, tmp_p
 
 def test_divergence_stops_with_the_step(data, tmp_path):
     config = dataclasses.replace(CONFIG, learning_rate=1e30, checkpoint_every=1)
-    with pytest.raises(Diverged, match=r"train_loss is (nan|inf) at step \d+"):
+    with pytest.raises(Diverged, match=r"(train_loss is (nan|inf) at|too large for float32 after) step \d+"):
         cnnjax.train(config, tmp_path, data=data)
     assert all(np.isfinite(line["train_loss"]) for line in lines(tmp_path))
     assert not (tmp_path / "result.json").exists()
@@ -235,36 +237,10 @@ def test_another_config_is_refused(data, uninterrupted):
         cnnjax.train(dataclasses.replace(CONFIG, steps=13), uninterrupted.out, data=data)
 
 
-@pytest.mark.parametrize("options", [{"widht": 2}, {"shortcut": "Z"}, {"num_classes": 3}, {"bn_groups": 3}])
-def test_what_cannot_be_built_claims_no_folder(data, tmp_path, options):
-    with pytest.raises(UserError):
-        cnnjax.train(dataclasses.replace(CONFIG, model_options=options), tmp_path, data=data)
-    assert not (tmp_path / "config.json").exists()
-
-
 def test_the_folder_of_an_experiment_is_refused(data, tmp_path):
     (tmp_path / "config.json").write_text('{"experiment": {}}')
     with pytest.raises(UserError, match="holds no config"):
         cnnjax.train(CONFIG, tmp_path, data=data)
-
-
-def test_one_process_to_a_folder(data, tmp_path):
-    tmp_path.joinpath(".lock").touch()
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX);"
-            "print('held', flush=True); sys.stdin.read()",
-            str(tmp_path / ".lock"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdout.readline()
-    with pytest.raises(UserError, match="is in use"):
-        cnnjax.train(CONFIG, tmp_path, data=data)
-    holder.communicate(b"")
 
 
 def test_every_test_image_counts_once(data, uninterrupted):
@@ -286,20 +262,38 @@ def test_bfloat16_trains_with_float32_weights(data, tmp_path):
 
 
 def test_validation_images_are_held_out(data, tmp_path):
-    result = cnnjax.train(dataclasses.replace(CONFIG, validation=10, steps=1), tmp_path, data=data)
-    errors = result.metrics["test_error"] * 10
-    assert errors == round(errors)
+    """Tested on the ten that the seed draws, which no training step and no mean image has seen."""
+    config = dataclasses.replace(CONFIG, validation=10, steps=1, augment="none")
+    result = cnnjax.train(config, tmp_path, data=data)
+    kept = data.split(10, config.seed)
+    pixels = (kept.test_images - kept.train_images.mean(0)) / 255
+    model = cnnjax.build("resnet8", width=2)
+    logits = jax.jit(lambda v, x: model.apply(v, x, train=False))(result.variables, pixels)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, kept.test_labels)
+    assert result.metrics["test_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
+    assert result.metrics["test_error"] == np.mean(logits.argmax(-1) != kept.test_labels)
+    # The first batch is of the forty others: the initial weights on them have the loss that was written.
+    first = inputs.batch_indices(config.seed, 0, 16, 40)
+    pixels = (kept.train_images[first] - kept.train_images.mean(0)) / 255
+
+    @jax.jit
+    def initial(key, images):
+        return model.init_with_output(key, images, train=True)[0]
+
+    logits = initial(jax.random.key(config.seed), pixels)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, kept.train_labels[first])
+    assert result.metrics["train_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
 def test_tensorboard_on_request(data, tmp_path):
-    cnnjax.train(dataclasses.replace(CONFIG, steps=1), tmp_path, data=data, tensorboard=True)
+    cnnjax.train(CONFIG, tmp_path, data=data, tensorboard=True)
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"train_loss" in events.read_bytes()
 
 
-def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
+def test_a_batch_that_does_not_divide_over_the_devices():
     with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
-        cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))
+        check_divisible(16, SimpleNamespace(shape={"data": 3}))
     with pytest.raises(UserError, match="number of runs 1 does not divide over 2 devices"):
         check_divisible(16, SimpleNamespace(shape={"data": 1, "seed": 2}), runs=1)
     with pytest.raises(UserError, match="needs 64 devices"):
@@ -312,7 +306,7 @@ def test_scanned_over_depth_a_run_leaves_the_same(data, uninterrupted, tmp_path)
     results = []
     for loop_over_depth in ("scan", "unrolled"):
         config = dataclasses.replace(CONFIG, steps=4, model_options={**fields, "loop": loop_over_depth})
-        out, probe = tmp_path / loop_over_depth, LayerProbe(lambda step: step == 1)
+        out, probe = tmp_path / loop_over_depth, LayerProbe(lambda step: True)
         results.append(cnnjax.train(config, out, data=data, probes=probe))
         assert cnnjax.train(config, results[-1].out, data=data).metrics == results[-1].metrics  # restores
     scanned, unrolled = results

@@ -1,0 +1,32 @@
+import shutil
+
+import jax
+import pytest
+
+from tests.training import tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """`tiny.CONFIG`, trained; for reading only."""
+    return tiny.train(tmp_path_factory.mktemp("tiny") / "run")
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """The folder of a copy of `tiny_run`."""
+    return shutil.copytree(tiny_run.out, tmp_path / "run")
+
+
+@pytest.fixture
+def compiled():
+    """What is compiled, as it happens."""
+    events = []
+
+    def listen(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)

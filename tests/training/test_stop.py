@@ -1,0 +1,19 @@
+import os
+import signal
+
+import pytest
+
+from cnnjax.training.stop import stop_on_signals
+
+
+def test_signals_ask_to_stop_only_from_the_first_step_on():
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signals() as stop:
+        with pytest.raises(KeyboardInterrupt):  # nothing is there to be saved: it ends at once
+            os.kill(os.getpid(), signal.SIGINT)
+        stop.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):  # a second one acts as usual
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
