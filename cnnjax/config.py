@@ -46,7 +46,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ("seed", "data_seed"),
         (
             lambda x: x is None or (isinstance(x, Integral) and 0 <= int(x) < 2**32),
-            "must not be negative, and below 2**32, for keys have so many bits",
+            "must not be negative, and must be below 2**32, for keys have so many bits",
         ),
     ),
     **dict.fromkeys(

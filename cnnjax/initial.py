@@ -16,6 +16,7 @@ from cnnjax.interop.files import read_weights
 from cnnjax.network import Variables
 from cnnjax.ops.depth import unstack
 from cnnjax.optimizers import path_name
+from cnnjax.training.run import read_variables
 
 
 class Initial(NamedTuple):
@@ -45,9 +46,7 @@ def read_initial(path: str | Path, model: str) -> Variables:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        from cnnjax.runs import open_run  # which may train on, and so comes back here
-
-        return open_run(path).variables
+        return read_variables(path)
     if not path.is_file():
         raise UserError(f"initial={str(path)!r}: there is no such run or file of weights")
     weights = read_weights(path)

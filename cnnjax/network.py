@@ -102,9 +102,11 @@ def _linen(model: nn.Module) -> Network:
     def apply(variables, inputs, *, train, key=None, extra=()):
         mutable = [*(name for name in variables if name != "params"), *extra] if train else list(extra)
         rngs = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
-        keywords = mode(model.__call__, train)
-        outputs: Any = model.apply(variables, inputs, mutable=mutable, rngs=rngs, **keywords)
-        return outputs
+        keywords: dict[str, Any] = {"rngs": rngs, **mode(model.__call__, train)}
+        if not mutable:
+            return model.apply(variables, inputs, **keywords), {}
+        outputs, new = model.apply(variables, inputs, mutable=mutable, **keywords)
+        return outputs, dict(new)
 
     return Network(model, init, apply)
 

@@ -229,6 +229,7 @@ def _optimizer(config: Config, objects: Objects) -> Callable[[Any, Any], optax.G
     make: Callable[[Any, Any], optax.GradientTransformation]
     if given is None:
         make = functools.partial(make_optimizer, config)
+        make(config.learning_rate, config.weight_decay)  # a name or option that is unknown is told here
     elif hasattr(given, "init") and hasattr(given, "update"):
         optimizer = given
         make = lambda rate, decay: optimizer  # noqa: E731

@@ -19,9 +19,9 @@ from cnnjax.images import decode
 from cnnjax.network import Variables
 from cnnjax.recipes import Objects, resolve
 from cnnjax.running import evaluate
-from cnnjax.training.checkpoint import find_damage, kept_steps, read_checkpoint
+from cnnjax.training.checkpoint import kept_steps
 from cnnjax.training.inputs import example
-from cnnjax.training.run import as_state
+from cnnjax.training.run import read_variables
 from cnnjax.training.task import Task
 
 
@@ -113,22 +113,7 @@ class OpenRun:
         Raises:
             UserError: there is no such checkpoint, or it is damaged, or has no averages.
         """
-        steps = self.steps
-        if not steps:
-            raise UserError(f"{self.out} has no checkpoint")
-        step = steps[-1] if step is None else step
-        if step not in steps:
-            there = ", ".join(map(str, steps))
-            raise UserError(f"{self.out} has no checkpoint of step {step}: there are {there}")
-        folder = self.out / "checkpoints" / str(step)
-        if damage := find_damage(folder):
-            raise UserError(
-                f"{folder} is damaged ({damage}): take another step of {', '.join(map(str, steps))}"
-            )
-        state = as_state(read_checkpoint(self.out / "checkpoints", step))
-        if averaged and state.average is None:
-            raise UserError(f"{self.out} has no averaged parameters: it was trained without ema")
-        return jax.device_put(state.averaged_variables if averaged else state.variables)
+        return jax.device_put(read_variables(self.out, step, averaged))
 
     def predict(self, images: Iterable[Path | str], best: int = 5) -> list[list[tuple[int, float]]]:
         """The `best` classes of each image file and their probabilities, the most probable first.

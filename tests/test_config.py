@@ -30,7 +30,6 @@ def test_differences_name_the_fields():
         ({"learning_rate": float("nan")}, "learning_rate=nan: must be a positive number"),
         ({"momentum": 1.0}, "momentum=1.0: must be in [0, 1)"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0: must not be negative"),
-        ({"schedule": "step"}, "schedule='step': must be one of piecewise, cosine, constant"),
         ({"augment": "mixup"}, "must be one of none, flip, crop, crop_flip"),
         ({"model_options": {"dtype": float}}, "must be JSON values"),
         ({"boundaries": (9, 5)}, "must be rising steps"),

@@ -26,8 +26,31 @@ MAY_IMPORT = {
     "counting": LEAVES | {"models", "ops"},
     "comparison": LEAVES | {"counting", "models"},
     "interop": LEAVES | {"models"},
-    "probes": {"errors", "ops"},
-    "training": LEAVES | {"config", "data", "distributed", "mesh", "models", "ops"},
+    "network": {"errors"},
+    "objects": {"errors"},
+    "losses": LEAVES | {"config", "models"},
+    "optimizers": LEAVES | {"config"},
+    "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
+    "trial": LEAVES | {"objects", "optimizers", "training"},
+    "recipes": LEAVES
+    | {
+        "config",
+        "data",
+        "initial",
+        "losses",
+        "models",
+        "network",
+        "objects",
+        "ops",
+        "optimizers",
+        "probes",
+        "training",
+        "trial",
+    },  # fmt: skip
+    "running": LEAVES | {"config", "mesh", "recipes", "training"},
+    "runs": LEAVES | {"config", "data", "network", "recipes", "running", "training"},
+    "probes": {"errors", "network", "ops"},
+    "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes"},
     "report": LEAVES,
     "doctor": LEAVES | {"compilation", "data", "ops"},
     "__main__": LEAVES
@@ -43,9 +66,11 @@ MAY_IMPORT = {
         "launch",
         "mesh",
         "models",
-        "training",
+        "running",
+        "runs",
     },
-    "__init__": LEAVES | {"config", "counting", "interop", "mesh", "models", "probes", "training"},
+    "__init__": LEAVES
+    | {"config", "counting", "data", "interop", "mesh", "models", "probes", "running", "runs", "training"},
 }
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},

@@ -2,10 +2,9 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from cnnjax.data.batches import batch_indices
@@ -35,7 +34,7 @@ class Arrays:
         for split in ("train", "test"):
             parts = {part: getattr(self, f"{split}_{part}") for part in ("inputs", "labels")}
             lengths = {
-                part: {len(leaf) if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(tree)}
+                part: {len(leaf) if np.ndim(leaf) else 0 for leaf in _leaves(tree)}
                 for part, tree in parts.items()
             }
             if lengths["inputs"] != lengths["labels"] or len(lengths["inputs"]) != 1:
@@ -44,7 +43,7 @@ class Arrays:
             if lengths["inputs"] == {0}:
                 raise UserError(f"data=: the {split} split is empty; give it at least one example")
             for part, tree in parts.items():
-                for leaf in jax.tree.leaves(tree):
+                for leaf in _leaves(tree):
                     _check_finite(f"data=, {split} {part}", np.asarray(leaf))
         shapes = [_shapes(inputs) for inputs in (self.train_inputs, self.test_inputs)]
         if shapes[0] != shapes[1]:
@@ -61,7 +60,7 @@ class Arrays:
         """SHA-256 of all arrays."""
         digest = hashlib.sha256()
         splits = self.train_inputs, self.train_labels, self.test_inputs, self.test_labels
-        for leaf in jax.tree.leaves(splits):
+        for leaf in _leaves(splits):
             array = np.ascontiguousarray(leaf)
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.view(np.uint8).data if array.size else b"")
@@ -236,7 +235,7 @@ def as_data(data: Any) -> Any:
     if len(data) == 4:
         return _from_arrays(*data)
     if len(data) == 2 and all(hasattr(part, "__len__") and hasattr(part, "__getitem__") for part in data):
-        if any(isinstance(part, np.ndarray | jax.Array) for part in data):
+        if any(hasattr(part, "dtype") for part in data):
             raise UserError("data=: two arrays are no train and test data; give (x, y, x_test, y_test)")
         labels = read_item(data[0], 0)[1]
         classes = _count_classes_of(data) if labels.ndim == 0 and labels.dtype.kind in "iu" else None
@@ -245,7 +244,7 @@ def as_data(data: Any) -> Any:
 
 
 def _from_arrays(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset | Arrays:
-    x, y, x_test, y_test = (jax.tree.map(np.asarray, part) for part in (x, y, x_test, y_test))
+    x, y, x_test, y_test = (_map(np.asarray, part) for part in (x, y, x_test, y_test))
     classes = None
     are_labels = all(
         isinstance(part, np.ndarray) and part.dtype.kind in "iu" and part.ndim == 1 for part in (y, y_test)
@@ -282,16 +281,28 @@ def _stack(items: Items, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray
     return inputs, labels
 
 
+def _leaves(tree: Any) -> list[Any]:
+    import jax  # names of data sets are listed without it
+
+    return jax.tree.leaves(tree)
+
+
+def _map(function: Callable[..., Any], tree: Any) -> Any:
+    import jax
+
+    return jax.tree.map(function, tree)
+
+
 def _take(tree: Any, indices: np.ndarray) -> Any:
-    return jax.tree.map(lambda leaf: leaf[indices], tree)
+    return _map(lambda leaf: leaf[indices], tree)
 
 
 def _length(tree: Any) -> int:
-    return len(jax.tree.leaves(tree)[0])
+    return len(_leaves(tree)[0])
 
 
 def _shapes(tree: Any) -> str:
-    return ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in jax.tree.leaves(tree))
+    return ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in _leaves(tree))
 
 
 def _check_finite(what: str, array: np.ndarray) -> None:

@@ -24,7 +24,7 @@ from cnnjax.mesh import (
     replicated,
     shardings,
 )
-from cnnjax.models import stack_for_loop, unstack
+from cnnjax.ops.depth import stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
 from cnnjax.ops.precision import wide

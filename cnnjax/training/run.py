@@ -13,8 +13,9 @@ from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.distributed import once
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl, set_aside
+from cnnjax.network import Variables
 from cnnjax.probes.probe import Probe
-from cnnjax.training.checkpoint import Checkpoints
+from cnnjax.training.checkpoint import Checkpoints, find_damage, kept_steps, read_checkpoint
 from cnnjax.training.claim import Identity, elsewhere, write_claim
 from cnnjax.training.divergence import check_first_step, check_weights
 from cnnjax.training.record import (
@@ -174,3 +175,25 @@ def as_state(parts: Mapping[str, Any]) -> State:
     names = {field.name for field in dataclasses.fields(State)}
     carried = {name: tree for name, tree in parts.items() if name not in names}
     return State(**{name: parts[name] for name in names & set(parts)}, carried=carried)
+
+
+def read_variables(out: Path, step: int | None = None, averaged: bool = False) -> Variables:
+    """The variables in a run's checkpoint of `step`, by default the newest, as host arrays.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is damaged, or no average of the parameters is in it.
+    """
+    folder = out / "checkpoints"
+    steps = kept_steps(folder)
+    there = ", ".join(map(str, steps))
+    if not steps:
+        raise UserError(f"{out} has no checkpoint")
+    step = steps[-1] if step is None else step
+    if step not in steps:
+        raise UserError(f"{out} has no checkpoint of step {step}: there are {there}")
+    if damage := find_damage(folder / str(step)):
+        raise UserError(f"{folder / str(step)} is damaged ({damage}): take another step of {there}")
+    state = as_state(read_checkpoint(folder, step))
+    if averaged and state.average is None:
+        raise UserError(f"{out} has no averaged parameters: it was trained without ema")
+    return state.averaged_variables if averaged else state.variables

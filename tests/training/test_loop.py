@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import cnnjax
+from cnnjax.data.augment import normalizer
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, Interrupted, UserError
 from cnnjax.files import read_jsonl
@@ -166,6 +167,7 @@ def test_sigkill_of_the_process(uninterrupted, data, tmp_path):
     code = f"""
 import cnnjax
 from cnnjax.compilation import use_cache
+from cnnjax.data.augment import normalizer
 from cnnjax.data.synthetic import synthetic
 use_cache()
 config = cnnjax.Config.from_json({CONFIG.to_json()!r})
@@ -246,7 +248,7 @@ def test_the_folder_of_an_experiment_is_refused(data, tmp_path):
 def test_every_test_image_counts_once(data, uninterrupted):
     """21 images in batches of 16: the padding of the last batch must not count."""
     model = cnnjax.build("resnet8", width=2)
-    normalize = inputs.normalizer(data.train_images, "pixel_mean")
+    normalize = normalizer(data.train_images, "pixel_mean")
     logits = model.apply(uninterrupted.variables, normalize(jnp.asarray(data.test_images)), train=False)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.test_labels).mean()
     found = cnnjax.evaluate(CONFIG, uninterrupted.variables, data=data)

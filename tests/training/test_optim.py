@@ -20,7 +20,9 @@ def test_piecewise_is_the_papers():
         rtol=1e-6,
     )
     np.testing.assert_allclose(rates(Config(rate_drop=0.2), [32_000, 48_000]), [0.02, 0.004], rtol=1e-6)
-    np.testing.assert_allclose(rates(Config(warmup_steps=400), [0, 399, 400]), [0.01, 0.01, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(
+        rates(Config(warmup_steps=400, warmup="tenth"), [0, 399, 400]), [0.01, 0.01, 0.1], rtol=1e-6
+    )
 
 
 def test_cosine_rises_then_falls_to_nothing():

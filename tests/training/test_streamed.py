@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_one_line(config, tmp_path):
         with pytest.raises(UserError, match=message):
             cnnjax.train(dataclasses.replace(config, **fields), tmp_path / message[:5])
 
-    refused("lenet5_modern takes images of 32x32x1", model="lenet5_modern", model_options={})
+    refused("LeNet5Modern takes images of 32x32x1", model="lenet5_modern", model_options={})
     refused("augment='scale_crop_flip' is for photographs", data="synthetic")
     refused("leave out downsample", downsample=2)
 

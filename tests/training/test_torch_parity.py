@@ -16,7 +16,6 @@ from cnnjax.ops.norm import BatchNorm
 from cnnjax.optimizers import learning_rate, make_optimizer
 from cnnjax.training.step import State, make_train_step
 from tests.counting import trace
-from tests.tasks import make_task
 from tests.reference.make_torch_reference import (
     FILE,
     LEARNING_RATES,
@@ -24,6 +23,7 @@ from tests.reference.make_torch_reference import (
     resnet20_inputs,
     sgd_inputs,
 )
+from tests.tasks import make_task
 
 
 @pytest.fixture(scope="module")
