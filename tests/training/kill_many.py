@@ -53,7 +53,6 @@ def run(out: str) -> None:
 
         def batch_indices(seed, step, *rest):
             print(f"at training {step}", file=sys.stderr, flush=True)
-            time.sleep(0.02)
             return plain(seed, step, *rest)
 
         use_cache()
@@ -78,6 +77,7 @@ class Target:
     runs: Sequence[str]  # folders of the runs in its own
     kinds: Sequence[str]
     share: int  # of the deaths
+    most_lines: int  # of metrics.jsonl, before it dies
 
 
 RUN = [sys.executable, "-m", "tests.training.kill_many"]
@@ -85,13 +85,14 @@ LAUNCH = [sys.executable, "-m", "cnnjax.launch", "--processes", "2", "--devices"
 EXPERIMENT = ["--preset", "smoke", "--depths", "8", "--steps", "160", "--out"]
 ONE = ["SIGKILL", "SIGTERM", "power cut", "SIGKILL", "flipped bit", "power cut", "full disk"]
 TARGETS = [
-    Target("run", RUN, ["."], ONE, share=6),
+    Target("run", RUN, ["."], ONE, share=6, most_lines=30),
     Target(
         "two processes",
         [*LAUNCH, *RUN],
         ["."],
         ["SIGKILL of one", "SIGTERM", "SIGTERM of one", "SIGKILL", "power cut"],
         share=2,
+        most_lines=30,
     ),
     Target(
         "experiment",
@@ -99,6 +100,7 @@ TARGETS = [
         ["plain8_seed0", "resnet8_seed0"],
         ["SIGKILL", "SIGTERM", "power cut"],
         share=2,
+        most_lines=200,
     ),
 ]
 
@@ -115,7 +117,7 @@ class Attempt:
             text=True,
             errors="replace",
         )
-        self.text = ""
+        self.text, self.began = "", time.time()
         self.phase = "start"
         self.step = -1
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -128,19 +130,19 @@ class Attempt:
                 self.phase = found[1]
                 self.step = max(self.step, int(found[2] or -1))
 
-    def wait_for(self, seconds: float, training: bool) -> bool:
-        """Let it run so long, counted from its first step if `training`; whether it still runs then."""
-        was = time.time()
-
-        def trains() -> bool:
-            written = [self.out / run / "metrics.jsonl" for run in self.target.runs]
-            return self.step >= 0 or any(path.exists() and path.stat().st_mtime > was for path in written)
-
-        while training and not trains() and self.process.poll() is None:
-            time.sleep(0.01)
+    def wait_for(self, lines: int, seconds: float) -> bool:
+        """Let it write so many lines, and go on for so long; whether it still runs then."""
+        while self.process.poll() is None and self._written() < lines:
+            time.sleep(0.02)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.poll() is None
+
+    def _written(self) -> int:
+        """How many lines of metrics it has written, its runs taken together."""
+        paths = [self.out / run / "metrics.jsonl" for run in self.target.runs]
+        text = "".join(path.read_text(errors="replace") for path in paths if path.exists())
+        return sum(float(moment) >= self.began for moment in re.findall(r'"time": (\d+\.\d+)\}', text))
 
     def end(self) -> int:
         """Its exit code, when it has one."""
@@ -264,9 +266,12 @@ def study(kills: int, seed: int, disk: Path, full_disk: bool) -> list[str]:
         while left or alive:
             out = disk / f"run{number}"
             attempt = Attempt(target, out)
-            training = draw.random() < 0.85
             kind = left[-1] if left else ""
-            alive = bool(left) and attempt.wait_for(draw.uniform(0, 2.5 if training else 5), training)
+            if draw.random() < 0.85:  # else it dies while it starts
+                moment = draw.randrange(1, target.most_lines), draw.uniform(0, 0.1)
+            else:
+                moment = 0, draw.uniform(0, 5)
+            alive = bool(left) and attempt.wait_for(*moment)
             wrong = []
             if alive:
                 left.pop()

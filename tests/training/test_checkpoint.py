@@ -65,7 +65,7 @@ def test_the_last_the_best_and_every_so_many_are_kept(tmp_path, state):
         checkpoints.wait()
         assert step not in kept or kept_steps(tmp_path) == kept[step]
     checkpoints.close()
-    with pytest.raises(UserError, match=r"keep.last=0: must be at least 1"):
+    with pytest.raises(UserError, match=r"keep.last=0: must be a whole number, at least 1"):
         Keep(last=0)
 
 

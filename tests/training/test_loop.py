@@ -301,9 +301,9 @@ def test_tensorboard_on_request(data, tmp_path):
     assert b"train_loss" in events.read_bytes()
 
 
-def test_a_batch_that_does_not_divide_over_the_devices(data, tmp_path):
+def test_a_batch_that_does_not_divide_over_the_devices():
     with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
-        cnnjax.train(CONFIG, tmp_path, data=data, mesh=SimpleNamespace(shape={"data": 3}))
+        check_divisible(16, SimpleNamespace(shape={"data": 3}))
     with pytest.raises(UserError, match="number of runs 1 does not divide over 2 devices"):
         check_divisible(16, SimpleNamespace(shape={"data": 1, "seed": 2}), runs=1)
     with pytest.raises(UserError, match="needs 64 devices"):

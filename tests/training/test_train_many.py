@@ -136,7 +136,7 @@ def test_what_cannot_be(data, tmp_path):
         cnnjax.train_many([held_out, dataclasses.replace(held_out, seed=1)], outs, "vmap", data=data)
     with pytest.raises(UserError, match="how='pmap': must be one of sequential, vmap, mesh"):
         cnnjax.train_many(CONFIGS, outs, "pmap", data=data)
-    with pytest.raises(UserError, match="steps_per_dispatch=0: must be at least 1"):
+    with pytest.raises(UserError, match="steps_per_dispatch=0: must be a whole number, at least 1"):
         cnnjax.train(CONFIG, outs[0], data=data, steps_per_dispatch=0)
     with pytest.raises(UserError, match="seed=2, data=1, model=1 needs 2 devices"):
         cnnjax.make_mesh(seed=2)
