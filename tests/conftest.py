@@ -11,7 +11,7 @@ pytest_plugins = ["tests.archives"]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests keep data and compiled programs to themselves: one folder for all workers and subprocesses."""
+    """Tests keep data and compiled programs to themselves, in one folder for workers and subprocesses."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     root.mkdir(exist_ok=True)
@@ -20,6 +20,18 @@ def own_cache(tmp_path_factory):
 
     use_cache()
     return root
+
+
+@pytest.fixture(scope="module")
+def x64():
+    """Let JAX compute in float64 until a module's tests are done; for `usefixtures` in modules that compare
+    two programs beyond a ReLU or a maximum.
+
+    In float32 one of a thousand inputs of a ReLU may fall to the other side of 0 on another processor, and
+    that moves a small network's gradient by percents.
+    """
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture(scope="session")

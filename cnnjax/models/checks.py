@@ -31,8 +31,13 @@ def check_types(network: type[nn.Module], fields: Mapping[str, Any]) -> None:
             is_right, words = _is_floating(value), "a floating-point type, such as 'bfloat16'"
         if not is_right:
             raise UserError(f"{field}={value!r}: must be {words}")
-        if field == "dtype" and jnp.dtype(value) == jnp.float64 and not jax.config.jax_enable_x64:
+        if field == "dtype" and _is_truncated(value):
             raise UserError("dtype='float64': JAX computes in float32 here; set JAX_ENABLE_X64=1")
+
+
+def _is_truncated(dtype: Any) -> bool:
+    """Whether JAX would silently compute in float32 instead."""
+    return jnp.dtype(dtype) == jnp.float64 != jnp.result_type(float)
 
 
 def _is_floating(dtype: Any) -> bool:

@@ -81,10 +81,7 @@ SHARDED = """
 
 
 def test_sharding_changes_nothing():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(SHARDED)], env=environment, check=True)
 
 
