@@ -152,19 +152,24 @@ class Data:
 
     def run(self) -> None:
         """Print where the data lies and what it holds."""
-        from cnnjax.data import fetch, find, is_streamed, list_datasets, open_stream, prepare_imagenet, spec
+        from cnnjax.data import fetch, find, is_streamed, list_datasets, open_data, prepare_imagenet, spec
         from cnnjax.data.streams import IMAGENET
 
         if not self.name:
+            if self.data_dir:
+                raise UserError(
+                    f"--data-dir {self.data_dir}: say of which data set, as in `cnnjax data cifar10`"
+                )
             for name in list_datasets():
                 print(f"{name:16}{spec(name).title} ({find(name) or 'not here'})")
             return
         if is_streamed(self.name):
-            if self.data_dir and self.name != IMAGENET:
-                raise UserError(
-                    f"{self.name}: a folder of pictures is read where it is; leave out --data-dir"
-                )
-            print(prepare_imagenet(self.data_dir) if self.data_dir else open_stream(self.name))
+            if self.source != "auto" or not self.verify:
+                raise UserError(f"{self.name}: --source and --no-verify are for archives; leave them out")
+            if self.data_dir and self.name == IMAGENET:
+                print(prepare_imagenet(self.data_dir))
+            else:
+                print(open_data(self.name, data_dir=self.data_dir))
             return
         print(fetch(self.name, self.data_dir, source=self.source, verify=self.verify))
 

@@ -1,10 +1,13 @@
 """Files that are whole or absent: written under a temporary name, then renamed."""
 
 import contextlib
+import functools
 import itertools
 import json
 import os
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +17,35 @@ from cnnjax.errors import UserError
 
 
 def cache_root() -> Path:
-    """The user's folder for what can be made again: `$CNNJAX_CACHE`, else `$XDG_CACHE_HOME`/cnnjax."""
+    """The user's folder for what can be made again: `$CNNJAX_CACHE`, else `$XDG_CACHE_HOME`/cnnjax.
+
+    Where neither this nor ~/.cache can be written, as in a container without a home, it is a private folder
+    among the temporary files, and one line says so.
+    """
     if chosen := os.environ.get("CNNJAX_CACHE"):
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnjax"
+    return _writable_cache(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+
+
+@functools.cache
+def _writable_cache(parent: str) -> Path:
+    folder = Path(parent) / "cnnjax"
+    if parent[0] != "~":  # there is a home
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    other = Path(tempfile.gettempdir()) / f"cnnjax-{os.getuid()}"
+    other.mkdir(mode=0o700, exist_ok=True)
+    status = other.lstat()
+    # Programs are compiled into it and loaded from it: it must be nobody else's.
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise UserError(f"neither {folder} nor {other} can be used: set CNNJAX_CACHE to a folder of your own")
+    print(
+        f"cnnjax: {folder} cannot be written, so the cache is in {other}; CNNJAX_CACHE names another",
+        file=sys.stderr,
+    )
+    return other
 
 
 @contextlib.contextmanager

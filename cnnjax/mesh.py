@@ -17,7 +17,6 @@ follows from that:
 
 import functools
 import math
-import re
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -27,12 +26,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.errors import UserError, short
+from cnnjax.ops.depth import is_stacked
 
 SEED, DATA, MODEL = AXES = "seed", "data", "model"
 Shard = Literal["replicated", "model", "fsdp"]  # as in cnnjax.config, where no jax is
 SHARDS = get_args(Shard)
 SMALL = 1024  # elements; to bring fewer together costs more than their memory is worth
-_STACK = re.compile(r"_block\d+-\d+")  # as cnnjax.ops.depth names what it stacks
 
 
 def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
@@ -158,7 +157,7 @@ def _divided(path: Any, shape: Sequence[int], mesh: Mesh, shard: Shard) -> list[
         divide(MODEL, axes[-1:])
     if shard == "fsdp" and math.prod(shape) >= SMALL:
         # Arrays stacked over depth are taken apart along their first axis, block after block.
-        divide(DATA, axes[1:] if _STACK.search(jax.tree_util.keystr(path)) else axes)
+        divide(DATA, axes[1:] if is_stacked(path) else axes)
     return [name or None for name in names]
 
 

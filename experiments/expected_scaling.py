@@ -69,14 +69,19 @@ def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm:
     return work + max(0.0, sums - work * 2 / 3) + norms
 
 
-def rows(name: str, args: Args) -> list[list[str]]:
-    """Rows of the table of one network."""
-    from cnnjax import build, summary
+def count(name: str) -> Net:
+    """What of the network called `name` matters."""
+    from cnnjax import summary
+    from cnnjax.ops.norm import BatchNorm
 
     counted = summary(name)
-    fields = {field.name for field in dataclasses.fields(build(name))}
-    norms = sum("bn" in layer.name for layer in counted.layers) if "bn_groups" in fields else 0
-    net = Net(counted.macs, 4 * counted.parameters, norms)
+    norms = sum(layer.kind.startswith(BatchNorm.__name__) for layer in counted.layers)
+    return Net(counted.macs, 4 * counted.parameters, norms)
+
+
+def rows(name: str, args: Args) -> list[list[str]]:
+    """Rows of the table of one network."""
+    net = count(name)
 
     def efficiency(images: float, devices: int, global_norm: bool) -> str:
         ideal = step_seconds(net, images, 1, args, global_norm)

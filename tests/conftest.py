@@ -22,6 +22,18 @@ def own_cache(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def x64():
+    """Let JAX compute in float64 until a module's tests are done; for `usefixtures` in modules that compare
+    two programs beyond a ReLU or a maximum.
+
+    In float32 one of a thousand inputs of a ReLU may fall to the other side of 0 on another processor, and
+    that moves a small network's gradient by percents.
+    """
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(scope="session")
 def key():
     return jax.random.key(0)

@@ -2,13 +2,16 @@
 
 import re
 from functools import partial
+from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.models import build
 from cnnjax.models.registry import find
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.precision import types
 
 
 class TwoConvolutions(nn.Module):
@@ -16,15 +19,22 @@ class TwoConvolutions(nn.Module):
 
     filters: tuple[int, int] = (3, 4)
     momentum: float = 0.9
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x, train):
-        conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, conv_general_dilated=CONVOLUTIONS["auto"])
-        norm = partial(BatchNorm, use_running_average=not train, momentum=self.momentum)
+        conv = partial(
+            nn.Conv,
+            kernel_size=(3, 3),
+            padding=1,
+            conv_general_dilated=CONVOLUTIONS["auto"],
+            **types(self.dtype),
+        )
+        norm = partial(BatchNorm, use_running_average=not train, momentum=self.momentum, dtype=self.dtype)
         for index, filters in enumerate(self.filters, start=1):
             x = conv(filters, name=f"conv{index}")(x)
             x = nn.relu(norm(name=f"bn{index}")(x))
-        return nn.Dense(3, name="classifier")(x.mean((1, 2)))
+        return nn.Dense(3, **types(self.dtype), name="classifier")(x.mean((1, 2)))
 
 
 CLASSES = 4

@@ -1,12 +1,15 @@
 import contextlib
 import os
 import stat
+import tempfile
 
 import pytest
 
 from cnnjax.errors import UserError
 from cnnjax.files import (
+    _writable_cache,
     append_lines,
+    cache_root,
     read_json,
     read_jsonl,
     replacing,
@@ -15,6 +18,46 @@ from cnnjax.files import (
     sort_lines,
     write_json,
 )
+
+
+@pytest.fixture
+def no_cache(monkeypatch, tmp_path):
+    """Nothing says where the cache is; temporary files go below `tmp_path`."""
+    monkeypatch.delenv("CNNJAX_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield monkeypatch
+    _writable_cache.cache_clear()
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "/dev/null", None])
+def test_without_a_home_the_cache_is_among_the_temporary_files(no_cache, tmp_path, capsys, home):
+    _writable_cache.cache_clear()
+    if home:
+        no_cache.setenv("HOME", home)
+    else:  # nor an entry in the table of users
+        no_cache.setattr(os.path, "expanduser", lambda path: path)
+    expected = tmp_path / f"cnnjax-{os.getuid()}"
+    assert cache_root() == cache_root() == expected
+    assert stat.S_IMODE(expected.stat().st_mode) == 0o700
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith(
+        f"cnnjax: {home or '~'}/.cache/cnnjax cannot be written, so the cache is in {expected};"
+    )
+
+
+def test_a_cache_that_others_can_write_is_not_taken(no_cache, tmp_path):
+    no_cache.setenv("HOME", "/proc/none")
+    folder = tmp_path / f"cnnjax-{os.getuid()}"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(UserError, match=r"neither .* nor .* can be used: set CNNJAX_CACHE"):
+        cache_root()
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(UserError, match="set CNNJAX_CACHE"):
+        cache_root()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -21,6 +21,85 @@ def test_any_picture_becomes_colour(mode):
     assert decode(encoded("jpeg" if mode in ("L", "CMYK") else "png", mode), "it").mode == "RGB"
 
 
+def ramp(kind, scale=1):
+    """Numbers over the whole of 16 bits."""
+    return ((np.arange(1600) * 65535 // 1599).reshape(40, 40) * scale).astype(kind)
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
+def test_16_bits_of_grey_become_the_nearest_of_256_levels(form):
+    file = io.BytesIO()
+    Image.fromarray(ramp(np.uint16)).save(file, format=form)
+    expected = np.floor(ramp(float) / 257 + 0.5)
+    for colour in np.moveaxis(np.asarray(decode(file.getvalue(), "it")), 2, 0):
+        np.testing.assert_array_equal(colour, expected)
+
+
+def test_grey_of_10_bits_goes_to_white():
+    encoded = b"P5 2 1 1023\n" + (1023).to_bytes(2, "big") + (512).to_bytes(2, "big")
+    np.testing.assert_array_equal(np.asarray(decode(encoded, "it"))[0, :, 0], [255, 128])
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_without_a_range_are_refused(kind):
+    file = io.BytesIO()
+    Image.fromarray(ramp(kind, 1 / 65535)).save(file, format="tiff")
+    refused(file.getvalue(), "its pixels have 32 bits and no known range; save it with 8 or 16")
+
+
+def test_opacity_is_left_out():
+    palette = PICTURE.quantize(16)
+    file = io.BytesIO()
+    palette.save(file, format="png", transparency=bytes(range(0, 256, 16)))
+    np.testing.assert_array_equal(
+        np.asarray(decode(file.getvalue(), "it")), np.asarray(palette.convert("RGB"))
+    )
+    clear = PICTURE.copy()
+    clear.putalpha(Image.new("L", PICTURE.size, 7))
+    file = io.BytesIO()
+    clear.save(file, format="png")
+    np.testing.assert_array_equal(np.asarray(decode(file.getvalue(), "it")), np.asarray(PICTURE))
+
+
+CORNER = np.zeros((48, 64, 3), np.uint8)  # its first quarter is white, the left one below it grey
+CORNER[:24, :32], CORNER[24:, :32] = 255, 128
+UPRIGHT = {  # what a viewer shows, by EXIF's table of where row 0 and column 0 belong
+    1: CORNER,
+    2: CORNER[:, ::-1],
+    3: CORNER[::-1, ::-1],
+    4: CORNER[::-1],
+    5: CORNER.transpose(1, 0, 2),
+    6: CORNER.transpose(1, 0, 2)[:, ::-1],
+    7: CORNER.transpose(1, 0, 2)[::-1, ::-1],
+    8: CORNER.transpose(1, 0, 2)[::-1],
+    9: CORNER,  # there is no such value
+}
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_picture_is_upright(form, orientation):
+    image, file = Image.fromarray(CORNER), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if form == "webp" else {}
+    image.save(file, format=form, exif=exif, **lossless)
+    found = np.asarray(decode(file.getvalue(), "it")).astype(int)
+    expected = UPRIGHT[orientation]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=3)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of the damage
+@pytest.mark.parametrize("keep", [0, 3, 8, 12, 20])
+def test_damaged_exif_does_not_spoil_a_picture(keep):
+    image, file = Image.fromarray(CORNER), io.BytesIO()
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(file, format="jpeg", exif=b"Exif\0\0" + exif.tobytes()[6:][:keep], quality=95)
+    np.testing.assert_allclose(np.asarray(decode(file.getvalue(), "it")).astype(int), CORNER, atol=3)
+
+
 def refused(damaged, reason):
     with pytest.raises(
         UserError, match=rf"^a/b is no picture that can be read \({reason}\): remove it or"

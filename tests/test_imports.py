@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "images": {"errors"},
     "machine": set(),
     "config": LEAVES,
-    "mesh": LEAVES,
+    "mesh": LEAVES | {"ops"},  # which arrays are stacked over depth
     "compilation": LEAVES,
     "distributed": LEAVES,
     "command": {"errors"},

@@ -7,7 +7,16 @@ from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from cnnjax import config
 from cnnjax.errors import UserError
-from cnnjax.mesh import AXES, SHARDS, check_shard, make_mesh, parse_mesh, shard_batch, shardings
+from cnnjax.mesh import (
+    AXES,
+    SHARDS,
+    check_divisible,
+    check_shard,
+    make_mesh,
+    parse_mesh,
+    shard_batch,
+    shardings,
+)
 
 
 def test_a_mesh_from_the_command_line():
@@ -32,6 +41,19 @@ def test_a_mesh_that_cannot_be(text, message):
     with pytest.raises(UserError, match=message) as error:
         parse_mesh(text)
     assert "\n" not in str(error.value)
+
+
+def test_a_batch_is_a_multiple_of_the_devices():
+    mesh = AbstractMesh((2, 4, 1), AXES)
+    for batch_size in (4, 16, 20):
+        check_divisible(batch_size, mesh, runs=6)
+        check_divisible(batch_size, mesh)
+    for batch_size, near in ((18, 16), (3, 4), (7, 4)):
+        message = f"batch size {batch_size} does not divide over 4 devices: try {near}"
+        with pytest.raises(UserError, match=message):
+            check_divisible(batch_size, mesh)
+    with pytest.raises(UserError, match="number of runs 3 does not divide over 2 devices: try 2"):
+        check_divisible(4, mesh, runs=3)
 
 
 def test_where_the_arrays_of_a_state_lie():

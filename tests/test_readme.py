@@ -3,7 +3,6 @@ import re
 from pathlib import Path
 
 import cnnjax
-from tests.counting import parameters
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -26,7 +25,7 @@ def test_the_names_and_counts_are_true():
             pairs = dict(zip(names, counts, strict=True))
         for name, count in pairs.items():
             if not re.search("1202|1001", name):  # their traces are counted elsewhere, and take long
-                assert parameters(cnnjax.build(name)) == int(count.replace(",", "")), name
+                assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
 
 
 def test_every_row_of_networks_begins_with_a_true_count():

@@ -34,6 +34,8 @@ class Dataset:
         )
 
     def __post_init__(self) -> None:
+        if not isinstance(self.classes, int | np.integer) or self.classes < 1:
+            raise UserError(f"{self.name}: classes={self.classes!r}: must be a whole number from 1")
         self._check("training", self.train_images, self.train_labels)
         self._check("test", self.test_images, self.test_labels)
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
@@ -44,19 +46,15 @@ class Dataset:
 
     def _check(self, split: str, images: np.ndarray, labels: np.ndarray) -> None:
         where = f"{self.name}, {split} split ({self.source})"
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise UserError(
-                f"{where}: images are {images.dtype} of shape {images.shape}, "
-                "not uint8 [image, height, width, channel]"
-            )
-        if labels.dtype != np.int32 or labels.ndim != 1:
-            raise UserError(f"{where}: labels are {labels.dtype} of shape {labels.shape}, not int32 [image]")
+        wanted = "uint8 [image, height, width, channel]"
+        _check_array(f"{where}: images", images, np.uint8, 4, f"{wanted} of 0 to 255")
+        _check_array(f"{where}: labels", labels, np.int32, 1, "int32 [image]: use labels.astype(np.int32)")
         if len(images) != len(labels):
             raise UserError(
                 f"{where}: {len(images)} images but {len(labels)} labels; their numbers must agree"
             )
-        if len(images) == 0:
-            raise UserError(f"{where}: it is empty; give it at least one image")
+        if images.size == 0:
+            raise UserError(f"{where}: it is empty, {images.shape}; give it at least one image of one pixel")
         bad = np.flatnonzero((labels < 0) | (labels >= self.classes))
         if bad.size:
             raise UserError(
@@ -126,6 +124,22 @@ class Dataset:
             test_images=self.test_images[test],
             test_labels=self.test_labels[test],
         )
+
+
+def _check_array(what: str, array: np.ndarray, dtype: type[np.generic], rank: int, wanted: str) -> None:
+    """Raise UserError that names the first record that is to blame, if one is."""
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{what} are no numpy array but {type(array).__name__}, not {wanted}")
+    if array.dtype == dtype and array.ndim == rank:
+        return
+    first = ""
+    if array.dtype == object and array.ndim and array.size:
+        shapes = [np.shape(record) for record in array]
+        odd = next((index for index, shape in enumerate(shapes) if shape != shapes[0]), 0)
+        first = f"; record {odd} (counted from 0) is {type(array[odd]).__name__} of shape {shapes[odd]}"
+    elif array.dtype.kind == "f" and (odd := np.argwhere(~np.isfinite(array))).size:
+        first = f"; record {odd[0, 0]} (counted from 0) holds {array[tuple(odd[0])]}"
+    raise UserError(f"{what} are {array.dtype} of shape {array.shape}{first}, not {wanted}")
 
 
 def _order(images: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The table of data sets: what each one is, and the archives it is published in."""
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -319,6 +320,12 @@ def list_datasets() -> list[str]:
 
 def spec(name: str) -> Spec:
     """Look up a data set's entry in the table."""
+    if not isinstance(name, str):
+        raise UserError(
+            f"a data set is given by its name, not {type(name).__name__}; the names are {', '.join(SPECS)}"
+        )
+    if os.sep in name:
+        raise UserError(f"{name} is no data set's name but a path: cnnjax.data.open_data opens a folder")
     if name not in SPECS:
         near = difflib.get_close_matches(name, SPECS, n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -17,13 +17,17 @@ import numpy as np
 from cnnjax.data.archives import Arrays
 from cnnjax.data.without_tensorflow import without_tensorflow
 from cnnjax.errors import UserError
+from cnnjax.files import cache_root
 
 _BATCH = 1000  # records read at once: one by one takes five times as long
 
 
 def home() -> Path:
-    """Say where tensorflow-datasets keeps its data by default."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+    """Say where tensorflow-datasets keeps its data by default; without a home it is in our cache."""
+    folder = Path(os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
+    if "TFDS_DATA_DIR" in os.environ or folder.is_dir() or os.access(folder.parent, os.W_OK):
+        return folder
+    return cache_root() / "tensorflow_datasets"
 
 
 def prepared(name: str) -> Path | None:

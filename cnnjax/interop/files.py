@@ -1,12 +1,13 @@
 """Files of weights to arrays: PyTorch's `.pth`, read without PyTorch, and `.safetensors`.
 
-A `.pth` file is a pickle, which can run any code. This reader builds tensors, numbers, strings and containers
-and refuses everything else. It reads both forms that `torch.save` writes: an archive (since PyTorch 1.6) and
-the older stream.
+A `.pth` file is a pickle, which can run any code. This reader builds tensors, numbers, strings and
+containers; of everything else it keeps the name, and refuses it among weights. It reads both forms that
+`torch.save` writes: an archive (since PyTorch 1.6) and the older stream.
 """
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -27,23 +28,89 @@ DTYPES = {
 MAGIC = 0x1950A86A20F9469CFC6C  # what the older stream begins with
 
 
-def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Names to arrays, from a file that ends in `.safetensors`, or any other: then it is PyTorch's.
+def read_weights(path: str | Path, entry: str | None = None) -> dict[str, np.ndarray]:
+    """Names to arrays, from a file of PyTorch's or of safetensors.
+
+    Args:
+        path: of the file.
+        entry: which to read of a training checkpoint that holds several networks' weights.
 
     Raises:
         UserError: the file is damaged, or holds something else than names and tensors.
     """
-    try:
-        if str(path).endswith(".safetensors"):
-            return load_file(path)
-        with open(path, "rb") as file:
-            read = _read_archive if zipfile.is_zipfile(file) else _read_stream
-            file.seek(0)
-            return read(file)
-    except OSError:
-        raise  # a missing file says so itself
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{path}: no file of weights that can be read: {error}") from None
+    with open(path, "rb") as file:  # a missing file says so itself
+        try:
+            return _read(file, entry)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except Exception as error:  # a damaged pickle can raise anything
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"{path} is no file of weights that can be read: it is cut short, damaged or of another "
+                f"format ({reason}); fetch it again"
+            ) from None
+
+
+def _read(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
+    start = file.read(9)
+    if start[8:] == b"{":  # safetensors: the length of a JSON header, and the header
+        return dict(weights_in(load_file(file.name), entry))
+    if not start:
+        raise ValueError("it is empty")
+    file.seek(0)
+    if zipfile.is_zipfile(file):
+        return _read_archive(file, entry)
+    if start.startswith(b"PK"):
+        raise ValueError("its end is not there")
+    file.seek(0)
+    return _read_stream(file, entry)
+
+
+def weights_in(content: Any, entry: str | None = None) -> Mapping[str, Any]:
+    """The mapping of names to tensors that `content` is, or that lies in it as in a training checkpoint.
+
+    Raises:
+        UserError: there is none, or there are several and `entry` does not say which.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"it holds {_described(content)}, not a state_dict: {_SAVE}")
+    if entry is not None:
+        if entry not in content:
+            raise UserError(f"it has no entry {entry!r}; there are: {', '.join(map(str, content))}")
+        return weights_in(content[entry])
+    inner = [
+        key
+        for key, value in content.items()
+        # A layer's name has dots, an optimizer's entries have none.
+        if isinstance(value, Mapping) and _are_tensors(value) and any("." in str(name) for name in value)
+    ]
+    if len(inner) == 1:
+        return content[inner[0]]
+    if inner:
+        raise UserError(
+            f"it holds weights as {' and as '.join(map(repr, inner))}: choose one, as in "
+            f"from_torchvision(name, read_weights(path, {inner[0]!r}))"
+        )
+    if not _are_tensors(content):
+        key, value = next(item for item in content.items() if not _is_named_tensor(item))
+        raise UserError(f"it holds {_described(value)} as {key!r}, not only names and tensors: {_SAVE}")
+    return content
+
+
+_SAVE = "save the network's alone, by torch.save(model.state_dict(), path)"
+
+
+def _are_tensors(content: Mapping[Any, Any]) -> bool:
+    return all(map(_is_named_tensor, content.items()))
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and hasattr(item[1], "shape") and hasattr(item[1], "dtype")
+
+
+def _described(value: Any) -> str:
+    kind = value if isinstance(value, type) else type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class _Tensor(NamedTuple):
@@ -54,65 +121,87 @@ class _Tensor(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def dtype(self) -> Any:
+        """The numbers' type."""
+        return self.storage[1]
+
     def array(self, storages: Mapping[str, bytes]) -> np.ndarray:
         """Its numbers, out of the storages by key."""
         key, dtype = self.storage
-        values = np.frombuffer(storages[key], dtype)
+        values = np.frombuffer(storages[key], _numbers(dtype))
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         if (
-            min(self.strides, default=0) < 0
-            or self.offset < 0
+            min((self.offset, *self.shape, *self.strides)) < 0
             or (0 not in self.shape and last >= len(values))
+            or math.prod(self.shape) > len(values)
         ):
             raise ValueError("a tensor reaches beyond its storage")
         strides = [step * values.itemsize for step in self.strides]
         return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides).copy()
 
 
+class _Other:
+    """Stands for an object of any other class; it takes what a pickle says of it, and does nothing."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Other":
+        return super().__new__(cls)
+
+    def _ignore(self, *_: Any) -> None: ...
+
+    __init__ = __setstate__ = __setitem__ = append = extend = add = _ignore
+
+
+def _numbers(dtype: Any) -> np.dtype:
+    """Numpy's type of a storage's numbers."""
+    if dtype not in DTYPES.values():
+        raise ValueError(f"numbers in a {_described(dtype)} cannot be read")
+    return np.dtype(dtype)
+
+
 class _Unpickler(pickle.Unpickler):
-    """Builds what `torch.save` makes of a dictionary of tensors."""
+    """Builds what `torch.save` makes of tensors and containers, and notes the storages it refers to."""
+
+    def __init__(self, file: Any):
+        super().__init__(file)
+        self.dtypes: dict[str, Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+        if module == "torch._utils" and name in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return lambda tensor, *_: tensor
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no weight")
+        return type(name, (_Other,), {"__module__": module, "__qualname__": name})
 
     def persistent_load(self, pid: Any) -> Any:
         _, dtype, key, *_ = pid
+        self.dtypes[key] = dtype
         return key, dtype
 
 
-def _read_archive(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_archive(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         (index,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
         folder = index.removesuffix("data.pkl")
-        tensors = _named(_Unpickler(io.BytesIO(archive.read(index))).load())
+        tensors = weights_in(_Unpickler(io.BytesIO(archive.read(index))).load(), entry)
         keys = {tensor.storage[0] for tensor in tensors.values()}
         storages = {key: archive.read(f"{folder}data/{key}") for key in keys}
     return {name: tensor.array(storages) for name, tensor in tensors.items()}
 
 
-def _read_stream(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_stream(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
     if _Unpickler(file).load() != MAGIC:
         raise ValueError("PyTorch's files begin otherwise")
     for _ in ("version", "machine"):
         _Unpickler(file).load()
-    tensors = _named(_Unpickler(file).load())
-    dtypes = {key: dtype for key, dtype in (tensor.storage for tensor in tensors.values())}
+    unpickler = _Unpickler(file)
+    tensors = weights_in(unpickler.load(), entry)
     storages = {}
     for key in _Unpickler(file).load():
         numbers = int.from_bytes(file.read(8), "little")
-        storages[key] = file.read(numbers * np.dtype(dtypes[key]).itemsize)
+        storages[key] = file.read(numbers * _numbers(unpickler.dtypes[key]).itemsize)
     return {name: tensor.array(storages) for name, tensor in tensors.items()}
-
-
-def _named(content: Any) -> dict[str, _Tensor]:
-    if not isinstance(content, dict) or not all(isinstance(value, _Tensor) for value in content.values()):
-        raise ValueError("it must hold a dictionary of tensors: `torch.save(model.state_dict(), path)`")
-    return content

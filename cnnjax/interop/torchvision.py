@@ -10,6 +10,7 @@ ignored on the way in and written as 0 on the way out, as in a new torchvision n
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,13 +23,14 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cnnjax.errors import UserError
-from cnnjax.interop.files import read_weights
+from cnnjax.interop.files import read_weights, weights_in
 from cnnjax.models import build, unstack
 
 LEAVES = {
     "kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"
 }  # fmt: skip
 TRACKED = "num_batches_tracked"
+_LISTED = 10  # names in a message
 
 
 AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # of our arrays, in torchvision's order
@@ -184,21 +186,25 @@ def from_torchvision(
 
     Args:
         name: torchvision's name, such as "resnet50".
-        state_dict: names to arrays or tensors, or a file of them (`.pth`, `.safetensors`). The number of
+        state_dict: names to arrays or tensors, or a file of them (`.pth`, `.safetensors`), or a training
+            checkpoint with them in one of its entries. What wraps the network, and so begins every name
+            (`module.` of DataParallel's, `_orig_mod.` of a compiled one's), is left out. The number of
             classes, and whether there are heads for training, are those of the weights.
 
     Raises:
         UserError: there is no such network, or a name is missing, unexpected, or has another shape.
     """
     family, name = _find(name)
-    weights = read_weights(state_dict) if isinstance(state_dict, str | Path) else state_dict
+    bias = f"{family.classifier[1]}.bias"
+    given = read_weights(state_dict) if isinstance(state_dict, str | Path) else weights_in(state_dict)
+    weights = _unwrapped(given, bias)
     # Files from before PyTorch 0.4 have dots in the names of DenseNet's layers: `norm.1` for `norm1`.
     weights = {re.sub(r"\.(norm|conv)\.(?=\d)", r".\1", key): value for key, value in weights.items()}
-    model = _model(family, name, weights, f"{family.classifier[1]}.bias")
+    model = _model(family, name, weights, bias)
     arrays = _arrays(family, model)
     tracked = {f"{array.layer}.{TRACKED}" for array in arrays if array.path[0] == "batch_stats"}
-    given = {key: tuple(value.shape) for key, value in weights.items() if key not in tracked}
-    _check(name, given, {array.name: array.shape for array in arrays})
+    shapes = {key: tuple(value.shape) for key, value in weights.items() if key not in tracked}
+    _check(name, shapes, {array.name: array.shape for array in arrays})
     values = {array.path: array.ours(_numpy(weights[array.name])) for array in arrays}
     return model, unflatten_dict({path: jnp.asarray(value) for path, value in values.items()})
 
@@ -227,6 +233,20 @@ def to_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndar
         if array.path[0] == "batch_stats":
             result[f"{array.layer}.{TRACKED}"] = np.zeros((), np.int64)
     return result
+
+
+def _unwrapped(weights: Mapping[str, Any], bias: str) -> dict[str, Any]:
+    """The weights by their names in the network itself, given that of its classifier's bias.
+
+    No network's layers all begin alike, so what all names share is of what wraps it; as is a name without a
+    dot, such as the number of steps that an average is over.
+    """
+    layers = zip(*(name.split(".")[:-1] for name in weights if "." in name), strict=False)
+    shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, layers)
+    around = "".join(f"{parts[0]}." for parts in shared)
+    if not around or around + bias not in weights:
+        return dict(weights)
+    return {name.removeprefix(around): value for name, value in weights.items() if name.startswith(around)}
 
 
 def _find(name: str) -> tuple[Family, str]:
@@ -275,8 +295,12 @@ def _check(name: str, given: Mapping[str, tuple[int, ...]], expected: Mapping[st
     ]
     problems = {"missing": missing, "unexpected": unexpected, "wrong shapes": shapes}
     if any(problems.values()):
-        text = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
+        text = "; ".join(f"{kind}: {_listed(keys)}" for kind, keys in problems.items() if keys)
         raise UserError(f"these are no weights of {name}: {text}")
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:_LISTED]) + (f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else "")
 
 
 def _numpy(value: Any) -> np.ndarray:

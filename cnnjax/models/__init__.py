@@ -19,7 +19,7 @@ from cnnjax.models import stochastic_depth as _stochastic_depth  # noqa: F401  (
 from cnnjax.models import vgg as _vgg  # noqa: F401  (registers its names)
 from cnnjax.models import wide_resnet as _wide_resnet  # noqa: F401  (registers its names)
 from cnnjax.models import zfnet as _zfnet  # noqa: F401  (registers its names)
-from cnnjax.models.registry import build, list_models
+from cnnjax.models.registry import build, list_models, register
 from cnnjax.ops.depth import lay_out, stack, unstack
 
-__all__ = ["build", "lay_out", "list_models", "stack", "unstack"]
+__all__ = ["build", "lay_out", "list_models", "register", "stack", "unstack"]

@@ -5,82 +5,73 @@ Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolution
 convolution each sees its own tower only. With one group the net is dense, as most ports have it.
 
 - Normalisation comes after ReLU and before pooling (section 3.5); its alpha multiplies the sum of squares, as
-  the paper's formula has it, or with `lrn_alpha_per="mean"` their mean, as the authors' code and Caffe do. It
-  stays within a tower, since the GPUs do not meet before the third convolution; in Caffe's net it crosses.
-- The paper crops images to 224x224, but its first layer has 55x55 outputs only from 227x227 without padding.
-  Both sizes are taken: 224x224 with two pixels of zeros around it, of which one row and column stay unused.
+  in the paper's formula, or with `lrn_alpha_per="mean"` their mean, as in the authors' code and Caffe. It
+  stays within a tower, since the GPUs do not communicate before the third convolution; in Caffe's net it
+  crosses towers.
+- The paper crops images to 224x224, but its first layer has 55x55 outputs only for 227x227 without padding.
+  Both sizes work: 224x224 is padded with two pixels of zeros, of which one row and one column go unused.
 - The paper halves all outputs at test time to make up for dropout; here they are doubled in training instead,
   which is the same function of weights half as large.
-- Where the paper's weights are N(0, 0.01 * 0.01) and its biases 1 or 0, so are these (section 5).
+- Initial weights are N(0, 0.01 * 0.01) and biases 1 or 0, layer by layer as in the paper (section 5).
 
-`alexnet_torchvision` is the one of Krizhevsky, "One weird trick for parallelizing convolutional neural
-networks", 2014 (arXiv 1404.5997), as torchvision has it: 64-192-384-256-256 filters, no towers, no
-normalisation, adaptive average pooling, dropout before the first two fully connected layers, and weights and
-biases from U(-a, a) with a = 1 / sqrt(fan-in), PyTorch's default.
+`alexnet_torchvision` is torchvision's, after Krizhevsky, "One weird trick for parallelizing convolutional
+neural networks", 2014 (arXiv 1404.5997): 64-192-384-256-256 filters, no towers, no normalisation, adaptive
+average pooling, dropout before the first two fully connected layers, and weights and biases from U(-a, a)
+with a = 1 / sqrt(fan-in), PyTorch's default.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
+from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal, uniform
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
 from cnnjax.ops.pooling import adaptive_average_pool, max_pool
-from cnnjax.ops.precision import types, wide
+from cnnjax.ops.precision import wide
 
 PADDINGS = {227: 0, 224: 2}
 """Side of the image to the first convolution's padding; both give 55x55."""
 
 
-class AlexNet(nn.Module):
+class AlexNet(ConvNetwork, kw_only=True):
     """Figure 2: five convolutions and three fully connected layers. 60,965,224 parameters.
 
     Attributes:
-        width: filters of the first convolution, of both towers together; the other layers keep their ratio.
+        width: filters of the first convolution, in both towers together; the other layers keep their ratio.
         groups: 2 towers; 1 connects everything.
-        num_classes: outputs of the classifier.
-        activation: a name in `ACTIVATIONS`.
         lrn: whether there is local response normalisation (section 3.3).
         lrn_alpha_per: whether its alpha multiplies the "sum" or the "mean" of the squares.
         pool_size: of pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
         dropout: rate, after both hidden fully connected layers.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 96
     groups: int = 2
     num_classes: int = 1000
-    activation: str = "relu"
     lrn: bool = True
     lrn_alpha_per: str = "sum"
     pool_size: int = 3
     dropout: float = 0.5
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return 227, 227, 3
+    choices: ClassVar[Mapping[str, Any]] = {**ConvNetwork.choices, "lrn_alpha_per": ALPHA_PER}
+    input_shape: ClassVar[tuple[int, int, int]] = (227, 227, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, lrn_alpha_per=ALPHA_PER, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "groups", "num_classes")
+        super().__post_init__()
+        check_at_least_one(self, "width", "groups")
         check_rates(self, "dropout")
         if self.width % self.groups:
             raise UserError(f"width={self.width}: must be a multiple of groups={self.groups}")
         if self.pool_size not in (2, 3):
             raise UserError(f"pool_size={self.pool_size}: must be 3 or 2")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -93,18 +84,13 @@ class AlexNet(nn.Module):
         if height != width or height not in PADDINGS:
             raise UserError(f"alexnet takes images of 227x227 or 224x224: not {height}x{width}")
         act = ACTIVATIONS[self.activation]
-        conv = partial(
-            nn.Conv,
-            kernel_init=normal(0.01),
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        dense = partial(nn.Dense, kernel_init=normal(0.01), **types(self.dtype))
+        init = normal(0.01)
+        conv, dense = self.conv(kernel_init=init), self.dense(kernel_init=init)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         one = nn.initializers.ones
 
         def filters(paper: int) -> int:
-            return self.groups * max(1, round(paper * self.width / (96 * self.groups)))
+            return self.groups * scale_filters(self.width / (96 * self.groups), paper)
 
         def respond(x: jax.Array) -> jax.Array:
             if self.lrn:
@@ -128,38 +114,27 @@ class AlexNet(nn.Module):
         for index in (6, 7):
             x = dense(filters(4096), bias_init=one, name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return dense(self.num_classes, name="fc8")(x).astype(wide(self.dtype))
+        return self.classify(x, init, name="fc8")
 
 
-class AlexNetTorchvision(nn.Module):
-    """One tower, no normalisation, half as wide at first. 61,100,840 parameters.
+class AlexNetTorchvision(ConvNetwork, kw_only=True):
+    """One tower, no normalisation, two thirds as wide at first. 61,100,840 parameters.
 
     Attributes:
         width: filters of the first convolution; the other layers keep their ratio.
-        num_classes: outputs of the classifier.
-        activation: a name in `ACTIVATIONS`.
         dropout: rate, before both hidden fully connected layers.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 64
     num_classes: int = 1000
-    activation: str = "relu"
     dropout: float = 0.5
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that torchvision has for it."""
-        return 224, 224, 3
+    input_shape: ClassVar[tuple[int, int, int]] = (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -171,29 +146,17 @@ class AlexNetTorchvision(nn.Module):
         check_image_size(x, 63)
         act = ACTIVATIONS[self.activation]
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
-
-        def filters(paper: int) -> int:
-            return max(1, round(paper * self.width / 64))
+        filters = partial(scale_filters, self.width / 64)
 
         def conv(index: int, x: jax.Array, features: int, size: int, strides: int, padding: int) -> jax.Array:
-            bound = (size * size * x.shape[-1]) ** -0.5
-            x = nn.Conv(
-                filters(features),
-                (size, size),
-                strides,
-                padding=padding,
-                kernel_init=uniform(bound),
-                bias_init=uniform(bound),
-                **types(self.dtype),
-                conv_general_dilated=CONVOLUTIONS[self.convolution],
-                name=f"conv{index}",
-            )(x)
+            init = uniform((size * size * x.shape[-1]) ** -0.5)
+            template = self.conv(kernel_init=init, bias_init=init)
+            x = template(filters(features), (size, size), strides, padding=padding, name=f"conv{index}")(x)
             return act(name=f"act{index}")(x)
 
         def dense(index: int, x: jax.Array, features: int) -> jax.Array:
             init = uniform(x.shape[-1] ** -0.5)
-            name = f"fc{index}"
-            return nn.Dense(features, kernel_init=init, bias_init=init, **types(self.dtype), name=name)(x)
+            return self.dense(kernel_init=init, bias_init=init)(features, name=f"fc{index}")(x)
 
         x = max_pool(conv(1, x, 64, 11, 4, 2), 3, 2)
         x = max_pool(conv(2, x, 192, 5, 1, 2), 3, 2)
@@ -215,5 +178,5 @@ def alexnet(**fields: Any) -> AlexNet:
 
 @register("alexnet_torchvision", AlexNetTorchvision)
 def alexnet_torchvision(**fields: Any) -> AlexNetTorchvision:
-    """Krizhevsky 2014, "One weird trick", as torchvision has it: one tower, no normalisation."""
+    """Krizhevsky 2014, "One weird trick", as in torchvision: one tower, no normalisation."""
     return AlexNetTorchvision(**fields)

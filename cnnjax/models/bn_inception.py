@@ -1,34 +1,31 @@
-"""BN-Inception: GoogLeNet with batch normalisation and, for each 5x5 convolution, two of 3x3.
+"""BN-Inception: GoogLeNet with batch normalisation and two 3x3 convolutions in place of each 5x5.
 
 Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 Shift", 2015 (arXiv 1502.03167), figure 5. Dropout and local response normalisation are removed, as in section
-4.2.1. The figure does not add up in modules 4c and 4d: their 576 outputs need a pool projection of 96, and it
-prints 128, with which they are 608. `projection` is 96, as in the authors' released code, or 128, as in the
+4.2.1. The figure does not add up in modules 4c and 4d: their 576 outputs need a pool projection of 96, but it
+prints 128, which makes 608. `projection` is 96, as in the authors' released code, or 128, as in the
 widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters).
 
-The paper does not print the initial weights, BatchNorm's epsilon nor its decay. Here kernels are drawn from
+The paper prints neither the initial weights nor BatchNorm's epsilon and decay. Here kernels are drawn from
 N(0, 2 / fan-in), where the released code has truncated normals of several deviations; epsilon is 1e-3, as in
 that code; the decay is 0.9. Pooling rounds sizes up, and average pooling counts the padding, as in Caffe.
-`activation="sigmoid"` is BN-x5-Sigmoid's net (section 4.2.2).
+`activation="sigmoid"` makes the net of BN-x5-Sigmoid (section 4.2.2).
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
-from cnnjax.models.googlenet import Conv, Inception, Layers, Step, Template, scaled
+from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.googlenet import Conv, Inception, Layers, Step, scaled
+from cnnjax.models.network import BatchNormNetwork, Template
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal_fan_in
-from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool, max_pool
-from cnnjax.ops.precision import types, wide
 
 average = partial(average_pool, size=3, strides=1, padding=1)
 maximum = partial(max_pool, size=3, strides=1, padding=1)
@@ -72,47 +69,31 @@ def modules(projection: int) -> dict[str, tuple[tuple[Step, ...], ...]]:
     }
 
 
-class BNInception(nn.Module):
+class BNInception(BatchNormNetwork, kw_only=True):
     """Three convolutions and ten Inception modules, BatchNorm after every convolution.
 
     Attributes:
         projection: filters of the pool projection in modules 4c and 4d, 96 or 128.
         use_bias: whether convolutions have biases besides BatchNorm's.
         dropout: rate before the classifier; the paper removes it.
-        activation: a name in `cnnjax.ops.activations`.
         width: filters of the first convolution.
-        num_classes: outputs of the classifier.
-        bn_momentum: decay of BatchNorm's running averages.
-        bn_epsilon: what BatchNorm adds to the variance.
-        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a module's activations, to save memory.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     projection: int = 96
     use_bias: bool = False
     dropout: float = 0.0
-    activation: str = "relu"
     width: int = 64
     num_classes: int = 1000
-    bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
-    bn_groups: int = 1
-    dtype: Any = jnp.float32
     remat: bool = False
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (224, 224, 3)
+    input_shape: ClassVar[tuple[int, int, int]] = (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "projection", "width", "num_classes", "bn_groups")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "projection", "width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -124,17 +105,12 @@ class BNInception(nn.Module):
         if any(side < 63 or (side + 1) % 32 > 7 for side in x.shape[1:3]):
             raise UserError(
                 f"images of {x.shape[1]}x{x.shape[2]} do not fit: must be multiples of 32, from 64x64 on "
-                "(one pixel less and six more do too)"
+                "(from one pixel less to six more also fits)"
             )
         conv = partial(
-            nn.Conv,
-            use_bias=self.use_bias,
-            kernel_init=he_normal_fan_in,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
+            scaled, self.conv(use_bias=self.use_bias, kernel_init=he_normal_fan_in), self.width / 64
         )
-        norm = batch_norm(self, train)
-        layers = Layers(partial(scaled, conv, self.width / 64), norm, ACTIVATIONS[self.activation])
+        layers = Layers(conv, self.batch_norm(train), ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
 
         x = layers(x.astype(self.dtype), Conv(64, 7, strides=2), 1)
@@ -145,11 +121,10 @@ class BNInception(nn.Module):
         for module, branches in modules(self.projection).items():
             x = inception(branches, layers, self.refine(), name=f"inception{module}")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
-        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
-        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
+        return self.classify(x, he_normal_fan_in)
 
     def refine(self) -> Template | None:
-        """A template of what the result of a module goes through."""
+        """A template of a layer at the end of each module, or None."""
         return None
 
 

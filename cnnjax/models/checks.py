@@ -1,4 +1,4 @@
-"""What every network asks of its fields and images, so that the errors of all of them read alike."""
+"""Checks of a network's fields and images, with one wording of their errors for all networks."""
 
 import numbers
 from collections.abc import Collection, Mapping
@@ -17,22 +17,31 @@ TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a word in quotes"),
     tuple: ((tuple, list), "several values in parentheses"),
 }
-"""A field's annotation to what its value must be, in classes and in words."""
+"""A field's annotation to what its value must be, as classes and in words."""
 
 
 def check_types(network: type[nn.Module], fields: Mapping[str, Any]) -> None:
-    """Each field given must be of the type that `network` declares; raises UserError."""
-    hints = get_type_hints(network)
+    """Check that each field given is of the type that `network` declares; raises UserError."""
+    try:
+        hints = get_type_hints(network)
+    except NameError:  # an annotation in quotes that means nothing outside its own function
+        hints = {}
     for field, value in fields.items():
-        hint = get_origin(hints[field]) or hints[field]
+        hint = hints.get(field, Any)
+        hint = get_origin(hint) or hint
         classes, words = TYPES.get(hint, ((object,), ""))
         is_right = isinstance(value, classes) and (hint in (bool, Any) or not isinstance(value, bool))
         if field == "dtype":
             is_right, words = _is_floating(value), "a floating-point type, such as 'bfloat16'"
         if not is_right:
             raise UserError(f"{field}={value!r}: must be {words}")
-        if field == "dtype" and jnp.dtype(value) == jnp.float64 and not jax.config.jax_enable_x64:
+        if field == "dtype" and _is_truncated(value):
             raise UserError("dtype='float64': JAX computes in float32 here; set JAX_ENABLE_X64=1")
+
+
+def _is_truncated(dtype: Any) -> bool:
+    """Whether JAX would silently compute in float32 instead."""
+    return jnp.dtype(dtype) == jnp.float64 != jnp.result_type(float)
 
 
 def _is_floating(dtype: Any) -> bool:
@@ -43,14 +52,14 @@ def _is_floating(dtype: Any) -> bool:
 
 
 def check_choices(network: nn.Module, **choices: Collection[str]) -> None:
-    """Each field named must have one of its choices, such as `stem=STEMS`; raises UserError."""
+    """Check that each field named has one of its choices, such as `stem=STEMS`; raises UserError."""
     for field, values in choices.items():
         if (value := getattr(network, field)) not in values:
             raise UserError(f"{field}={value!r}: must be one of {', '.join(values)}")
 
 
 def check_at_least_one(network: nn.Module, *fields: str) -> None:
-    """Each field named, or each number in it, must be 1 or more; raises UserError."""
+    """Check that each field named, or each number in it, is 1 or more; raises UserError."""
     for field in fields:
         value = getattr(network, field)
         values = value if isinstance(value, tuple) else (value,)
@@ -59,7 +68,7 @@ def check_at_least_one(network: nn.Module, *fields: str) -> None:
 
 
 def check_rates(network: nn.Module, *fields: str) -> None:
-    """Each field named, or each number in it, is a dropout rate, in [0, 1); raises UserError."""
+    """Check that each field named, or each number in it, is a rate in [0, 1); raises UserError."""
     for field in fields:
         value = getattr(network, field)
         if not all(0 <= rate < 1 for rate in (value if isinstance(value, tuple) else (value,))):
@@ -69,9 +78,11 @@ def check_rates(network: nn.Module, *fields: str) -> None:
 def blocks_in(
     family: str, depth: int, step: int, others: int, suffix: str = "", forms: str = "", note: str = ""
 ) -> int:
-    """n of a net called `family`, `depth`, `suffix` that is step * n + others deep; raises UserError.
+    """Find n for the net called `family`, `depth`, `suffix`, which is step * n + others deep.
 
-    The error names the nearest depths, and has the `forms` of depth that there are and a `note` at its end.
+    Raises:
+        UserError: there is no such n. It names the `forms` that a depth can have and the nearest depths, and
+            ends with `note`.
     """
     n, rest = divmod(depth - others, step)
     if rest or n < 1:
@@ -83,7 +94,7 @@ def blocks_in(
 
 
 def check_image_size(x: jax.Array, smallest: int, largest: int | None = None, note: str = "") -> None:
-    """Images [batch, height, width, channel] must have so many pixels a side; raises UserError."""
+    """Check that images [batch, height, width, channel] have so many pixels a side; raises UserError."""
     height, width = x.shape[1:3]
     if min(height, width) < smallest or (largest and max(height, width) > largest):
         fits = (

@@ -2,39 +2,36 @@
 
 Krizhevsky, Sutskever and Hinton 2012 (see `cnnjax.models.alexnet`) compare ReLU with tanh on a net of four
 layers (figure 1), measure local response normalisation on another, 13 % of error without and 11 % with it
-(section 3.3), and refer to cuda-convnet. The nets here are those of its example files, which name them by
-their error: `cuda_convnet_80sec` (26 % after 80 seconds), `cuda_convnet_18pct`, `cuda_convnet_13pct` and
+(section 3.3), and refer to cuda-convnet. These are the nets of its example files, which name them by their
+error: `cuda_convnet_80sec` (26 % after 80 seconds), `cuda_convnet_18pct`, `cuda_convnet_13pct` and
 `cuda_convnet_11pct`. As there:
 
-- poolings round their output size up; in the first two nets the first layer pools before it responds;
+- poolings round their output size up; in the first two nets the first layer pools before its activation;
 - "18pct" normalises within each map, "11pct" across them; alpha weighs means, not sums;
 - the last layers of "13pct" and "11pct" before the classifier are locally connected;
 - each layer's initial weights have their own standard deviation, 0.0001 in the first; biases are 0.
 
-`alexnet_cifar` is for figure 1, whose net the paper does not print: three convolutions and a classifier are
-four layers, so it is "18pct" without the normalisation, and `activation` is "relu" or "tanh".
+`alexnet_cifar` is for figure 1, whose net the paper does not print: it is "18pct" without the normalisation,
+whose three convolutions and classifier are four layers, and `activation` is "relu" or "tanh".
 """
 
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size
+from cnnjax.models.checks import check_at_least_one, check_image_size
+from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal
 from cnnjax.ops.local import LocalConv
 from cnnjax.ops.lrn import local_response_norm, response_norm_within_maps
 from cnnjax.ops.pooling import average_pool, max_pool
-from cnnjax.ops.precision import types, wide
 
 
-class CudaConvnet(nn.Module):
+class CudaConvnet(ConvNetwork, kw_only=True):
     """Three 5x5 convolutions, each with 3x3 pooling, and one or two fully connected layers.
 
     Attributes:
@@ -42,10 +39,6 @@ class CudaConvnet(nn.Module):
         hidden: units of the hidden fully connected layer at the paper's width; 0 for none.
         lrn: whether there is response normalisation within maps after the first two poolings.
         dense_std: standard deviation of the fully connected layers' initial weights.
-        num_classes: outputs of the classifier.
-        activation: a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 32
@@ -53,21 +46,14 @@ class CudaConvnet(nn.Module):
     lrn: bool = False
     dense_std: float = 0.01
     num_classes: int = 10
-    activation: str = "relu"
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that it is for."""
-        return 32, 32, 3
+    input_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
+        super().__post_init__()
+        check_at_least_one(self, "width")
         if self.hidden < 0:
             raise UserError(f"hidden={self.hidden}: must be 0, for no such layer, or more")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -78,20 +64,11 @@ class CudaConvnet(nn.Module):
         """
         check_image_size(x, 10)
         act = ACTIVATIONS[self.activation]
-        conv = partial(
-            nn.Conv,
-            kernel_size=(5, 5),
-            padding=2,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        dense = partial(nn.Dense, kernel_init=normal(self.dense_std), **types(self.dtype))
+        conv = self.conv(kernel_size=(5, 5), padding=2)
+        dense_init = normal(self.dense_std)
 
         def normalize(x: jax.Array) -> jax.Array:
             return response_norm_within_maps(x, 3, 5e-5, 0.75, 1.0) if self.lrn else x
-
-        def filters(paper: int) -> int:
-            return max(1, round(paper * self.width / 32))
 
         x = conv(self.width, kernel_init=normal(0.0001), name="conv1")(x)
         x = normalize(act(name="act1")(max_pool(x, 3, 2, ceil=True)))
@@ -101,11 +78,12 @@ class CudaConvnet(nn.Module):
         x = average_pool(act(name="act3")(x), 3, 2, ceil=True)
         x = x.reshape(len(x), -1)
         if self.hidden:
-            x = act(name="act4")(dense(filters(self.hidden), name="hidden")(x))
-        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
+            units = scale_filters(self.width / 32, self.hidden)
+            x = act(name="act4")(self.dense(kernel_init=dense_init)(units, name="hidden")(x))
+        return self.classify(x, dense_init)
 
 
-class CudaConvnetLocal(nn.Module):
+class CudaConvnetLocal(ConvNetwork, kw_only=True):
     """Two 5x5 convolutions, each with 3x3 max pooling, two locally connected layers and the classifier.
 
     Attributes:
@@ -113,29 +91,18 @@ class CudaConvnetLocal(nn.Module):
         lrn: whether there is response normalisation across maps, after the first pooling and before the
             second.
         width: filters of the first convolution; all other layers keep their ratio to it.
-        num_classes: outputs of the classifier.
-        activation: a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     local_filters: tuple[int, int] = (32, 32)
     lrn: bool = False
     width: int = 64
     num_classes: int = 10
-    activation: str = "relu"
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that it is for."""
-        return 32, 32, 3
+    input_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
         super().__post_init__()
+        check_at_least_one(self, "width")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -146,14 +113,7 @@ class CudaConvnetLocal(nn.Module):
         """
         check_image_size(x, 6)
         act = ACTIVATIONS[self.activation]
-        conv = partial(
-            nn.Conv,
-            features=self.width,
-            kernel_size=(5, 5),
-            padding=2,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
+        conv = self.conv(features=self.width, kernel_size=(5, 5), padding=2)
 
         def normalize(x: jax.Array) -> jax.Array:
             return local_response_norm(x, 9, 0.001, 0.75, 1.0, alpha_per="mean") if self.lrn else x
@@ -163,12 +123,10 @@ class CudaConvnetLocal(nn.Module):
         x = conv(kernel_init=normal(0.01), name="conv2")(x)
         x = max_pool(normalize(act(name="act2")(x)), 3, 2, ceil=True)
         for index, paper in enumerate(self.local_filters, start=3):
-            filters = max(1, round(paper * self.width / 64))
+            filters = scale_filters(self.width / 64, paper)
             x = LocalConv(filters, 3, 1, normal(0.04), self.dtype, name=f"local{index}")(x)
             x = act(name=f"act{index}")(x)
-        x = x.reshape(len(x), -1)
-        x = nn.Dense(self.num_classes, kernel_init=normal(0.01), **types(self.dtype), name="classifier")(x)
-        return x.astype(wide(self.dtype))
+        return self.classify(x.reshape(len(x), -1), normal(0.01))
 
 
 @register("alexnet_cifar", CudaConvnet)

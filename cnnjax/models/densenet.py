@@ -8,79 +8,42 @@ that table 1's DenseNet-264 has 265.
 In a dense block every layer takes the feature maps of all layers before it, concatenated, and adds
 `growth_rate` of its own. Between blocks a transition keeps the fraction `compression` of the maps and halves
 the resolution. `densenet{depth}_{k}` is the basic net, without compression and with one 3x3 convolution a
-layer; `densenet_bc{depth}_{k}` has bottlenecks (B) and compression 0.5 (C), as have the ImageNet nets. Either
-letter alone is `layer` or `compression`.
+layer; `densenet_bc{depth}_{k}` has bottlenecks (B) and compression 0.5 (C), and so do the ImageNet nets. For
+one without the other set `layer` or `compression`.
 
 The paper's basic CIFAR nets begin with 16 channels. The released code begins with 2 k there too:
 `build("densenet40_12", width=24, growth_rate=12)` has 1,059,298 parameters instead of 1,019,722.
 
-Dropout follows every convolution but the first, transitions included, as in the paper and the released code.
-The paper uses it, with rate 0.2, only for data without augmentation (CIFAR and SVHN without "+" in table 2);
-`dropout` is 0 by default. Torchvision drops after a layer's last convolution only and is the same net
-otherwise; its ImageNet nets are these.
+Dropout follows every convolution except the first, including those of transitions, as in the paper and the
+released code. The paper uses it, with rate 0.2, only for data without augmentation (CIFAR and SVHN without
+"+" in table 2); `dropout` is 0 by default. Torchvision's ImageNet nets are the same, except that they drop
+only after a layer's last convolution.
 
-The paper says "He et al." of the initial weights; as in the released code kernels are drawn from
-N(0, 2 / (k * k * c_out)). BatchNorm's epsilon 1e-5 and decay 0.9 are that code's too.
+For the initial weights the paper refers to He et al.; as in the released code kernels are drawn from
+N(0, 2 / (k * k * c_out)). BatchNorm's epsilon 1e-5 and decay 0.9 are also that code's.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import blocks_in, check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.checks import blocks_in, check_at_least_one, check_image_size, check_rates
+from cnnjax.models.network import BatchNormNetwork, Template
+from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
 from cnnjax.models.residual import convolution_stem, imagenet_stem
-from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, he_normal_fan_in
-from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool
-from cnnjax.ops.precision import types, wide
 
 
 class BasicLayer(nn.Module):
-    """BatchNorm, ReLU and a 3x3 convolution (section 3, "composite function")."""
-
-    growth_rate: int
-    conv: Template
-    norm: Template
-    activation: Template
-    dropout: Template
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channel] to the new feature maps [batch, height, width, growth_rate]."""
-        x = self.activation(name="act1")(self.norm(name="bn1")(x))
-        x = self.conv(self.growth_rate, (3, 3), 1, padding=1, name="conv1")(x)
-        return self.dropout()(x)
-
-
-class BottleneckLayer(nn.Module):
-    """A 1x1 convolution to four growth rates before the 3x3 one (section 3, "bottleneck layers")."""
-
-    growth_rate: int
-    conv: Template
-    norm: Template
-    activation: Template
-    dropout: Template
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[batch, height, width, channel] to the new feature maps [batch, height, width, growth_rate]."""
-        x = self.activation(name="act1")(self.norm(name="bn1")(x))
-        x = self.conv(4 * self.growth_rate, (1, 1), 1, padding=0, name="conv1")(x)
-        x = self.activation(name="act2")(self.norm(name="bn2")(self.dropout()(x)))
-        x = self.conv(self.growth_rate, (3, 3), 1, padding=1, name="conv2")(x)
-        return self.dropout()(x)
-
-
-class Transition(nn.Module):
-    """BatchNorm, ReLU, a 1x1 convolution to `filters` and 2x2 average pooling (section 3)."""
+    """The composite function alone, with a 3x3 convolution (section 3)."""
 
     filters: int
     conv: Template
@@ -90,17 +53,39 @@ class Transition(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to the new feature maps [batch, height, width, filters]."""
+        return self.composite(x, self.filters, 3, "1")
+
+    def composite(self, x: jax.Array, filters: int, size: int, index: str) -> jax.Array:
+        """BatchNorm, ReLU, a convolution and dropout (section 3, "composite function")."""
+        x = self.activation(name=f"act{index}")(self.norm(name=f"bn{index}")(x))
+        x = self.conv(filters, (size, size), 1, padding=size // 2, name=f"conv{index}")(x)
+        return self.dropout()(x)
+
+
+class BottleneckLayer(BasicLayer):
+    """A 1x1 convolution to four growth rates before the 3x3 one (section 3, "bottleneck layers")."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, height, width, channel] to the new feature maps [batch, height, width, filters]."""
+        return self.composite(self.composite(x, 4 * self.filters, 1, "1"), self.filters, 3, "2")
+
+
+class Transition(BasicLayer):
+    """A 1x1 convolution to `filters` and 2x2 average pooling (section 3, "pooling layers")."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, height, width, channel] to [batch, height // 2, width // 2, filters]."""
-        x = self.activation(name="act")(self.norm(name="bn")(x))
-        x = self.conv(self.filters, (1, 1), 1, padding=0, name="conv")(x)
-        return average_pool(self.dropout()(x), 2, 2)
+        return average_pool(self.composite(x, self.filters, 1, ""), 2, 2)
 
 
 STEMS = {"cifar": convolution_stem, "imagenet": imagenet_stem}
 LAYERS = {"basic": BasicLayer, "bottleneck": BottleneckLayer}
 
 
-class DenseNet(nn.Module):
+class DenseNet(BatchNormNetwork, kw_only=True):
     """Dense blocks with a transition after each but the last.
 
     Attributes:
@@ -110,16 +95,9 @@ class DenseNet(nn.Module):
         compression: the fraction of the feature maps that a transition keeps, rounded down.
         stem: "cifar" or "imagenet".
         width: filters of the first convolution. `build` keeps the growth rate's ratio to it.
-        activation: a name in `cnnjax.ops.activations`.
-        dropout: rate, after every convolution but the first; the paper's is 0.2 without augmentation.
-        num_classes: outputs of the classifier.
-        bn_momentum: decay of BatchNorm's running averages.
-        bn_epsilon: what BatchNorm adds to the variance.
-        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the convolutions; parameters, statistics and logits stay float32 or wider.
+        dropout: rate, after every convolution except the first; the paper's is 0.2 without augmentation.
         remat: whether the backward pass recomputes a layer's activations, whose memory grows with the square
-            of the layers in a block.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
+            of the number of layers in a block.
     """
 
     block_sizes: tuple[int, ...]
@@ -128,28 +106,27 @@ class DenseNet(nn.Module):
     compression: float
     stem: str
     width: int
-    activation: str = "relu"
     dropout: float = 0.0
     num_classes: int = 10
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-5
-    bn_groups: int = 1
-    dtype: Any = jnp.float32
     remat: bool = False
-    convolution: str = "auto"
+
+    choices: ClassVar[Mapping[str, Any]] = {
+        **BatchNormNetwork.choices,
+        "layer": LAYERS,
+        "stem": STEMS,
+    }
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
+        """[height, width, channel] of the paper's images."""
         return (32, 32, 3) if self.stem == "cifar" else (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, layer=LAYERS, stem=STEMS, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "block_sizes", "growth_rate", "width", "num_classes", "bn_groups")
+        super().__post_init__()
+        check_at_least_one(self, "block_sizes", "growth_rate", "width")
         check_rates(self, "dropout")
         if not 0 < self.compression <= 1:
             raise UserError(f"compression={self.compression}: must be in (0, 1], such as 0.5")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -160,36 +137,24 @@ class DenseNet(nn.Module):
         """
         transitions = len(self.block_sizes) - 1  # each halves; ImageNet's stem divides by 4 and rounds up
         check_image_size(x, 2**transitions if self.stem == "cifar" else 4 * 2**transitions - 3)
-        conv = partial(
-            nn.Conv,
-            use_bias=False,
-            kernel_init=he_normal,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        norm = batch_norm(self, train)
+        conv, norm = self.conv(use_bias=False, kernel_init=he_normal), self.batch_norm(train)
         activation = ACTIVATIONS[self.activation]
-        templates = {
-            "conv": conv,
-            "norm": norm,
-            "activation": activation,
-            "dropout": partial(nn.Dropout, self.dropout, deterministic=not train),
-        }
+        dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         layer_class = nn.remat(LAYERS[self.layer]) if self.remat else LAYERS[self.layer]
 
-        x = STEMS[self.stem](x.astype(self.dtype), self.width, conv, norm, activation)
+        x = STEMS[self.stem](x.astype(self.dtype), self.width, conv, Original(norm, activation).stem)
         digits = max(2, len(str(max(self.block_sizes))))
         for block, layers in enumerate(self.block_sizes, start=1):
             for index in range(1, layers + 1):
                 name = f"block{block}_layer{index:0{digits}d}"
-                layer = layer_class(self.growth_rate, **templates, name=name)
+                layer = layer_class(self.growth_rate, conv, norm, activation, dropout, name=name)
                 x = jnp.concatenate([x, layer(x)], axis=-1)
             if block <= transitions:
                 filters = int(self.compression * x.shape[-1])
-                x = Transition(filters, **templates, name=f"transition{block}")(x)
+                transition = Transition(filters, conv, norm, activation, dropout, name=f"transition{block}")
+                x = transition(x)
         x = activation(name="act")(norm(name="bn")(x)).mean((1, 2))
-        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
-        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
+        return self.classify(x, he_normal_fan_in)
 
 
 IMAGENET_BLOCKS = {

@@ -1,17 +1,17 @@
 """Residual networks that train without normalisation: Fixup and SkipInit.
 
 Zhang, Dauphin and Ma, "Fixup Initialization: Residual Learning Without Normalization", 2019 (arXiv
-1901.09321): `fixup_resnet{depth}`. The classifier and the last convolution of a branch are 0 at first; the
-other m - 1 of a branch are He et al.'s times L^(-1 / (2m - 2)), L the number of blocks; a scalar bias comes
-before each convolution, activation and the classifier, and a scalar factor at the end of a branch (section
-3). Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its
-3x3, as in the authors' code. That code leaves the first convolution to PyTorch's default; here it is He et
-al.'s, as in the paper. The code trains the scalars with a tenth of the learning rate.
+1901.09321): `fixup_resnet{depth}`. The classifier and the last convolution of a branch start at 0; the other
+m - 1 of a branch are He et al.'s times L^(-1 / (2m - 2)), L the number of blocks; a scalar bias comes before
+each convolution, activation and the classifier, and a scalar factor at the end of a branch (section 3).
+Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its 3x3,
+as in the authors' code. That code leaves the first convolution to PyTorch's default; here it is He et al.'s,
+as in the paper. The code trains the scalars with a tenth of the learning rate.
 
 De and Smith, "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks",
-2020 (arXiv 2002.10444): `skipinit_resnet{depth}`, pre-activation nets whose BatchNorm gives way to biases and
-one scalar factor at the end of each branch, `alpha` at first. They recommend dropout of 0.6 before
-the classifier of wide nets (`dropout`, off by default).
+2020 (arXiv 2002.10444): `skipinit_resnet{depth}`, pre-activation nets with biases and one scalar factor at
+the end of each branch, initially `alpha`, in place of BatchNorm. They recommend dropout of 0.6 before the
+classifier of wide nets (`dropout`, off by default).
 """
 
 from collections.abc import Mapping
@@ -22,15 +22,17 @@ import jax
 from flax import linen as nn
 
 from cnnjax.models.checks import check_rates
+from cnnjax.models.network import Template
 from cnnjax.models.orders import Original
 from cnnjax.models.preresnet import preresnet_fields
 from cnnjax.models.registry import register
 from cnnjax.models.resnet import IMAGENET_STAGES, ResNet, residual_shape
+from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.precision import wide
 
 
 class Scale(nn.Module):
-    """One trainable factor for all."""
+    """A trainable factor, the same for all elements."""
 
     initial: float = 1.0
 
@@ -42,7 +44,7 @@ class Scale(nn.Module):
 
 
 class Shift(nn.Module):
-    """One trainable bias for all, 0 at first."""
+    """A trainable bias, the same for all elements, initially 0."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -52,6 +54,10 @@ class Shift(nn.Module):
 
 class FixupOrder(Original):
     """Bias, convolution, bias, ReLU, bias, convolution, factor, bias, addition, ReLU (figure 1, right)."""
+
+    def stem(self, y: jax.Array, index: int) -> jax.Array:
+        """Bias and ReLU."""
+        return self.activation(name=f"act{index}")(Shift(name=f"bias{index}")(y))
 
     def before(self, x: jax.Array, index: int | str = 1) -> jax.Array:
         """Bias."""
@@ -67,7 +73,7 @@ class FixupOrder(Original):
         return Shift(name=f"bias{index}_out")(Scale(name="scale")(y))
 
 
-class FixupResNet(ResNet):
+class FixupResNet(ResNet, kw_only=True):
     """A residual net with Fixup in place of BatchNorm."""
 
     order: str = "fixup"
@@ -81,15 +87,11 @@ class FixupResNet(ResNet):
     }
     stem_activates: ClassVar[bool] = False
 
-    def templates(self, train: bool) -> dict[str, Any]:
-        """What blocks and shortcuts are made with, by the names of their fields."""
-        return {**super().templates(train), "norm": lambda name: Shift(name=name.replace("bn", "bias"))}
-
-    def block_conv(self, conv: partial) -> Any:
-        """He et al.'s kernels scaled, those of a branch's last convolution 0."""
+    def block_conv(self, conv: Template) -> Template:
+        """Scale He et al.'s kernels, and begin those of a branch's last convolution at 0."""
         depth = self.block_class().depth
         factor = sum(self.stage_sizes) ** (-1 / (2 * depth - 2))
-        init = partial(_scaled, conv.keywords["kernel_init"], factor)
+        init = partial(_scaled, self.kernel_initializer(), factor)
         inits: dict[str, Any] = {"conv1": init, "conv2": init}
         inits[f"conv{depth}"] = nn.initializers.zeros
         return lambda *arguments, name, **fields: conv(
@@ -105,11 +107,11 @@ def _scaled(init: Any, factor: float, *arguments: Any) -> jax.Array:
     return factor * init(*arguments)
 
 
-class SkipInitResNet(ResNet):
+class SkipInitResNet(ResNet, kw_only=True):
     """A residual net with SkipInit in place of BatchNorm.
 
     Attributes:
-        alpha: the branches' factor at first; 0, or 1 / sqrt(blocks), in the paper.
+        alpha: initial factor of the branches; 0 or 1 / sqrt(blocks) in the paper.
         dropout: rate, before the classifier.
     """
 
@@ -121,13 +123,14 @@ class SkipInitResNet(ResNet):
         super().__post_init__()
         check_rates(self, "dropout")
 
-    def templates(self, train: bool) -> dict[str, Any]:
-        """What blocks and shortcuts are made with, by the names of their fields."""
-        return {**super().templates(train), "refine": partial(Scale, self.alpha, name="alpha")}
+    def refine(self) -> Template:
+        """A template of the factor at the end of each branch."""
+        return partial(Scale, self.alpha, name="alpha")
 
     def head(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [batch, height, width, channel] to logits."""
-        return self.classify(nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2))))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+        return self.classify(x, he_normal_fan_in)
 
 
 @register("fixup_resnet{depth}", FixupResNet, (20, 32, 44, 56, 110, 1202, 50, 101))

@@ -3,40 +3,39 @@
 Szegedy et al., "Going Deeper with Convolutions", 2014 (arXiv 1409.4842), table 1. The widths are the table's;
 its columns of parameters and operations do not follow from them (the stem's 2.7 K would not be a dense 7x7,
 modules 4c, 5a and 5b differ): with the widths the net has 6,998,552 parameters and 1.58 G multiply-adds, and
-13,378,280 parameters with the auxiliary heads. They serve training only, where their losses count 0.3 each.
+13,378,280 parameters with the auxiliary heads. Only training uses the heads, whose losses count 0.3 each.
 
-What the paper leaves open is as in Caffe's replication, which has the same counts: pooling rounds sizes up,
+What the paper leaves open follows Caffe's replication, which has the same counts: pooling rounds sizes up,
 local response normalisation has n = 5, alpha = 1e-4 (of the mean of squares), beta = 0.75 and k = 1, kernels
 begin as Caffe's "xavier" and biases at 0.2, those of the classifiers at 0.
 
 `googlenet_torchvision` is torchvision's: BatchNorm instead of biases and response normalisation, 3x3 kernels
-in the branch of the 5x5, the last max pooling 2x2, dropout 0.2 instead of 0.4, auxiliary heads whose pooling
-adapts to the image, and weights from N(0, 0.01^2). Each difference is a field. (Its biases begin at 0; those
-of torchvision's dense layers are small random numbers.)
+for the 5x5, the last max pooling 2x2, dropout 0.2 instead of 0.4, auxiliary heads whose pooling adapts to the
+image, and weights from N(0, 0.01^2). Each difference is a field. (Its biases begin at 0; those of
+torchvision's dense layers are small random numbers.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
+from cnnjax.models.network import BatchNormNetwork, Template
 from cnnjax.models.registry import register
-from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import caffe_xavier, normal
 from cnnjax.ops.lrn import local_response_norm
-from cnnjax.ops.norm import batch_norm, no_norm
+from cnnjax.ops.norm import no_norm
 from cnnjax.ops.pooling import adaptive_average_pool, average_pool, max_pool
-from cnnjax.ops.precision import types, wide
+from cnnjax.ops.precision import wide
 
 
 class Conv(NamedTuple):
-    """A convolution with its norm and activation; `padded` keeps the size, but for the strides."""
+    """A convolution with its norm and activation; `padded` keeps the size, except for the strides."""
 
     filters: int
     size: int | tuple[int, int] = 1
@@ -55,7 +54,7 @@ Step = Conv | Fork | Callable[[jax.Array], jax.Array]
 
 
 class Layers(NamedTuple):
-    """What convolutions are made of: templates of convolution, norm and activation."""
+    """Templates of what a `Conv` consists of: convolution, norm and activation."""
 
     conv: Template
     norm: Template
@@ -94,7 +93,7 @@ class Branch(nn.Module):
 class Inception(nn.Module):
     """Branches side by side, `branch1` and so on, whose results are concatenated (figure 2).
 
-    `refine` is a template of what the concatenation goes through.
+    `refine` is a template of a layer that follows the concatenation.
     """
 
     branches: tuple[tuple[Step, ...], ...]
@@ -143,7 +142,7 @@ class AuxiliaryHead(nn.Module):
 def sow_logits(head: nn.Module, logits: jax.Array) -> jax.Array:
     """Leave a head's logits, float32 or wider, in the collection "auxiliary", for the loss."""
     logits = logits.astype(wide(logits.dtype))
-    if not head.is_initializing():  # what `init` gives is variables alone
+    if not head.is_initializing():  # `init` returns variables only
         head.sow("auxiliary", "logits", logits)
     return logits
 
@@ -159,7 +158,7 @@ POOLED_AFTER = ("3b", "4e")
 HEADS = {"4a": "auxiliary1", "4d": "auxiliary2"}
 NORMS = ("lrn", "batch")
 INITS = {"xavier": (caffe_xavier, 0.2), "normal": (normal(0.01), 0.0)}
-"""Name to the kernels' initialiser and the biases, but the classifiers', at first."""
+"""Name to the kernels' initialiser and the initial biases, except the classifiers'."""
 AUXILIARY_POOLS = {
     "5x5/3": partial(average_pool, size=5, strides=3),
     "adaptive": partial(adaptive_average_pool, size=4),
@@ -177,7 +176,7 @@ def branches(module: str, large_kernel: int) -> tuple[tuple[Step, ...], ...]:
     )
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(BatchNormNetwork, kw_only=True):
     """Three convolutions, nine Inception modules, and two auxiliary classifiers.
 
     Attributes:
@@ -192,15 +191,8 @@ class GoogLeNet(nn.Module):
         dropout: rate before the classifier.
         auxiliary_dropout: rate before the auxiliary classifiers.
         kernel_init: "xavier" (Caffe's, with biases of 0.2) or "normal", N(0, 0.01^2), with biases of 0.
-        activation: a name in `cnnjax.ops.activations`.
         width: filters of the first convolution.
-        num_classes: outputs of the classifiers.
-        bn_momentum: decay of BatchNorm's running averages.
-        bn_epsilon: what BatchNorm adds to the variance.
-        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a module's activations, to save memory.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     norm: str = "lrn"
@@ -212,33 +204,23 @@ class GoogLeNet(nn.Module):
     dropout: float = 0.4
     auxiliary_dropout: float = 0.7
     kernel_init: str = "xavier"
-    activation: str = "relu"
     width: int = 64
     num_classes: int = 1000
-    bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
-    bn_groups: int = 1
-    dtype: Any = jnp.float32
     remat: bool = False
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (224, 224, 3)
+    choices: ClassVar[Mapping[str, Any]] = {
+        **BatchNormNetwork.choices,
+        "norm": NORMS,
+        "auxiliary_pool": AUXILIARY_POOLS,
+        "kernel_init": INITS,
+    }
+    input_shape: ClassVar[tuple[int, int, int]] = (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(
-            self,
-            norm=NORMS,
-            auxiliary_pool=AUXILIARY_POOLS,
-            kernel_init=INITS,
-            activation=ACTIVATIONS,
-            convolution=CONVOLUTIONS,
-        )
-        check_at_least_one(self, "width", "num_classes", "large_kernel", "last_pool", "bn_groups")
-        check_rates(self, "dropout", "auxiliary_dropout")
         super().__post_init__()
+        check_at_least_one(self, "width", "large_kernel", "last_pool")
+        check_rates(self, "dropout", "auxiliary_dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -256,17 +238,9 @@ class GoogLeNet(nn.Module):
         ratio = self.width / 64
         lrn = self.norm == "lrn"
         bias_init = nn.initializers.constant(bias)
-        conv = partial(
-            nn.Conv,
-            use_bias=lrn,
-            kernel_init=kernel_init,
-            bias_init=bias_init,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        norm = no_norm if lrn else batch_norm(self, train)
+        conv = self.conv(use_bias=lrn, kernel_init=kernel_init, bias_init=bias_init)
+        norm = no_norm if lrn else self.batch_norm(train)
         normalize = partial(local_response_norm, size=5, alpha=1e-4, beta=0.75, k=1.0, alpha_per="mean")
-        classifier = partial(nn.Dense, kernel_init=kernel_init, **types(self.dtype))
         layers = Layers(partial(scaled, conv, ratio), norm, ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
         head = partial(
@@ -276,8 +250,8 @@ class GoogLeNet(nn.Module):
             self.auxiliary_dropout,
             train,
             layers,
-            partial(scaled, partial(classifier, bias_init=bias_init), ratio),
-            classifier,
+            partial(scaled, self.dense(kernel_init=kernel_init, bias_init=bias_init), ratio),
+            self.dense(kernel_init=kernel_init),
         )
 
         x = layers(x.astype(self.dtype), Conv(64, 7, strides=2), 1)
@@ -294,7 +268,7 @@ class GoogLeNet(nn.Module):
             if module in HEADS and heads:
                 head(name=HEADS[module])(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
-        return classifier(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
+        return self.classify(x, kernel_init)
 
 
 @register("googlenet", GoogLeNet)
@@ -305,7 +279,7 @@ def googlenet(**fields: Any) -> GoogLeNet:
 
 @register("googlenet_torchvision", GoogLeNet)
 def googlenet_torchvision(**fields: Any) -> GoogLeNet:
-    """Szegedy et al. 2014 as torchvision has it: BatchNorm, 3x3 for 5x5."""
+    """Szegedy et al. 2014 as in torchvision: BatchNorm, 3x3 for 5x5."""
     defaults = {
         "norm": "batch",
         "large_kernel": 3,

@@ -7,39 +7,37 @@ what it makes of its input and the input itself (equation 3 with C = 1 - T), uni
 
     y = H(x) T(x) + x (1 - T(x)),    T(x) = sigmoid(W_T x + b_T)
 
-A gate's initial bias is negative, so that at first the layer mostly carries its input. Where the width
-changes, and first of all, is a plain layer, H alone. `layer="plain"` makes all of them so.
+A gate's initial bias is negative, so that at first the layer mostly carries its input. The first layer, and
+any other whose width differs from its input's, is plain: H alone. With `layer="plain"` all layers are.
 
 Fully connected: `highway{depth}` has `depth` hidden layers, the first of them plain, and a softmax layer
-that is not counted. `highway_plain{depth}` is the same net of plain layers; like the paper it has width 71 in
-place of 50, which gives it as many parameters in a layer (5,112 and 5,100). The paper chose the activation
+that is not counted. `highway_plain{depth}` is the same net of plain layers; as in the paper its width is 71
+instead of 50, which gives a layer as many parameters (5,112 and 5,100). The paper chose the activation
 (tanh or ReLU), b_T and the learning rate by random search and does not print the winners: ReLU, -2 and
-weights from N(0, 2 / fan-in) are choices made here.
+weights from N(0, 2 / fan-in) are our choices.
 
 Convolutional: weights are Caffe's "xavier", pooling rounds sizes up, and the classifiers' deviations, 0.1 and
 0.05, are those of the released nets. The first convolution of the released CIFAR nets would begin as N(0, 1),
-since Caffe does not read the name that its deviation has; here it is like the others. With `num_classes=100`
-the 19 layers are the authors' CIFAR-100 net, whose classifier begins as "xavier" there. The 11- and 32-layer
-nets ("Highway A" and "C") are not here: no source for the filters of their stages was found.
+since Caffe does not read the name under which its deviation is given; here it is like the others. With
+`num_classes=100` the 19 layers are the authors' CIFAR-100 net, whose classifier begins as "xavier" there. The
+11- and 32-layer nets ("Highway A" and "C") are missing: we found no source for the filters of their stages.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
+from cnnjax.models.network import ConvNetwork, Network, Template
 from cnnjax.models.registry import register
-from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
-from cnnjax.ops.depth import LOOPS, repeat
+from cnnjax.ops.depth import LOOPS, block_names, repeat
 from cnnjax.ops.init import caffe_xavier, he_normal_fan_in, normal
 from cnnjax.ops.pooling import max_pool
-from cnnjax.ops.precision import types, wide
 
 
 class PlainLayer(nn.Module):
@@ -74,118 +72,119 @@ class HighwayLayer(PlainLayer):
 LAYERS = {"highway": HighwayLayer, "plain": PlainLayer}
 
 
-class HighwayMLP(nn.Module):
+class HighwayNetwork(Network, kw_only=True):
+    """Stages of highway layers or, to compare with, of plain ones. The activation is that of H.
+
+    Attributes:
+        width: units of the first hidden layer, or filters of the first stage.
+        layer: "highway" or "plain".
+        transform_bias: initial bias of the gates.
+        loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        remat: whether the backward pass recomputes a layer's activations, to save memory.
+    """
+
+    width: int
+    num_classes: int = 10
+    layer: str = "highway"
+    transform_bias: float
+    loop: str = "auto"
+    remat: bool = False
+
+    choices: ClassVar[Mapping[str, Any]] = {**Network.choices, "layer": LAYERS, "loop": LOOPS}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_one(self, "width")
+
+    def stage(
+        self,
+        x: jax.Array,
+        stage: int,
+        layers: int,
+        filters: int,
+        affine: Template,
+        first: Template | None = None,
+    ) -> jax.Array:
+        """Layers of equal width, named `stage1_block01` and so on; the first is plain if x has another width.
+
+        The network's first layer is always plain, and may have an affine map of its own.
+        """
+        fields = {"activation": ACTIVATIONS[self.activation], "transform_bias": self.transform_bias}
+        plain, equal = (
+            partial(nn.remat(layer) if self.remat else layer, filters, **fields)
+            for layer in (PlainLayer, LAYERS[self.layer])
+        )
+        name, *rest = block_names(stage, layers)
+        if stage == 1:
+            x = plain(affine=first or affine, name=name)(x)
+        elif x.shape[-1] != filters:
+            x = plain(affine=affine, name=name)(x)
+        else:
+            x = equal(affine=affine, name=name)(x)
+        return repeat(self, partial(equal, affine=affine), rest, x, self.loop)
+
+
+class HighwayMLP(HighwayNetwork, kw_only=True):
     """Fully connected layers of equal width on the image's pixels.
 
     Attributes:
         depth: hidden layers; the first is plain.
-        width: units of a hidden layer.
-        layer: "highway" or "plain".
-        transform_bias: initial bias of the gates.
-        activation: of H, a name in `cnnjax.ops.activations`.
-        num_classes: outputs of the classifier.
-        dtype: of the computation; parameters and logits stay float32 or wider.
-        loop: over the equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
-        remat: whether the backward pass recomputes a layer's activations, to save memory.
     """
 
     depth: int
     width: int = 50
-    layer: str = "highway"
     transform_bias: float = -2.0
-    activation: str = "relu"
-    num_classes: int = 10
-    dtype: Any = jnp.float32
-    loop: str = "auto"
-    remat: bool = False
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (28, 28, 1)
+    input_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
 
     def __post_init__(self) -> None:
-        check_choices(self, layer=LAYERS, activation=ACTIVATIONS, loop=LOOPS)
-        check_at_least_one(self, "depth", "width", "num_classes")
         super().__post_init__()
+        check_at_least_one(self, "depth")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
-        dense = partial(nn.Dense, kernel_init=he_normal_fan_in, **types(self.dtype))
         x = x.reshape(len(x), -1).astype(self.dtype)
-        x = _stage(self, x, 1, self.depth, self.width, dense)
-        return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
+        x = self.stage(x, 1, self.depth, self.width, self.dense(kernel_init=he_normal_fan_in))
+        return self.classify(x, he_normal_fan_in)
 
 
-class HighwayConvNet(nn.Module):
+class HighwayConvNet(HighwayNetwork, ConvNetwork, kw_only=True):
     """What the convolutional nets share: three stages of 3x3 layers, dropout before each and at the end.
 
     Attributes:
         stage_sizes: layers in each stage; one that changes the number of filters is plain.
         dropout: rates before each stage and before the classifier.
-        transform_bias: initial bias of the gates.
-        width: filters of the first stage.
-        layer: "highway" or "plain".
-        activation: of H, a name in `cnnjax.ops.activations`.
-        num_classes: outputs of the classifier.
-        dtype: of the computation; parameters and logits stay float32 or wider.
-        loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
-        remat: whether the backward pass recomputes a layer's activations, to save memory.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     stage_sizes: tuple[int, int, int]
     dropout: tuple[float, float, float, float]
-    transform_bias: float
     width: int = 32
-    layer: str = "highway"
-    activation: str = "relu"
-    num_classes: int = 10
-    dtype: Any = jnp.float32
-    loop: str = "auto"
-    remat: bool = False
-    convolution: str = "auto"
+
+    choices: ClassVar[Mapping[str, Any]] = {**HighwayNetwork.choices, **ConvNetwork.choices}
 
     def __post_init__(self) -> None:
-        check_choices(self, layer=LAYERS, activation=ACTIVATIONS, loop=LOOPS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "stage_sizes", "width", "num_classes")
+        super().__post_init__()
+        check_at_least_one(self, "stage_sizes")
         for field, count in (("stage_sizes", "3 numbers of layers"), ("dropout", "4 rates")):
             value = getattr(self, field)
             if not isinstance(value, tuple) or len(value) != int(count[0]):
                 raise UserError(f"{field}={value}: must be {count}")
         check_rates(self, "dropout")
-        super().__post_init__()
 
-    def conv(self, size: int, padding: int) -> Template:
+    def square(self, size: int, padding: int) -> Template:
         """A template of square convolutions."""
-        return partial(
-            nn.Conv,
-            kernel_size=(size, size),
-            padding=padding,
-            kernel_init=caffe_xavier,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-
-    def classifier(self, x: jax.Array, std: float) -> jax.Array:
-        """Features [batch, channel] to logits [batch, num_classes]; weights begin as N(0, std^2)."""
-        init = normal(std)
-        x = nn.Dense(self.num_classes, kernel_init=init, **types(self.dtype), name="classifier")(x)
-        return x.astype(wide(self.dtype))
+        return self.conv(kernel_size=(size, size), padding=padding, kernel_init=caffe_xavier)
 
 
-class HighwayMNIST(HighwayConvNet):
+class HighwayMNIST(HighwayConvNet, kw_only=True):
     """Equal stages, each with max pooling behind it; the last 3x3 maps are flattened."""
 
     stage_sizes: tuple[int, int, int] = (3, 3, 3)
     dropout: tuple[float, float, float, float] = (0.2, 0.3, 0.4, 0.5)
     transform_bias: float = -1.0
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (28, 28, 1)
+    input_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -199,23 +198,20 @@ class HighwayMNIST(HighwayConvNet):
         stages = zip(self.stage_sizes, self.dropout[:3], (3, 3, 2), strict=True)
         for stage, (layers, rate, pool) in enumerate(stages, start=1):
             x = nn.Dropout(rate, deterministic=not train)(x)
-            x = _stage(self, x, stage, layers, self.width, self.conv(3, 1), first=self.conv(5, 0))
+            x = self.stage(x, stage, layers, self.width, self.square(3, 1), first=self.square(5, 0))
             x = max_pool(x, pool, 2, ceil=True)
         x = nn.Dropout(self.dropout[3], deterministic=not train)(x)
-        return self.classifier(x.reshape(len(x), -1), std=0.1)
+        return self.classify(x.reshape(len(x), -1), normal(0.1))
 
 
-class HighwayCIFAR(HighwayConvNet):
+class HighwayCIFAR(HighwayConvNet, kw_only=True):
     """Each stage wider than the one before, then a plain 1x1 convolution and the average over all pixels."""
 
     stage_sizes: tuple[int, int, int] = (5, 6, 6)
     dropout: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.2)
     transform_bias: float = -2.0
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (32, 32, 3)
+    input_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -231,39 +227,10 @@ class HighwayCIFAR(HighwayConvNet):
         for stage, (layers, rate, filters) in enumerate(stages, start=1):
             x = x if stage == 1 else max_pool(x, 2, 2, ceil=True)
             x = nn.Dropout(rate, deterministic=not train)(x)
-            x = _stage(self, x, stage, layers, filters, self.conv(3, 1))
-        x = _stage(self, x, 4, 1, 25 * self.width // 8, self.conv(1, 0))
+            x = self.stage(x, stage, layers, filters, self.square(3, 1))
+        x = self.stage(x, 4, 1, 25 * self.width // 8, self.square(1, 0))
         x = nn.Dropout(self.dropout[3], deterministic=not train)(x.mean((1, 2)))
-        return self.classifier(x, std=0.05)
-
-
-def _stage(
-    network: HighwayMLP | HighwayConvNet,
-    x: jax.Array,
-    stage: int,
-    layers: int,
-    filters: int,
-    affine: Template,
-    first: Template | None = None,
-) -> jax.Array:
-    """Layers of one width, named `stage1_block01` and so on; a plain one first if x is of another width.
-
-    The network's first layer is plain always, and its affine map may be another.
-    """
-    fields = {"activation": ACTIVATIONS[network.activation], "transform_bias": network.transform_bias}
-    plain, equal = (
-        partial(nn.remat(layer) if network.remat else layer, filters, **fields)
-        for layer in (PlainLayer, LAYERS[network.layer])
-    )
-    digits = max(2, len(str(layers)))
-    name, *rest = (f"stage{stage}_block{index:0{digits}d}" for index in range(1, layers + 1))
-    if stage == 1:
-        x = plain(affine=first or affine, name=name)(x)
-    elif x.shape[-1] != filters:
-        x = plain(affine=affine, name=name)(x)
-    else:
-        x = equal(affine=affine, name=name)(x)
-    return repeat(network, partial(equal, affine=affine), rest, x, network.loop)
+        return self.classify(x, normal(0.05))
 
 
 @register("highway{depth}", HighwayMLP, (10, 20, 50, 100))

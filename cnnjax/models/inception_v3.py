@@ -11,25 +11,23 @@ of its means, dropout is 0.2, and the auxiliary loss, whose weight the paper doe
 BatchNorm's decay is 0.9 here, 0.9997 there.
 
 `inception_v3_torchvision` has the same parameters; its average pooling counts the padding as zeros, dropout
-is 0.5, and its normals are not truncated. Preprocessing (`transform_input`) is no part of the network.
+is 0.5, and its normals are not truncated. Preprocessing (`transform_input`) is not part of the network.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
-from cnnjax.models.googlenet import Conv, Fork, Inception, Layers, Step, Template, scaled, sow_logits
+from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
+from cnnjax.models.googlenet import Conv, Fork, Inception, Layers, Step, scaled, sow_logits
+from cnnjax.models.network import BatchNormNetwork, Template
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal, truncated_normal
-from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import average_pool, max_pool
-from cnnjax.ops.precision import types, wide
 
 Branches = tuple[tuple[Step, ...], ...]
 downsample = partial(max_pool, size=3, strides=2)
@@ -112,7 +110,7 @@ class AuxiliaryHead(nn.Module):
 KERNEL_INITS = {"truncated_normal": truncated_normal, "normal": normal}
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(BatchNormNetwork, kw_only=True):
     """Five convolutions and eleven modules at three resolutions, and an auxiliary classifier.
 
     Attributes:
@@ -122,15 +120,8 @@ class InceptionV3(nn.Module):
         count_padding: whether average pooling counts its padding as zeros.
         dropout: rate before the classifier.
         kernel_init: "truncated_normal" or "normal".
-        activation: a name in `cnnjax.ops.activations`.
         width: filters of the first convolution.
-        num_classes: outputs of the classifiers.
-        bn_momentum: decay of BatchNorm's running averages.
-        bn_epsilon: what BatchNorm adds to the variance.
-        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
         remat: whether the backward pass recomputes a module's activations, to save memory.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     aux_heads: bool = True
@@ -138,26 +129,21 @@ class InceptionV3(nn.Module):
     count_padding: bool = False
     dropout: float = 0.2
     kernel_init: str = "truncated_normal"
-    activation: str = "relu"
     width: int = 32
     num_classes: int = 1000
-    bn_momentum: float = 0.9
     bn_epsilon: float = 1e-3
-    bn_groups: int = 1
-    dtype: Any = jnp.float32
     remat: bool = False
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (299, 299, 3)
+    choices: ClassVar[Mapping[str, Any]] = {
+        **BatchNormNetwork.choices,
+        "kernel_init": KERNEL_INITS,
+    }
+    input_shape: ClassVar[tuple[int, int, int]] = (299, 299, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, kernel_init=KERNEL_INITS, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes", "bn_groups")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -172,20 +158,13 @@ class InceptionV3(nn.Module):
             check_image_size(x, 299, note="for the auxiliary head; aux_heads=False takes others")
 
         init = KERNEL_INITS[self.kernel_init]
-        conv = partial(
-            nn.Conv,
-            use_bias=False,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        norm = batch_norm(self, train)
+        norm = self.batch_norm(train)
 
         def layers_from(std: float) -> Layers:
-            template = partial(scaled, partial(conv, kernel_init=init(std)), self.width / 32)
-            return Layers(template, norm, ACTIVATIONS[self.activation])
+            conv = partial(scaled, self.conv(use_bias=False, kernel_init=init(std)), self.width / 32)
+            return Layers(conv, norm, ACTIVATIONS[self.activation])
 
         layers = layers_from(0.1)
-        classifier = partial(nn.Dense, **types(self.dtype))
         inception = nn.remat(Inception) if self.remat else Inception
         average = partial(average_pool, size=3, strides=1, padding=1, count_padding=self.count_padding)
 
@@ -203,12 +182,11 @@ class InceptionV3(nn.Module):
                     self.num_classes,
                     layers,
                     layers_from(0.01),
-                    partial(classifier, kernel_init=init(0.001)),
+                    self.dense(kernel_init=init(0.001)),
                     name="auxiliary",
                 )(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
-        x = classifier(self.num_classes, kernel_init=init(0.1), name="classifier")(x)
-        return x.astype(wide(self.dtype))
+        return self.classify(x, init(0.1))
 
 
 @register("inception_v3", InceptionV3)
@@ -219,6 +197,6 @@ def inception_v3(**fields: Any) -> InceptionV3:
 
 @register("inception_v3_torchvision", InceptionV3)
 def inception_v3_torchvision(**fields: Any) -> InceptionV3:
-    """Szegedy et al. 2015 as torchvision has it: average pooling counts the padding."""
+    """Szegedy et al. 2015 as in torchvision: average pooling counts the padding."""
     defaults = {"count_padding": True, "dropout": 0.5, "kernel_init": "normal"}
     return InceptionV3(**{**defaults, **fields})

@@ -5,9 +5,10 @@ the IEEE 86(11), 1998, section II.B and figure 2: `lenet5` has the trainable sub
 connections of table I, the scaled tanh of appendix A after every layer up to F6, and outputs that are
 distances to fixed codes.
 
-What the paper leaves open: the codes are printed as pictures only (figure 3), so the ten glyphs here are our
-own drawings; biases start at zero (the rule of appendix A, +-2.4 / fan-in, is for weights); the constant j of
-the loss is not given. Since `argmax` predicts everywhere in this package, the logits are minus the distances.
+What the paper leaves open: it prints the codes as pictures only (figure 3), so the ten glyphs here are our
+own drawings; biases start at zero (the rule of appendix A, +-2.4 / fan-in, is for weights); it does not give
+the constant j of the loss. Since this package predicts by `argmax` everywhere, the logits are minus the
+distances.
 
 `lenet5_modern` is the net of today's tutorials: ReLU, max pooling, dense connections, dropout and a linear
 classifier. `lenet_caffe` is the net that comes with Caffe, larger and without activations between its
@@ -15,7 +16,7 @@ convolutions.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,14 @@ import numpy as np
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT
 from cnnjax.ops.init import lecun_1998, uniform
 from cnnjax.ops.pooling import average_pool, max_pool
-from cnnjax.ops.precision import types, wide
+from cnnjax.ops.precision import wide
 
 C3_INPUTS = (
     (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
@@ -53,7 +55,7 @@ GLYPHS = """
 .#...#.  ...##..  #......  #.....#  .....#.  .#...#.  .#...#.  ..#....  .#...#.  ....#..
 ..###..  #######  #######  .#####.  .....#.  ..###..  ..###..  ..#....  ..###..  .###...
 """
-"""The digits as stylised pictures of 7 by 12, our own drawings."""
+"""The digits as stylised pictures, 7 pixels wide and 12 high, our own drawings."""
 
 PIXELS = np.array(list("".join(GLYPHS.split()))).reshape(12, 10, 7)
 CODES = np.where(PIXELS.transpose(1, 0, 2).reshape(10, 84) == "#", np.float32(1), np.float32(-1))
@@ -78,8 +80,8 @@ class Subsampling(nn.Module):
 class PartialConv(nn.Module):
     """C3: 5x5 convolutions, each map of which sees only some of the input's maps.
 
-    Every map of S2 is seen by ten of C3, so the kernel is [5, 5, map of S2, ten] and each map of S2 has one
-    convolution: no weight, and no multiplication, is spent on what is not connected.
+    Ten maps of C3 see each map of S2, so the kernel is [5, 5, map of S2, ten] and each map of S2 has one
+    convolution: no weight and no multiplication is spent on missing connections.
     """
 
     inputs: tuple[tuple[int, ...], ...] = C3_INPUTS
@@ -118,24 +120,20 @@ class RadialBasis(nn.Module):
         return -jnp.square(x[:, None] - CODES[: self.num_classes]).sum(-1)
 
 
-class LeNet5(nn.Module):
+class LeNet5(ConvNetwork, kw_only=True):
     """Figure 2: C1, S2, C3, S4, C5, F6 and ten radial basis functions. 60,000 trainable parameters.
 
-    The widths belong to table I and to the glyphs, so none of them is a field.
+    The widths belong to table I and to the glyphs, so none of them is a field. The activation follows every
+    layer up to F6.
 
     Attributes:
         num_classes: at most 10, the digits from 0.
         padding: zeros around the image; 2 for images of 28x28.
-        activation: after every layer up to F6, a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     num_classes: int = 10
     padding: int = 0
     activation: str = "scaled_tanh"
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -143,13 +141,11 @@ class LeNet5(nn.Module):
         return 32 - 2 * self.padding, 32 - 2 * self.padding, 1
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "num_classes")
+        super().__post_init__()
         if self.num_classes > len(CODES):
             raise UserError(
                 f"num_classes={self.num_classes}: lenet5 has codes for 10 digits; try lenet5_modern"
             )
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -164,13 +160,7 @@ class LeNet5(nn.Module):
                 f"not {x.shape[1]}x{x.shape[2]} with padding={self.padding}"
             )
         act = ACTIVATIONS[self.activation]
-        conv = partial(
-            nn.Conv,
-            kernel_size=(5, 5),
-            kernel_init=lecun_1998,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
+        conv = self.conv(kernel_size=(5, 5), kernel_init=lecun_1998)
         x = conv(6, padding=self.padding, name="c1")(x)
         x = act(name="act1")(x)
         x = Subsampling(self.dtype, name="s2")(x)
@@ -181,12 +171,12 @@ class LeNet5(nn.Module):
         x = act(name="act4")(x)
         x = conv(120, padding=0, name="c5")(x)
         x = act(name="act5")(x)
-        x = nn.Dense(84, kernel_init=lecun_1998, **types(self.dtype), name="f6")(x[:, 0, 0])
+        x = self.dense(kernel_init=lecun_1998)(84, name="f6")(x[:, 0, 0])
         x = act(name="act6")(x).astype(wide(self.dtype))
         return RadialBasis(self.num_classes, name="output")(x)
 
 
-class LeNet5Modern(nn.Module):
+class LeNet5Modern(ConvNetwork, kw_only=True):
     """Two 5x5 convolutions with ReLU and max pooling, then 120, 84 and the classes.
 
     Images of 32x32, or of 28x28 with padding 2, become 400 features, with 61,706 parameters in all; those of
@@ -194,21 +184,14 @@ class LeNet5Modern(nn.Module):
 
     Attributes:
         width: filters of the first convolution; all other layers keep their ratio to it.
-        num_classes: outputs of the classifier.
         padding: zeros around the image before the first convolution.
         dropout: rate, after both hidden fully connected layers.
-        activation: a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 6
     num_classes: int = 10
     padding: int = 0
     dropout: float = 0.5
-    activation: str = "relu"
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -216,10 +199,9 @@ class LeNet5Modern(nn.Module):
         return 32 - 2 * self.padding, 32 - 2 * self.padding, 1
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -235,16 +217,9 @@ class LeNet5Modern(nn.Module):
             )
         act = ACTIVATIONS[self.activation]
         init: Any = nn.initializers.glorot_uniform()
-        conv = partial(
-            nn.Conv,
-            kernel_size=(5, 5),
-            kernel_init=init,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        dense = partial(nn.Dense, kernel_init=init, **types(self.dtype))
+        conv, dense = self.conv(kernel_size=(5, 5), kernel_init=init), self.dense(kernel_init=init)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
-        filters = partial(_scaled, self.width / 6)
+        filters = partial(scale_filters, self.width / 6)
 
         x = conv(filters(6), padding=self.padding, name="conv1")(x)
         x = max_pool(act(name="act1")(x), 2, 2)
@@ -254,37 +229,27 @@ class LeNet5Modern(nn.Module):
         for index, features in enumerate((120, 84), start=1):
             x = dense(filters(features), name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index + 2}")(x))
-        return dense(self.num_classes, name="fc3")(x).astype(wide(self.dtype))
+        return self.classify(x, init, name="fc3")
 
 
-class CaffeLeNet(nn.Module):
+class CaffeLeNet(ConvNetwork, kw_only=True):
     """Caffe's examples/mnist/lenet: convolutions of 20 and 50, each with max pooling alone; 500; classes.
 
-    Kernels are drawn from U(-a, a) with a = sqrt(3 / fan-in), Caffe's "xavier".
+    Kernels are drawn from U(-a, a) with a = sqrt(3 / fan-in), Caffe's "xavier". The activation follows the
+    hidden fully connected layer only.
 
     Attributes:
         width: filters of the first convolution; all other layers keep their ratio to it.
-        num_classes: outputs of the classifier.
-        activation: after the hidden fully connected layer, a name in `ACTIVATIONS`.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     width: int = 20
     num_classes: int = 10
-    activation: str = "relu"
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that it is for."""
-        return 28, 28, 1
+    input_shape: ClassVar[tuple[int, int, int]] = (28, 28, 1)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
         super().__post_init__()
+        check_at_least_one(self, "width")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -296,37 +261,24 @@ class CaffeLeNet(nn.Module):
         if x.shape[1:3] != (28, 28):
             raise UserError(f"lenet_caffe takes images of 28x28: not {x.shape[1]}x{x.shape[2]}")
         init: Any = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
-        conv = partial(
-            nn.Conv,
-            kernel_size=(5, 5),
-            padding=0,
-            kernel_init=init,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        dense = partial(nn.Dense, kernel_init=init, **types(self.dtype))
-        filters = partial(_scaled, self.width / 20)
+        conv = self.conv(kernel_size=(5, 5), padding=0, kernel_init=init)
+        filters = partial(scale_filters, self.width / 20)
 
         x = max_pool(conv(filters(20), name="conv1")(x), 2, 2)
         x = max_pool(conv(filters(50), name="conv2")(x), 2, 2)
-        x = dense(filters(500), name="fc1")(x.reshape(len(x), -1))
-        x = ACTIVATIONS[self.activation](name="act1")(x)
-        return dense(self.num_classes, name="fc2")(x).astype(wide(self.dtype))
+        x = self.dense(kernel_init=init)(filters(500), name="fc1")(x.reshape(len(x), -1))
+        return self.classify(ACTIVATIONS[self.activation](name="act1")(x), init, name="fc2")
 
 
 def map_loss(logits: jax.Array, labels: jax.Array, j: float) -> jax.Array:
     """Equation 9, the maximum a posteriori criterion, of each image [batch]; the paper averages it.
 
-    It is y + log(exp(-j) + sum_i exp(-y_i)), with y_i the distances, minus the `logits` [batch, class], and y
-    that of the `labels` [batch]. Besides pulling the right distance down it pushes the wrong ones up, but
-    hardly those that exceed `j` already. As j grows it becomes the cross-entropy.
+    It is y + log(exp(-j) + sum_i exp(-y_i)), where y_i are the distances, minus the `logits` [batch, class],
+    and y is that of the `labels` [batch]. Besides pulling the right distance down it pushes the wrong ones
+    up, but hardly those that already exceed `j`. As j grows it becomes the cross-entropy.
     """
     right = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
     return jnp.logaddexp(-j, jax.nn.logsumexp(logits, axis=-1)) - right
-
-
-def _scaled(ratio: float, filters: int) -> int:
-    return max(1, round(filters * ratio))
 
 
 @register("lenet5", LeNet5)
@@ -343,5 +295,5 @@ def lenet5_modern(**fields: Any) -> LeNet5Modern:
 
 @register("lenet_caffe", CaffeLeNet)
 def lenet_caffe(**fields: Any) -> CaffeLeNet:
-    """LeCun et al. 1998 as Caffe's example for MNIST has it: 20-50-500."""
+    """LeCun et al. 1998 as in Caffe's example for MNIST: 20-50-500."""
     return CaffeLeNet(**fields)

@@ -2,32 +2,31 @@
 
 Balduzzi, Frean, Leary, Lewis, Ma and McWilliams, "The Shattered Gradients Problem", 2017 (arXiv 1702.08591),
 section 5: the activation is CReLU(x) = [max(0, x), max(0, -x)], and a layer's kernel is mirrored, [W, -W], so
-that W max(0, x) - W max(0, -x) = W x. W is delta-orthogonal: zero but for the centre, an orthogonal matrix.
+that W max(0, x) - W max(0, -x) = W x. W is delta-orthogonal: zero except at its centre, an orthogonal matrix.
 
 The nets are those of the paper's CIFAR-10 experiment: a 3x3 convolution, four stages of n 3x3 convolutions
 with 8, 16, 32 and 64 filters, the first of a later stage with stride 2, and a classifier, 4n + 2 layers, 6 to
-198. CReLU doubles what a convolution takes, so its nets have 1 / sqrt(2) of the filters, rounded, and about
-as many parameters. The paper's controls are other values of two fields: `activation="relu"`,
-`kernel_init="he"`. Our choices: global pooling before the classifier, and biases that are 0 at first.
+198. CReLU doubles a convolution's inputs, so its nets have 1 / sqrt(2) of the filters, rounded, and about as
+many parameters. The paper's controls differ in two fields: `activation="relu"`, `kernel_init="he"`. Our
+choices: global pooling before the classifier, and biases that start at 0.
 """
 
 import math
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import blocks_in, check_at_least_one, check_choices
+from cnnjax.models.checks import blocks_in, check_at_least_one
+from cnnjax.models.network import ConvNetwork, Template
 from cnnjax.models.registry import register
-from cnnjax.models.shortcuts import Template
 from cnnjax.ops.activations import ACTIVATIONS, crelu
-from cnnjax.ops.conv import CONVOLUTIONS
-from cnnjax.ops.depth import LOOPS, repeat
+from cnnjax.ops.depth import LOOPS, block_names, repeat
 from cnnjax.ops.init import INITS, delta_orthogonal, he_normal_fan_in
-from cnnjax.ops.precision import types, wide
 
 
 class CReLU(nn.Module):
@@ -40,14 +39,14 @@ class CReLU(nn.Module):
 
 
 def mirrored(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """A delta-orthogonal kernel and its negative, for what CReLU gives."""
+    """A delta-orthogonal kernel and its negative, for the channels of CReLU."""
     *extent, c_in, c_out = shape
     kernel = delta_orthogonal(key, (*extent, c_in // 2, c_out), dtype)
     return jnp.concatenate([kernel, -kernel], axis=-2)
 
 
 def mirrored_dense(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """A semi-orthogonal matrix and its negative, for what CReLU gives."""
+    """A semi-orthogonal matrix and its negative, for the channels of CReLU."""
     kernel = nn.initializers.orthogonal()(key, (shape[0] // 2, shape[1]), dtype)
     return jnp.concatenate([kernel, -kernel])
 
@@ -74,7 +73,7 @@ KERNELS = {  # of the first convolution, the others and the classifier
 }
 
 
-class LooksLinear(nn.Module):
+class LooksLinear(ConvNetwork, kw_only=True):
     """Four stages of convolutions; each halves the resolution and doubles the filters.
 
     Attributes:
@@ -82,11 +81,8 @@ class LooksLinear(nn.Module):
         width: filters of the first stage, for other activations than CReLU.
         activation: "crelu" or a name in `cnnjax.ops.activations.ACTIVATIONS`.
         kernel_init: "looks_linear" or a name in `cnnjax.ops.init.INITS`.
-        num_classes: outputs of the classifier.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
         loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a layer's activations, to save memory.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     stage_sizes: tuple[int, ...]
@@ -94,23 +90,22 @@ class LooksLinear(nn.Module):
     activation: str = "crelu"
     kernel_init: str = "looks_linear"
     num_classes: int = 10
-    dtype: Any = jnp.float32
     loop: str = "auto"
     remat: bool = False
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return (32, 32, 3)
+    choices: ClassVar[Mapping[str, Any]] = {
+        **ConvNetwork.choices,
+        "activation": ("crelu", *ACTIVATIONS),
+        "kernel_init": KERNELS,
+        "loop": LOOPS,
+    }
+    input_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
     def __post_init__(self) -> None:
-        activations = ("crelu", *ACTIVATIONS)
-        check_choices(self, activation=activations, kernel_init=KERNELS, loop=LOOPS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "stage_sizes", "width", "num_classes")
+        super().__post_init__()
+        check_at_least_one(self, "stage_sizes", "width")
         if self.kernel_init == "looks_linear" and self.activation != "crelu":
             raise UserError(f"kernel_init='looks_linear' needs activation='crelu', not {self.activation!r}")
-        super().__post_init__()
 
     def filters(self, stage: int) -> int:
         """Filters of the layers in the stage, counted from 1."""
@@ -121,22 +116,19 @@ class LooksLinear(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
         first_init, init, classifier_init = KERNELS[self.kernel_init]
-        conv = partial(nn.Conv, **types(self.dtype), conv_general_dilated=CONVOLUTIONS[self.convolution])
+        conv = self.conv()
         activation = CReLU if self.activation == "crelu" else ACTIVATIONS[self.activation]
         layer_class = nn.remat(Layer) if self.remat else Layer
         layer = partial(layer_class, conv=partial(conv, kernel_init=init), activation=activation)
 
         first = conv(self.filters(1), (3, 3), 1, padding=1, kernel_init=first_init, name="conv1")
         x = first(x.astype(self.dtype))
-        digits = max(2, len(str(max(self.stage_sizes))))
         for stage, layers in enumerate(self.stage_sizes, start=1):
             filters = self.filters(stage)
-            names = [f"stage{stage}_block{index:0{digits}d}" for index in range(1, layers + 1)]
-            x = layer(filters, 1 if stage == 1 else 2, name=names[0])(x)
-            x = repeat(self, partial(layer, filters, 1), names[1:], x, self.loop)
-        x = activation(name="act_last")(x).mean((1, 2))
-        x = nn.Dense(self.num_classes, kernel_init=classifier_init, **types(self.dtype), name="classifier")(x)
-        return x.astype(wide(self.dtype))
+            name, *rest = block_names(stage, layers, max(self.stage_sizes))
+            x = layer(filters, 1 if stage == 1 else 2, name=name)(x)
+            x = repeat(self, partial(layer, filters, 1), rest, x, self.loop)
+        return self.classify(activation(name="act_last")(x).mean((1, 2)), classifier_init)
 
 
 @register("looks_linear{depth}", LooksLinear, (6, 198))

@@ -1,48 +1,43 @@
 """Network in Network.
 
-Lin, Chen and Yan, "Network In Network", 2013 (arXiv 1312.4400): each convolution is followed by two 1x1
-convolutions, together a small perceptron that slides over the image; every one has ReLU, the last, a map for
-each class, too; and the maps' means are the logits, without any fully connected layer.
+Lin, Chen and Yan, "Network In Network", 2013 (arXiv 1312.4400): two 1x1 convolutions follow each convolution,
+and the three are a small perceptron that slides over the image; ReLU follows every one, even the last, which
+makes a map for each class; and the maps' means are the logits, without any fully connected layer.
 
-The paper does not print the widths. Those of `nin_cifar10` and `nin_cifar100` are from the first author's
-configuration files, those of `nin_imagenet` from the net that he gave to Caffe's collection, together with
-the standard deviations of the initial weights. Poolings are all maxima and round up, as there.
+The paper prints neither the widths nor the standard deviations of the initial weights. Those of `nin_cifar10`
+and `nin_cifar100` are from the first author's configuration files, those of `nin_imagenet` from the net that
+he contributed to Caffe's model zoo. As there, all poolings are maxima and round up.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
-from cnnjax.models.checks import check_at_least_one, check_choices, check_image_size, check_rates
+from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
+from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal
 from cnnjax.ops.pooling import max_pool
-from cnnjax.ops.precision import types, wide
+from cnnjax.ops.precision import wide
 
 
-class NiN(nn.Module):
+class NiN(ConvNetwork, kw_only=True):
     """Stages of a k x k and two 1x1 convolutions, 3x3 max pooling with stride 2 between them.
 
-    The 1x1 convolutions are named as the authors name them, cccp1, cccp2, ... (cascaded cross-channel
-    parametric pooling).
+    The 1x1 convolutions have the authors' names, cccp1, cccp2, ... (cascaded cross-channel parametric
+    pooling).
 
     Attributes:
         filters: in each stage, of the k x k convolution and of the two 1x1 ones; the last are the classes.
-        sizes: in each stage, of the first kernel; the padding is half of it, but none where it has a stride.
+        sizes: in each stage, of the first kernel; the padding is half of it, or none if it has a stride.
         stds: in each stage, the standard deviations of the initial weights.
         strides: of the first convolution.
-        dropout_after: the stages after whose pooling there is dropout, counted from 1.
+        dropout_after: the stages, counted from 1, whose pooling dropout follows.
         width: filters of the first convolution; all other layers keep their ratio to it.
         num_classes: maps of the last layer.
-        activation: a name in `ACTIVATIONS`.
         dropout: rate.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     filters: tuple[tuple[int, ...], ...]
@@ -52,10 +47,7 @@ class NiN(nn.Module):
     width: int
     num_classes: int
     strides: int = 1
-    activation: str = "relu"
     dropout: float = 0.5
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -63,10 +55,9 @@ class NiN(nn.Module):
         return (32, 32, 3) if self.strides == 1 else (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes", "strides")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "width", "strides")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -77,9 +68,9 @@ class NiN(nn.Module):
         """
         check_image_size(x, 6 if self.strides == 1 else 55)
         act = ACTIVATIONS[self.activation]
-        conv = partial(nn.Conv, **types(self.dtype), conv_general_dilated=CONVOLUTIONS[self.convolution])
+        conv = self.conv()
         ratio = self.width / self.filters[0][0]
-        widths = [[max(1, round(filters * ratio)) for filters in stage] for stage in self.filters]
+        widths = [[scale_filters(ratio, filters) for filters in stage] for stage in self.filters]
         widths[-1].append(self.num_classes)
 
         for stage, (outer, *inner) in enumerate(widths, start=1):
@@ -122,7 +113,7 @@ def nin_cifar100(**fields: Any) -> NiN:
 
 @register("nin_imagenet", NiN)
 def nin_imagenet(**fields: Any) -> NiN:
-    """Lin et al. 2013, for ImageNet as in Caffe's collection."""
+    """Lin et al. 2013, for ImageNet as in Caffe's model zoo."""
     defaults = {
         "filters": ((96, 96, 96), (256, 256, 256), (384, 384, 384), (1024, 1024)),
         "sizes": (11, 5, 3, 3),

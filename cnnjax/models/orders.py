@@ -8,7 +8,7 @@ import dataclasses
 
 import jax
 
-from cnnjax.models.shortcuts import Template
+from cnnjax.models.network import Template
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +16,15 @@ class Original:
     """Convolution, BN, ReLU, convolution, BN, addition, ReLU (He et al. 2015).
 
     An order says what surrounds a block's convolutions, which `index` counts from 1; `norm` and `activation`
-    are templates of BN and ReLU, or of what takes their place.
+    are templates of BN and ReLU, or of their substitutes.
     """
 
     norm: Template
     activation: Template
+
+    def stem(self, y: jax.Array, index: int) -> jax.Array:
+        """What comes after the stem's convolution `index`: BN and ReLU in every order."""
+        return self.activation(name=f"act{index}")(self.norm(name=f"bn{index}")(y))
 
     def before(self, x: jax.Array, index: int | str = 1) -> jax.Array:
         """What comes before the branch; also, with its own index, at the end of the network."""

@@ -3,9 +3,11 @@
 import dataclasses
 import difflib
 import fnmatch
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from flax import linen as nn
 
@@ -15,7 +17,7 @@ from cnnjax.models.checks import check_types
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A family of networks: how its names look, and what makes one from the numbers in a name."""
+    """A family of networks: the pattern of its names, and what makes a network from the numbers in a name."""
 
     template: str
     listed: tuple[str, ...]
@@ -24,30 +26,63 @@ class Entry:
 
     @property
     def reference(self) -> str:
-        """The first line of the maker's docstring: the paper."""
-        return (self.make.__doc__ or "").strip().splitlines()[0]
+        """The first line of the maker's docstring, the paper; without one, where the module is defined."""
+        lines = (inspect.getdoc(self.make) or "").splitlines()
+        return lines[0] if lines else f"{self.module.__module__}.{self.module.__qualname__}"
+
+    @functools.cached_property
+    def fields(self) -> frozenset[str]:
+        """The fields of the module that `build` takes."""
+        return frozenset(field.name for field in dataclasses.fields(self.module)) - {"parent", "name"}
 
     def match(self, name: str) -> dict[str, int] | None:
         """The numbers in `name`, or None when it is not of this family."""
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(self.template))
-        match = re.fullmatch(pattern, name)
+        match = self._pattern.fullmatch(name)
         return match and {key: int(value) for key, value in match.groupdict().items()}
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(self.template)))
 
 
 _ENTRIES: list[Entry] = []
+Maker = TypeVar("Maker", bound=Callable[..., nn.Module])
 
 
 def register(
-    template: str, module: type[nn.Module], listed: Iterable[int | tuple[int, ...]] = ((),)
-) -> Callable[[Callable], Callable]:
-    """Register the decorated function as the maker of the networks named `template`, like `wrn{depth}_{k}`.
+    template: str, module: type[nn.Module], listed: Iterable[int | tuple[int, ...]] | None = None
+) -> Callable[[Maker], Maker]:
+    """Register the decorated function as the maker of the network called `template`.
 
-    `listed` are the papers' own, which `list_models` shows: the numbers in a name, in order. Any others build
-    too if the maker accepts them.
+    From then on the name works wherever the papers' names do, as in `cnnjax.build("mynet", num_classes=100)`
+    and `cnnjax.Config(model="mynet")`. `cnnjax models` lists it with the first line of the function's
+    docstring.
+
+        @cnnjax.register("mynet", MyNet)
+        def mynet(**fields):
+            return MyNet(**{"width": 32, **fields})
+
+    Args:
+        template: the name; or a pattern of names with numbers in them, such as "wrn{depth}_{k}", which the
+            function takes as arguments.
+        module: the class that the function returns an instance of. Its fields are those that `build` takes.
+        listed: the numbers in the names that `list_models` shows, such as ((28, 10), (40, 4)). Other numbers
+            build too if the function accepts them. A name without numbers is always listed.
+
+    Raises:
+        UserError: the name is taken, or the function does not take the module's fields.
     """
+    if not (isinstance(module, type) and issubclass(module, nn.Module)):
+        raise UserError(f"register {template!r}: {module!r} is not a class of flax.linen modules")
+    if listed is None:
+        listed = () if "{" in template else ((),)
+    names = tuple(_name(template, numbers) for numbers in listed)
 
-    def decorate(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        _ENTRIES.append(Entry(template, tuple(_name(template, numbers) for numbers in listed), module, make))
+    def decorate(make: Maker) -> Maker:
+        entry = Entry(template, names, module, make)
+        _check_name(entry)
+        _check_maker(entry)
+        _ENTRIES.append(entry)
         return make
 
     return decorate
@@ -56,6 +91,32 @@ def register(
 def _name(template: str, numbers: int | tuple[int, ...]) -> str:
     values = iter(numbers if isinstance(numbers, tuple) else (numbers,))
     return re.sub(r"{\w+}", lambda _: str(next(values)), template)
+
+
+def _check_name(entry: Entry) -> None:
+    """Raise UserError if the name cannot be one, or if `find` would find another network under it."""
+    if not re.fullmatch(r"[\w.-]+", example := _example(entry)):
+        raise UserError(f"register {entry.template!r}: a name has letters, digits, '_', '-' and '.' only")
+    for other in _ENTRIES:
+        if other.match(example) is not None or entry.match(_example(other)) is not None:
+            raise UserError(f"register {entry.template!r}: the name is taken, by {other.template!r}")
+
+
+def _example(entry: Entry) -> str:
+    """A name that matches the pattern."""
+    return re.sub(r"{\w+}", "1", entry.template)
+
+
+def _check_maker(entry: Entry) -> None:
+    """Raise UserError unless the maker takes the numbers in the name and all fields by keyword."""
+    numbers = re.findall(r"{(\w+)}", entry.template)
+    try:
+        inspect.signature(entry.make).bind(**dict.fromkeys([*numbers, *entry.fields]))
+    except TypeError as error:
+        arguments = ", ".join([*numbers, "**fields"])
+        raise UserError(
+            f"register {entry.template!r}: the function must be like def make({arguments}), but {error}"
+        ) from error
 
 
 def build(name: str, **fields: Any) -> nn.Module:
@@ -68,23 +129,25 @@ def build(name: str, **fields: Any) -> nn.Module:
         UserError: the name, a field's name or its value is unknown.
     """
     entry, numbers = find(name)
-    known = {field.name for field in dataclasses.fields(entry.module)} - {"parent", "name"}
-    if unknown := sorted(set(fields) - known):
-        near = difflib.get_close_matches(unknown[0], known, n=2, cutoff=0.6)
+    if unknown := sorted(set(fields) - entry.fields):
+        near = difflib.get_close_matches(unknown[0], entry.fields, n=2, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        there_are = ", ".join(sorted(known))
-        raise UserError(f"{name} has no field {unknown[0]!r}: {hint}its fields are {there_are}")
+        known = ", ".join(sorted(entry.fields)) or "none"
+        raise UserError(f"{name} has no field {unknown[0]!r}: {hint}its fields are {known}")
     check_types(entry.module, fields)
-    return entry.make(**{**numbers, **{key: _hashable(value) for key, value in fields.items()}})
+    model = entry.make(**{**numbers, **{key: _hashable(value) for key, value in fields.items()}})
+    if not isinstance(model, entry.module):
+        raise UserError(f"{name}: its function returned {model!r}, not a {entry.module.__name__}")
+    return model
 
 
 def _hashable(value: Any) -> Any:
-    """Tuples for lists: Flax wants hashable fields, and JSON has no tuples."""
+    """Replace lists by tuples: Flax needs hashable fields, and JSON has no tuples."""
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def find(name: str) -> tuple[Entry, dict[str, int]]:
-    """The entry that `name` belongs to and the numbers in the name; raises UserError when there is none."""
+    """Find the entry that `name` belongs to and the numbers in it; raises UserError if there is none."""
     if not isinstance(name, str):
         raise UserError(f"name={short(name)}: must be a network's name, such as 'resnet20'")
     for entry in _ENTRIES:
@@ -98,7 +161,10 @@ def find(name: str) -> tuple[Entry, dict[str, int]]:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The papers' networks whose names match the shell pattern, sorted with numbers as numbers."""
+    """List the papers' networks, and those registered by the user, whose names match the shell pattern.
+
+    They are sorted with the numbers in their names as numbers.
+    """
     if not isinstance(pattern, str):
         raise UserError(f"pattern={short(pattern)}: must be a pattern for names, such as 'resnet*'")
     names = [name for entry in _ENTRIES for name in entry.listed if fnmatch.fnmatchcase(name, pattern)]

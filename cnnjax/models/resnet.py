@@ -6,19 +6,19 @@ and ResNet-1001 are the post-activation bottleneck nets that He et al. 2016 (arX
 compare with.
 
 A plain net is a residual net without its shortcuts: one class, one field. Of the paper's shortcut options
-(`cnnjax.models.shortcuts`) the defaults are what its experiments used: A for basic blocks (tables 2 and 6), B
-for bottlenecks (section 4.1, "deeper bottleneck architectures"). Torchvision has B throughout and moves a
+(`cnnjax.models.shortcuts`) the defaults are those of its experiments: A for basic blocks (tables 2 and 6), B
+for bottlenecks (section 4.1, "deeper bottleneck architectures"). Torchvision uses B throughout and moves a
 bottleneck's stride from the first 1x1 to the 3x3 convolution; `resnet{depth}_torchvision` are those nets.
 
-The paper does not print three things. Kernels drawn from N(0, 2 / (k * k * c_out)) and BatchNorm's epsilon
+The paper leaves three things open. Kernels drawn from N(0, 2 / (k * k * c_out)) and BatchNorm's epsilon
 1e-5 are those of the authors' released code; running averages (decay 0.9) at test time are fb.resnet.torch's,
 where the authors averaged over training images after training. The max pooling of the ImageNet nets has a
 pixel of padding, as in fb.resnet.torch and torchvision; Caffe's rounds its size up instead, which shifts the
 windows by a pixel.
 
-A depth belongs to ImageNet when a paper has it there (18, 34, 50, 101, 152; 200 is of He et al. 2016,
-table 5), otherwise to CIFAR: basic blocks if it is 6n + 2, bottlenecks if it is 9n + 2 alone. 164 is both;
-the papers have it with bottlenecks.
+A depth belongs to ImageNet if a paper uses it there (18, 34, 50, 101, 152; 200 is from He et al. 2016,
+table 5), otherwise to CIFAR: with basic blocks if it is 6n + 2, with bottlenecks if it is only 9n + 2. 164 is
+both; the papers use it with bottlenecks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -58,6 +58,15 @@ class Bottleneck(Block):
 
     depth: ClassVar[int] = 3
 
+    @classmethod
+    def fields_from(cls, network: Any, train: bool) -> dict[str, Any]:
+        """Where its stride is, and its groups."""
+        return {
+            "strides_at": network.strides_at,
+            "cardinality": network.cardinality,
+            "base_width": network.base_width,
+        }
+
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
         strides = {"1x1": 1, "3x3": 1, self.strides_at: self.strides}
@@ -78,13 +87,13 @@ def group_width(filters: int, base_width: int) -> int:
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-class ResNet(ResidualNet):
+class ResNet(ResidualNet, kw_only=True):
     """A plain or residual net, with the fields of its bottlenecks.
 
     Attributes:
         strides_at: which convolution of a bottleneck has the stride, "1x1" or "3x3".
         cardinality: groups of a bottleneck's 3x3 convolution (ResNeXt's).
-        base_width: of a bottleneck's group, in a stage with 64 filters.
+        base_width: channels of a bottleneck's group, in a stage with 64 filters.
     """
 
     strides_at: str = "1x1"
@@ -133,7 +142,7 @@ def resnet(depth: int, **fields: Any) -> ResNet:
 
 @register("resnet{depth}_torchvision", ResNet, TORCHVISION)
 def resnet_torchvision(depth: int, **fields: Any) -> ResNet:
-    """He et al. 2015 as torchvision has it: option B throughout, a bottleneck's stride in its 3x3."""
+    """He et al. 2015 as in torchvision: option B throughout, a bottleneck's stride in its 3x3."""
     if depth not in TORCHVISION:
         raise UserError(f"resnet{depth}_torchvision: depth must be one of {enumerate_values(TORCHVISION)}")
     return ResNet(**{**imagenet_shape(depth), "shortcut": "B", "strides_at": "3x3", **fields})
@@ -161,7 +170,7 @@ def imagenet_shape(depth: int) -> dict[str, Any]:
 
 
 def bottleneck_shape(name: str, depth: int, others: str = "") -> dict[str, Any]:
-    """`imagenet_shape` of a net of bottlenecks called `name`; raises UserError for other depths."""
+    """`imagenet_shape` of the net of bottlenecks called `name`; raises UserError for other depths."""
     depths = [depth for depth in IMAGENET_STAGES if depth >= 50]
     if depth not in depths:
         raise UserError(f"{name}: depth must be one of {enumerate_values(depths)}{others and ' ' + others}")
@@ -173,7 +182,7 @@ def cifar_shape(
 ) -> dict[str, Any]:
     """Stages and block of a CIFAR net of basic blocks, 6n + 2 layers deep.
 
-    If there is none, the UserError says which `forms` of depth there are, and which depths for ImageNet.
+    For any other depth the UserError names the `forms` of depth that exist, and the depths for ImageNet.
     """
     note = f" and none of ImageNet's {enumerate_values(imagenet)}" if imagenet else ""
     return {"stage_sizes": (blocks_in(family, depth, 6, 2, forms=forms, note=note),) * 3, "block": "basic"}

@@ -9,13 +9,12 @@ in the 3x3.
 Figure 3 draws the same block in three forms, which are values of `form`: "grouped" (c), one convolution with
 C groups; "concatenated" (b), C paths of two convolutions, joined before the last; "split" (a), C paths of
 three convolutions, summed. The last BatchNorm follows the sum. `convert` takes the variables from form to
-form; the function stays the same. At first the kernels of the paths have the variance of the grouped ones.
+form; the function stays the same. The initial kernels of the paths have the variance of the grouped ones.
 
-The paper says that its CIFAR nets have pre-activation blocks; the released code has these, and reports better
-numbers with them. `order="full_preactivation"` is the other.
+The paper says that its CIFAR nets have pre-activation blocks; the released code has these instead, and
+reports better numbers with them. `order="full_preactivation"` gives the paper's.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -24,11 +23,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
+from cnnjax.models.network import Template
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
 from cnnjax.models.residual import Block
 from cnnjax.models.resnet import IMAGENET_STAGES, Bottleneck, ResNet, bottleneck_shape, group_width
-from cnnjax.models.shortcuts import Template
+from cnnjax.ops.depth import stage_of
 
 
 class Path(nn.Module):
@@ -51,7 +51,7 @@ class Path(nn.Module):
         return self.order.between(y, 2)
 
     def init_as_a_group(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """A kernel as it would be drawn for a group of the grouped convolution."""
+        """Draw a kernel as for a group of the grouped convolution."""
         *inputs, outputs = shape
         return self.kernel_init(key, (*inputs, self.cardinality * outputs), dtype)[..., :outputs]
 
@@ -70,7 +70,7 @@ class SplitPath(Path):
         )
 
     def init_as_a_share(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """A kernel as it would be drawn for all paths together."""
+        """Draw a kernel as for all paths together."""
         *spatial, inputs, outputs = shape
         return self.kernel_init(key, (*spatial, self.cardinality * inputs, outputs), dtype)[..., :inputs, :]
 
@@ -80,6 +80,11 @@ class ConcatenatedBottleneck(Bottleneck):
 
     kernel_init: Any = None
 
+    @classmethod
+    def fields_from(cls, network: Any, train: bool) -> dict[str, Any]:
+        """Those of a bottleneck, and how the paths draw their kernels."""
+        return {**super().fields_from(network, train), "kernel_init": network.kernel_initializer()}
+
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
         y = jnp.concatenate([path(y) for path in self.paths(Path, order)], axis=-1)
@@ -87,7 +92,6 @@ class ConcatenatedBottleneck(Bottleneck):
 
     def paths(self, path: type[Path], order: Original, **fields: Any) -> list[Path]:
         """The paths, path01, path02, ..."""
-        digits = max(2, len(str(self.cardinality)))
         return [
             path(
                 group_width(self.filters, self.base_width),
@@ -97,10 +101,16 @@ class ConcatenatedBottleneck(Bottleneck):
                 order,
                 self.kernel_init,
                 **fields,
-                name=f"path{index:0{digits}d}",
+                name=name,
             )
-            for index in range(1, self.cardinality + 1)
+            for name in path_names(self.cardinality)
         ]
+
+
+def path_names(cardinality: int) -> list[str]:
+    """The names of a block's paths."""
+    digits = max(2, len(str(cardinality)))
+    return [f"path{index:0{digits}d}" for index in range(1, cardinality + 1)]
 
 
 class SplitBottleneck(ConcatenatedBottleneck):
@@ -119,7 +129,7 @@ FORMS: dict[str, type[Block]] = {
 }
 
 
-class ResNeXt(ResNet):
+class ResNeXt(ResNet, kw_only=True):
     """A residual net of bottlenecks with groups.
 
     Attributes:
@@ -144,15 +154,16 @@ class ResNeXt(ResNet):
             raise UserError(f"form={self.form!r} needs norm='batch' and use_bias=False: paths share a bias")
 
     def block_class(self) -> type[Block]:
-        """The form's."""
+        """The class of the form."""
         return FORMS[self.form]
 
 
 def convert(variables: Any, form: str, cardinality: int) -> Any:
-    """The variables of a ResNeXt, by block or stacked, in any form, as those of the same net in `form`."""
+    """Convert the variables of a ResNeXt, by block or stacked, from any form to `form`."""
+    names = path_names(cardinality)
     return {
         kind: {
-            name: _split(_grouped(entry), cardinality, _in_path(tree, form)) if "_block" in name else entry
+            name: _split(_grouped(entry, names), names, _in_path(tree, form)) if stage_of(name) else entry
             for name, entry in tree.items()
         }
         for kind, tree in variables.items()
@@ -163,15 +174,15 @@ def _in_path(tree: Mapping[str, Any], form: str) -> tuple[str, ...]:
     """The layers of a block that are a path's own."""
     if form == "grouped":
         return ()
-    # Orders that have them before the first convolution, and so at the net's end, number them from there.
+    # Orders with a BN or ReLU before the first convolution, and so at the net's end, count from that one.
     bn, act = "bn_last" in tree, "act_last" in tree
     between = (f"bn{1 + bn}", f"act{1 + act}", f"bn{2 + bn}", f"act{2 + act}")
     return ("conv1", "conv2", *between, *(("conv3",) if form == "split" else ()))
 
 
-def _grouped(block: dict[str, Any]) -> dict[str, Any]:
-    paths = [block[name] for name in sorted(block, key=_number) if _number(name)]
-    whole = {name: entry for name, entry in block.items() if not _number(name)}
+def _grouped(block: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    paths = [block[name] for name in names if name in block]
+    whole = {name: entry for name, entry in block.items() if name not in names}
     layers = {
         layer: jax.tree.map(
             lambda *parts, layer=layer: jnp.concatenate(parts, _axis(layer)), *(path[layer] for path in paths)
@@ -181,16 +192,14 @@ def _grouped(block: dict[str, Any]) -> dict[str, Any]:
     return {**layers, **whole}
 
 
-def _split(block: dict[str, Any], cardinality: int, layers: tuple[str, ...]) -> dict[str, Any]:
-    digits = max(2, len(str(cardinality)))
-
+def _split(block: dict[str, Any], names: list[str], layers: tuple[str, ...]) -> dict[str, Any]:
     def part(layer: str, index: int) -> Any:
         axis = _axis(layer)
-        return jax.tree.map(lambda leaf: jnp.split(leaf, cardinality, axis)[index], block[layer])
+        return jax.tree.map(lambda leaf: jnp.split(leaf, len(names), axis)[index], block[layer])
 
     paths = {
-        f"path{index + 1:0{digits}d}": {layer: part(layer, index) for layer in layers if layer in block}
-        for index in range(cardinality if layers else 0)
+        name: {layer: part(layer, index) for layer in layers if layer in block}
+        for index, name in enumerate(names if layers else ())
     }
     return {**paths, **{layer: entry for layer, entry in block.items() if layer not in layers}}
 
@@ -198,11 +207,6 @@ def _split(block: dict[str, Any], cardinality: int, layers: tuple[str, ...]) -> 
 def _axis(layer: str) -> int:
     """The axis over groups: of the last convolution's inputs, of the other layers' outputs."""
     return -2 if layer == "conv3" else -1
-
-
-def _number(name: str) -> int:
-    match = re.fullmatch(r"path(\d+)", name)
-    return int(match[1]) if match else 0
 
 
 @register(

@@ -1,16 +1,16 @@
 """Squeeze-and-excitation networks.
 
-Hu, Shen, Albanie, Sun and Wu, "Squeeze-and-Excitation Networks", 2017 (arXiv 1709.01507): ResNet and
-ResNeXt that scale each channel at the end of a branch, before the addition (section 3, figure 3). Both dense
-layers have biases, as in the released nets; these also have option B throughout and, in SE-ResNets, the
-stride in a bottleneck's first 1x1. The dense layers' kernels are drawn from N(0, 2 / c_in), as the paper has
-He et al.'s. CIFAR nets have He et al.'s shortcuts.
+Hu, Shen, Albanie, Sun and Wu, "Squeeze-and-Excitation Networks", 2017 (arXiv 1709.01507): ResNet and ResNeXt
+that scale each channel at the end of a branch, before the addition (section 3, figure 3). Both dense layers
+have biases, as in the released nets; these also have option B throughout and, in SE-ResNets, the stride in a
+bottleneck's first 1x1. The dense layers' kernels are drawn from N(0, 2 / c_in), since the paper initialises
+as He et al. do. CIFAR nets have He et al.'s shortcuts.
 
 `senet154` is the net of the ILSVRC 2017 entry: SE-ResNeXt-152 64x4d with half the filters in a block's first
 1x1, three 3x3 convolutions for the first 7x7, 3x3 convolutions in shortcuts that halve the resolution, and
-dropout before the classifier. `se_bn_inception` scales what each of BN-Inception's modules makes; as in the
-released net, pool projections are 128 wide in 4c and 4d. It has 11,931,622 parameters. Where 11,938,246 are
-counted, the 6,624 channels that are scaled went in as weights, but their factors come from the dense layers.
+dropout before the classifier. `se_bn_inception` scales the output of each of BN-Inception's modules; as in
+the released net, pool projections are 128 wide in 4c and 4d. It has 11,931,622 parameters. A count of
+11,938,246 takes the factors of the 6,624 scaled channels for weights, but they come from the dense layers.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,10 @@ from flax import linen as nn
 
 from cnnjax.models.bn_inception import BNInception
 from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.network import Template
 from cnnjax.models.orders import Original
 from cnnjax.models.registry import register
+from cnnjax.models.residual import Finish
 from cnnjax.models.resnet import (
     IMAGENET_STAGES,
     Bottleneck,
@@ -33,7 +35,7 @@ from cnnjax.models.resnet import (
     group_width,
     residual_shape,
 )
-from cnnjax.models.shortcuts import ProjectionWhereNeeded, Template
+from cnnjax.models.shortcuts import ProjectionWhereNeeded
 from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.pooling import max_pool
 from cnnjax.ops.precision import types
@@ -60,7 +62,7 @@ class SqueezeExcitation(nn.Module):
         return x * y[:, None, None]
 
 
-class SENet(ResNet):
+class SENet(ResNet, kw_only=True):
     """A residual net with squeeze and excitation.
 
     Attributes:
@@ -73,9 +75,9 @@ class SENet(ResNet):
         super().__post_init__()
         check_at_least_one(self, "reduction")
 
-    def templates(self, train: bool) -> dict[str, Any]:
-        """What blocks and shortcuts are made with, by the names of their fields."""
-        return {**super().templates(train), "refine": partial(self.configure(SqueezeExcitation), name="se")}
+    def refine(self) -> Template:
+        """A template of the squeeze and excitation at the end of each branch."""
+        return partial(SqueezeExcitation, self.reduction, self.dtype, name="se")
 
 
 class HalvedBottleneck(Bottleneck):
@@ -98,15 +100,14 @@ class SpatialProjectionWhereNeeded(ProjectionWhereNeeded):
     strided_size: ClassVar[int] = 3
 
 
-def deep_stem(x: jax.Array, filters: int, conv: Template, norm: Template, activation: Template) -> jax.Array:
+def deep_stem(x: jax.Array, filters: int, conv: Template, finish: Finish) -> jax.Array:
     """Three 3x3 convolutions, the first with stride 2, the last twice as wide, and 3x3 max pooling."""
     for index, (features, strides) in enumerate(((filters, 2), (filters, 1), (2 * filters, 1)), start=1):
-        x = conv(features, (3, 3), strides, padding=1, name=f"conv{index}")(x)
-        x = activation(name=f"act{index}")(norm(name=f"bn{index}")(x))
+        x = finish(conv(features, (3, 3), strides, padding=1, name=f"conv{index}")(x), index)
     return max_pool(x, 3, 2, ceil=True)
 
 
-class SENet154(SENet):
+class SENet154(SENet, kw_only=True):
     """The ILSVRC 2017 entry.
 
     Attributes:
@@ -129,10 +130,11 @@ class SENet154(SENet):
 
     def head(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [batch, height, width, channel] to logits."""
-        return self.classify(nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2))))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x.mean((1, 2)))
+        return self.classify(x, he_normal_fan_in)
 
 
-class SEBNInception(BNInception):
+class SEBNInception(BNInception, kw_only=True):
     """BN-Inception with squeeze and excitation at the end of each module.
 
     Attributes:
@@ -147,7 +149,7 @@ class SEBNInception(BNInception):
         check_at_least_one(self, "reduction")
 
     def refine(self) -> Template:
-        """A template of what the result of a module goes through."""
+        """A template of the squeeze and excitation at the end of each module."""
         return partial(SqueezeExcitation, self.reduction, self.dtype, name="se")
 
 

@@ -1,18 +1,18 @@
-"""Nets in which gradients shatter, of vectors, numbers and images; `build` does not know them.
+"""Nets in which gradients shatter, for vectors, numbers and images; `build` does not know them.
 
 Balduzzi et al., "The Shattered Gradients Problem", 2017 (arXiv 1702.08591), section 2: feedforward and
 residual layers of equal width without biases, weights of variance 2 / width, and the net from a number to a
 number whose derivative figures 1 and 2 show. All layers are one array and one scanned loop.
 
-Two things are not as the paper's text has them. The thresholds of the scalar net's first layer are spread
-over the grid; drawn from N(0, 1 / width) they would all lie near 0. And that layer is never normalised:
-BatchNorm takes biases away, so that all its neurons would switch at one point.
+Two things differ from the paper's text. The thresholds of the scalar net's first layer are spread over the
+grid; drawn from N(0, 1 / width) they would all lie near 0. And that layer is never normalised: BatchNorm
+removes biases, so that all its neurons would switch at one point.
 
-The convolutional nets are those of section 4 as far as it describes them: 3x3 convolutions of equal width
-with BatchNorm, the residual ones with a shortcut around every two. That they begin with a convolution, that
-they end with BatchNorm, ReLU, global pooling and a classifier is our choice. With weights of variance
-2 / fan-in, as in section 2, a residual stream begins with twice the pixels' variance, against which branches
-of variance beta^2 are weighed.
+The convolutional nets follow section 4 as far as it describes them: 3x3 convolutions of equal width with
+BatchNorm, the residual ones with a shortcut around every two. The convolution at the beginning and the
+BatchNorm, ReLU, global pooling and classifier at the end are our choice. With weights of variance 2 / fan-in,
+as in section 2, a residual stream begins with twice the pixels' variance, to which branches of variance
+beta^2 are added.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,10 @@ from jax import lax
 
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_choices
-from cnnjax.models.shortcuts import Template
+from cnnjax.models.network import Template
 from cnnjax.ops.activations import crelu
 from cnnjax.ops.conv import CONVOLUTIONS
-from cnnjax.ops.depth import repeat
+from cnnjax.ops.depth import block_names, repeat
 from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
 
@@ -48,9 +48,9 @@ NORMS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "center": _center,
     "batch": _batch_norm,
 }
-"""What precedes a ReLU, over the inputs [input, neuron]: as it is, less the mean, or standardised.
+"""What precedes a ReLU, over the inputs [input, neuron]: nothing, the mean subtracted, or standardised.
 
-The statistics are frozen: constants to the derivative, so that an input's gradient is its own.
+The derivative takes the statistics as constants, so that an input's gradient is its own.
 """
 
 JOINS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
@@ -78,7 +78,7 @@ LAYERS = {"he": (nn.relu, he_layers), "looks_linear": (crelu, looks_linear_layer
 class Layers(nn.Module):
     """`depth` layers W relu(norm(x)), alone ("feedforward") or as x + beta W relu(norm(x)) ("residual").
 
-    With `weights` "looks_linear" the ReLU is a concatenated one and the net is linear, until it is trained.
+    With `weights` "looks_linear" the ReLU is a concatenated one, and the net is linear until it is trained.
     """
 
     net: str
@@ -94,7 +94,7 @@ class Layers(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[input, width] to [input, width]; sows what the layers get, `streams` [layer, input, width]."""
+        """[input, width] to [input, width]; sows the layers' inputs, `streams` [layer, input, width]."""
         activation, init = LAYERS[self.weights]
         norm, join = NORMS[self.norm], JOINS[self.net]
 
@@ -167,7 +167,7 @@ class ConvNet(nn.Module):
 
     Attributes:
         net: "feedforward" or "residual".
-        depth: how many 3x3 convolutions after the first one, even in a residual net.
+        depth: 3x3 convolutions after the first one; an even number in a residual net.
         width: channels.
         beta: factor of the residual branches.
         num_classes: outputs of the classifier.
@@ -203,7 +203,7 @@ class ConvNet(nn.Module):
         )
         norm = partial(BatchNorm, use_running_average=not train)
         block = BLOCKS[self.net]
-        names = [f"stage1_block{i:03d}" for i in range(1, self.depth // block.convolutions + 1)]
+        names = block_names(1, self.depth // block.convolutions, longest=100)  # three digits at any depth
         x = conv(name="conv1")(x)
         x = repeat(self, partial(block, conv, norm, self.beta), names, x, self.loop)
         x = nn.relu(norm(name="bn_last")(x)).mean((1, 2))

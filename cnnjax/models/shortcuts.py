@@ -1,6 +1,6 @@
 """How a residual block joins its input and its branch.
 
-He, Zhang, Ren and Sun 2015 (arXiv 1512.03385), section 4.1, have the options: with A a shortcut never has
+He, Zhang, Ren and Sun 2015 (arXiv 1512.03385), section 4.1, have these options: with A a shortcut never has
 weights, subsampling in space and padding the channels with zeros; with B it is a 1x1 convolution where the
 shape changes; with C it always is. A plain net has none.
 
@@ -8,37 +8,41 @@ He, Zhang, Ren and Sun 2016 (arXiv 1603.05027), section 3 and table 1, try other
 scaling, gating, dropout, and a 1x1 convolution, which is C. Where the shape changes these act on option A's
 shortcut. The gates are g = sigmoid(W x + b), W a 1x1 convolution with as many outputs as the branch has.
 
-Stochastic depth (Huang et al. 2016, arXiv 1603.09382) multiplies a branch, whatever the shortcut is, in
-training by 0 or 1, drawn for the block once a batch, and at test time by the probability of 1.
+With any shortcut, stochastic depth (Huang et al. 2016, arXiv 1603.09382) multiplies the branch by 0 or 1 in
+training, drawn once a batch for each block, and by the probability of 1 at test time.
 """
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.models.network import Template
 from cnnjax.ops.pooling import average_pool
 
-Template = Callable[..., Any]
 Paths = tuple[jax.Array, jax.Array]
 
 
 class Shortcut(nn.Module):
-    """What all have in common. A shortcut declares those of the network's fields that it needs.
+    """What all shortcuts have in common.
 
     Attributes:
         conv: template of a convolution.
         norm: template of a normalisation.
         train: whether this is training.
-        survives: probability that the branch is there in training; None: always (no stochastic depth).
+        survives: probability that the branch survives in training; None: no stochastic depth.
     """
 
     conv: Template
     norm: Template
     train: bool
     survives: Any = None
+
+    @classmethod
+    def fields_from(cls, network: Any) -> dict[str, Any]:
+        """The fields that this shortcut, and not every shortcut, takes from its network."""
+        return {}
 
     @nn.compact
     def __call__(self, x: jax.Array, branch: jax.Array) -> jax.Array:
@@ -52,7 +56,7 @@ class Shortcut(nn.Module):
         return branch + shortcut
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
-        """What becomes of `x` on its way, and of the branch: the two that are added, and probes measure."""
+        """The shortcut of `x`, and the branch: the two summands, which probes measure."""
         raise NotImplementedError
 
 
@@ -126,6 +130,11 @@ class ConstantScaling(ZeroPad):
     shortcut_scale: float = 0.5
     branch_scale: float = 1.0
 
+    @classmethod
+    def fields_from(cls, network: Any) -> dict[str, Any]:
+        """Both factors."""
+        return {"shortcut_scale": network.shortcut_scale, "branch_scale": network.branch_scale}
+
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """shortcut_scale * x, branch_scale * branch."""
         return self.shortcut_scale * self.fit(x, branch), self.branch_scale * branch
@@ -136,12 +145,17 @@ class ShortcutOnlyGating(ZeroPad):
 
     gate_bias: float = -6.0
 
+    @classmethod
+    def fields_from(cls, network: Any) -> dict[str, Any]:
+        """The gate's initial bias."""
+        return {"gate_bias": network.gate_bias}
+
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """(1 - g(x)) x, branch."""
         return (1 - self.gate(x, branch)) * self.fit(x, branch), branch
 
     def gate(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """g(x), one number for each of the branch's."""
+        """g(x), with a number for each one in the branch."""
         gate = self.conv(
             branch.shape[-1],
             (1, 1),
@@ -155,7 +169,7 @@ class ShortcutOnlyGating(ZeroPad):
 
 
 class ExclusiveGating(ShortcutOnlyGating):
-    """What the gate gives to one path it takes from the other, as in highway networks."""
+    """The gate gives to one path what it takes from the other, as in highway networks."""
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """(1 - g(x)) x, g(x) branch."""
@@ -167,6 +181,11 @@ class DropoutShortcut(ZeroPad):
     """Dropout on the shortcut."""
 
     shortcut_dropout: float = 0.5
+
+    @classmethod
+    def fields_from(cls, network: Any) -> dict[str, Any]:
+        """The rate."""
+        return {"shortcut_dropout": network.shortcut_dropout}
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """dropout(x), branch."""

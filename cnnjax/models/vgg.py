@@ -6,32 +6,30 @@ and `vgg_c` is C, whose third convolutions are 1x1. Names that end in `_bn` have
 convolution, which keeps its bias, as torchvision has it; the paper does not.
 
 The paper draws its weights from N(0, 0.01), 0.01 being the *variance* (section 3.1), and its biases are zero;
-deeper nets than A then got their outer layers from a trained A, and a footnote says that Glorot and Bengio's
-distribution spares that. These are `kernel_init="paper"` and `"glorot"`; `"torchvision"` has kernels from
-N(0, 2 / (k * k * c_out)) and fully connected layers from N(0, 0.01 * 0.01). Torchvision's nets are these in
-all else, up to its adaptive pooling, which for images of 224x224 does nothing.
+nets deeper than A then got their outer layers from a trained A, and a footnote says that Glorot and Bengio's
+distribution makes this unnecessary. These are `kernel_init="paper"` and `"glorot"`; `"torchvision"` has
+kernels from N(0, 2 / (k * k * c_out)) and fully connected layers from N(0, 0.01 * 0.01). Torchvision's nets
+are otherwise the same, but for its adaptive pooling, which does nothing for images of 224x224.
 
-`head="cifar"` is not in the paper: the five poolings make one pixel of 32x32, and a single linear layer
+`head="cifar"` is not in the paper: the five poolings reduce 32x32 to one pixel, and a single linear layer
 classifies it, without dropout.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.network import BatchNormNetwork
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import he_normal, normal
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
-from cnnjax.ops.norm import batch_norm
 from cnnjax.ops.pooling import max_pool
-from cnnjax.ops.precision import types, wide
 
 GLOROT = nn.initializers.glorot_uniform()
 INITS = {
@@ -45,7 +43,7 @@ IMAGES = {"imagenet": 224, "cifar": 32}
 """Head to the side of the images that it fits."""
 
 
-class VGG(nn.Module):
+class VGG(BatchNormNetwork, kw_only=True):
     """Five stages of 3x3 convolutions, 2x2 max pooling after each, and the head.
 
     Attributes:
@@ -54,15 +52,8 @@ class VGG(nn.Module):
         head: "imagenet", three fully connected layers, or "cifar", one.
         kernel_init: "paper", "glorot" or "torchvision".
         width: filters of the first stage; all other layers keep their ratio to it.
-        num_classes: outputs of the classifier.
-        activation: a name in `ACTIVATIONS`.
         lrn_alpha_per: whether "lrn" multiplies its alpha by the "sum" or the "mean" of the squares.
         dropout: rate, after both hidden fully connected layers.
-        bn_momentum: decay of BatchNorm's running averages.
-        bn_epsilon: what BatchNorm adds to the variance.
-        bn_groups: equal parts of a batch that BatchNorm takes by themselves, as two GPUs do.
-        dtype: of the convolutions; parameters, statistics and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     stages: tuple[tuple[int, ...], ...]
@@ -71,14 +62,16 @@ class VGG(nn.Module):
     kernel_init: str = "paper"
     width: int = 64
     num_classes: int = 1000
-    activation: str = "relu"
     lrn_alpha_per: str = "sum"
     dropout: float = 0.5
-    bn_momentum: float = 0.9
-    bn_epsilon: float = 1e-5
-    bn_groups: int = 1
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
+
+    choices: ClassVar[Mapping[str, Any]] = {
+        **BatchNormNetwork.choices,
+        "norm": NORMS,
+        "head": IMAGES,
+        "kernel_init": INITS,
+        "lrn_alpha_per": ALPHA_PER,
+    }
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -86,18 +79,9 @@ class VGG(nn.Module):
         return IMAGES[self.head], IMAGES[self.head], 3
 
     def __post_init__(self) -> None:
-        check_choices(
-            self,
-            norm=NORMS,
-            head=IMAGES,
-            kernel_init=INITS,
-            activation=ACTIVATIONS,
-            lrn_alpha_per=ALPHA_PER,
-            convolution=CONVOLUTIONS,
-        )
-        check_at_least_one(self, "width", "num_classes", "bn_groups")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -113,14 +97,8 @@ class VGG(nn.Module):
                 f"not {x.shape[1]}x{x.shape[2]} with head={self.head!r}"
             )
         conv_init, dense_init = INITS[self.kernel_init]
-        conv = partial(
-            nn.Conv,
-            kernel_init=conv_init,
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        norm = batch_norm(self, train)
-        dense = partial(nn.Dense, kernel_init=dense_init, **types(self.dtype))
+        conv, dense = self.conv(kernel_init=conv_init), self.dense(kernel_init=dense_init)
+        norm = self.batch_norm(train)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         act = ACTIVATIONS[self.activation]
 
@@ -136,11 +114,11 @@ class VGG(nn.Module):
             x = max_pool(x, 2, 2)
         x = x.reshape(len(x), -1)
         if self.head == "cifar":
-            return dense(self.num_classes, name="classifier")(x).astype(wide(self.dtype))
+            return self.classify(x, dense_init)
         for index in (1, 2):
             x = dense(64 * self.width, name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return dense(self.num_classes, name="fc3")(x).astype(wide(self.dtype))
+        return self.classify(x, dense_init, name="fc3")
 
 
 STAGES = {

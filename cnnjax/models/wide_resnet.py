@@ -2,11 +2,11 @@
 
 Zagoruyko and Komodakis, "Wide Residual Networks", 2016 (arXiv 1605.07146): `wrn{depth}_{k}` are the CIFAR and
 SVHN nets of table 1 with blocks B(3, 3), k times as wide as He et al.'s, and `wide_resnet{depth}_{k}` the
-ImageNet nets of table 8, whose bottlenecks have k times as wide a 3x3 convolution. The latter are
-torchvision's too: option B, the stride in the 3x3.
+ImageNet nets of table 8, whose bottlenecks have a 3x3 convolution k times as wide. The latter are also
+torchvision's: option B, the stride in the 3x3.
 
 As in the authors' code a `wrn` has no BatchNorm right after the first convolution; where the number of
-channels changes, the shortcut is a 1x1 convolution without BatchNorm, of what the branch takes; and kernels
+channels changes, the shortcut is a 1x1 convolution of the branch's input, without BatchNorm; and kernels
 are drawn from N(0, 2 / (k * k * c_in)). The depth in the name counts the three projections of the shortcuts
 and leaves out the classifier. Dropout, between a block's convolutions, is off by default; the paper's rates
 are 0.3 for CIFAR and 0.4 for SVHN.
@@ -31,6 +31,11 @@ class WideBlock(BasicBlock):
     dropout: float = 0.0
     train: bool = False
 
+    @classmethod
+    def fields_from(cls, network: Any, train: bool) -> dict[str, Any]:
+        """Its dropout."""
+        return {"dropout": network.dropout, "train": train}
+
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, filters]."""
         y = self.conv(self.filters, (3, 3), self.strides, padding=1, name="conv1")(y)
@@ -38,7 +43,7 @@ class WideBlock(BasicBlock):
         return self.conv(self.filters, (3, 3), 1, padding=1, name="conv2")(y)
 
 
-class WideResNet(ResidualNet):
+class WideResNet(ResidualNet, kw_only=True):
     """A pre-activation net of wide basic blocks.
 
     Attributes:

@@ -5,67 +5,57 @@ and table 2: `zfnet` is (a), one dense net; `zfnet_b` is (b), with 512, 1024 and
 convolutions.
 
 Figure 3 prints the sizes 110, 55, 26, 13 and 6, not the paddings; one pixel around the image, none for the
-second convolution and pooling that rounds up give them. Its contrast normalisation across feature maps is
-taken as the local response normalisation of AlexNet, from which the paper starts, and comes after pooling.
-Section 3 initialises all weights to 0.01 and biases to 0: constant weights would all stay equal, so that is
-read as AlexNet's N(0, 0.01 * 0.01). Dropout doubles what it keeps in training instead of halving all at
-test time.
+second convolution and pooling that rounds up give them. We read its contrast normalisation across feature
+maps, which comes after pooling, as the local response normalisation of AlexNet, from which the paper starts.
+Section 3 initialises all weights to 0.01 and biases to 0: constant weights would all stay equal, so we read
+that as AlexNet's N(0, 0.01 * 0.01). Dropout doubles what it keeps in training instead of halving everything
+at test time.
 
-The authors scale convolution filters back when their RMS exceeds 0.1 (section 3): `renormalize_filters`, to
-be applied to the parameters after each step.
+The authors scale convolution filters back when their RMS exceeds 0.1 (section 3): apply
+`renormalize_filters` to the parameters after each step.
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.models.checks import check_at_least_one, check_choices, check_rates
+from cnnjax.models.checks import check_at_least_one, check_rates
+from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.init import normal
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
 from cnnjax.ops.pooling import max_pool
-from cnnjax.ops.precision import types, wide
 
 
-class ZFNet(nn.Module):
+class ZFNet(ConvNetwork, kw_only=True):
     """Figure 3: five convolutions and three fully connected layers.
 
     Attributes:
         last_filters: of the third, fourth and fifth convolution at the paper's width.
         width: filters of the first convolution; all other layers keep their ratio to it.
-        num_classes: outputs of the classifier.
-        activation: a name in `ACTIVATIONS`.
         lrn_alpha_per: whether the normalisation's alpha multiplies the "sum" or the "mean" of the squares.
         dropout: rate, after both hidden fully connected layers.
-        dtype: of the convolutions; parameters and logits stay float32 or wider.
-        convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     last_filters: tuple[int, int, int] = (384, 384, 256)
     width: int = 96
     num_classes: int = 1000
-    activation: str = "relu"
     lrn_alpha_per: str = "sum"
     dropout: float = 0.5
-    dtype: Any = jnp.float32
-    convolution: str = "auto"
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the paper has for it."""
-        return 224, 224, 3
+    choices: ClassVar[Mapping[str, Any]] = {**ConvNetwork.choices, "lrn_alpha_per": ALPHA_PER}
+    input_shape: ClassVar[tuple[int, int, int]] = (224, 224, 3)
 
     def __post_init__(self) -> None:
-        check_choices(self, activation=ACTIVATIONS, lrn_alpha_per=ALPHA_PER, convolution=CONVOLUTIONS)
-        check_at_least_one(self, "width", "num_classes")
-        check_rates(self, "dropout")
         super().__post_init__()
+        check_at_least_one(self, "width")
+        check_rates(self, "dropout")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -77,20 +67,13 @@ class ZFNet(nn.Module):
         if x.shape[1:3] != (224, 224):
             raise UserError(f"zfnet takes images of 224x224: not {x.shape[1]}x{x.shape[2]}")
         act = ACTIVATIONS[self.activation]
-        conv = partial(
-            nn.Conv,
-            kernel_init=normal(0.01),
-            **types(self.dtype),
-            conv_general_dilated=CONVOLUTIONS[self.convolution],
-        )
-        dense = partial(nn.Dense, kernel_init=normal(0.01), **types(self.dtype))
+        init = normal(0.01)
+        conv, dense = self.conv(kernel_init=init), self.dense(kernel_init=init)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         normalize = partial(
             local_response_norm, size=5, alpha=1e-4, beta=0.75, k=2.0, alpha_per=self.lrn_alpha_per
         )
-
-        def filters(paper: int) -> int:
-            return max(1, round(paper * self.width / 96))
+        filters = partial(scale_filters, self.width / 96)
 
         x = conv(self.width, (7, 7), 2, padding=1, name="conv1")(x)
         x = normalize(max_pool(act(name="act1")(x), 3, 2, ceil=True))
@@ -104,7 +87,7 @@ class ZFNet(nn.Module):
         for index in (6, 7):
             x = dense(filters(4096), name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return dense(self.num_classes, name="fc8")(x).astype(wide(self.dtype))
+        return self.classify(x, init, name="fc8")
 
 
 def renormalize_filters(params: Any, radius: float = 0.1) -> Any:

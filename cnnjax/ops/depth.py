@@ -1,12 +1,12 @@
 """Equal blocks one after the other, as a loop over depth.
 
 A network's variables have two layouts. By block, each block has its own entry, `stage1_block02`,
-`stage1_block03`, ...: this is what `init` gives, and what weights are ported, probed and saved in. Stacked,
+`stage1_block03`, ...: `init` returns this layout, and weights are ported, probed and saved in it. Stacked,
 the equal blocks of a stage share one entry, `stage1_block02-09`, whose arrays have a leading axis over depth.
-`stack` and `unstack` convert, and a network takes either.
+`stack` and `unstack` convert, and a network takes either. Only this file knows how these entries are named.
 
-Unrolled, a program grows with depth, and the time to compile it. Scanned, it does not; with stacked variables
-neither do the number of arrays and the optimiser's part of the program.
+An unrolled program, and the time to compile it, grow with depth. A scanned one does not; with stacked
+variables neither do the number of arrays and the optimiser's part of the program.
 """
 
 import re
@@ -19,9 +19,27 @@ from flax import linen as nn
 from jax import lax
 
 LOOPS = ("auto", "scan", "unrolled")
-SCANNED_FROM = 16  # equal blocks in a stage; with fewer, the unrolled program compiles soon and runs faster
+SCANNED_FROM = 16  # equal blocks in a stage; with fewer, the unrolled program compiles fast and runs faster
+_STAGE = re.compile(r"stage(\d+)_block[\d-]+")
 _BLOCK = re.compile(r"(.+_block)(\d+)")
 _STACK = re.compile(r"(.+_block)(\d+)-(\d+)")
+
+
+def block_names(stage: int, blocks: int, longest: int = 0) -> list[str]:
+    """Name the blocks of a stage, `stage1_block01` and so on, with digits for a stage of `longest` blocks."""
+    digits = max(2, len(str(max(blocks, longest))))
+    return [f"stage{stage}_block{index:0{digits}d}" for index in range(1, blocks + 1)]
+
+
+def stage_of(name: str) -> int | None:
+    """The stage of the block, or of the stacked blocks, called `name`; None if it is something else."""
+    match = _STAGE.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def is_stacked(path: Sequence[Any]) -> bool:
+    """Whether the array at `path`, as `jax.tree_util` gives it, has a leading axis over depth."""
+    return any(_STACK.fullmatch(str(getattr(entry, "key", ""))) for entry in path)
 
 
 def repeat(
@@ -36,22 +54,22 @@ def repeat(
 
     Args:
         parent: the network, inside its `__call__`.
-        block: makes a block, given `name` or `parent`; a block maps x to an array like x.
-        names: of the blocks in order, numbered like `stage1_block02`.
-        x: what the first block takes.
+        block: makes a block, given `name` or `parent`; a block maps x to an array of the same shape.
+        names: the names of these blocks in order, from `block_names`.
+        x: input of the first block.
         loop: "unrolled", "scan", or "auto", which scans long stages.
         each: numbers that `block` takes by keyword, one for each block; in a scan they arrive as arrays.
     """
     stacked = _stack_name(names)
     variables = parent.variables
-    is_stacked = any(stacked in collection for collection in variables.values())
+    has_stack = any(stacked in collection for collection in variables.values())
     scan = loop == "scan" or (loop == "auto" and len(names) >= SCANNED_FROM)
-    if not names or parent.is_initializing() or not (scan or is_stacked):
+    if not names or parent.is_initializing() or not (scan or has_stack):
         for index, name in enumerate(names):
             x = block(name=name, **{field: values[index] for field, values in each.items()})(x)
         return x
 
-    if is_stacked:
+    if has_stack:
         blocks = {kind: tree[stacked] for kind, tree in variables.items() if stacked in tree}
     else:
         blocks = {
@@ -72,15 +90,15 @@ def repeat(
     own = {field: jnp.asarray(values) for field, values in each.items()}
     x, new = lax.scan(body, x, (jnp.arange(len(names)), blocks, own), unroll=1 if scan else len(names))
     for kind, tree in new.items():
-        for name, value in ({stacked: tree} if is_stacked else _split(names, tree)).items():
+        for name, value in ({stacked: tree} if has_stack else _split(names, tree)).items():
             parent.put_variable(kind, name, value)
     return x
 
 
 def stack(tree: Any, at_least: int = 1) -> Any:
-    """Variables, or any tree that holds them such as an optimiser's state, from by block to stacked.
+    """Stack variables that are by block, or any tree that holds them, such as an optimiser's state.
 
-    Only stages with `at_least` so many equal blocks are.
+    Stages with fewer than `at_least` equal blocks stay as they are.
     """
 
     def convert(entries: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +116,7 @@ def stack(tree: Any, at_least: int = 1) -> Any:
 
 
 def lay_out(tree: Any, loop: str) -> Any:
-    """`tree`, by block, as it is best kept for training with this `loop`: stacked where it scans."""
+    """Stack `tree`, which is by block, where training with this `loop` scans."""
     return tree if loop == "unrolled" else stack(tree, 1 if loop == "scan" else SCANNED_FROM)
 
 
@@ -120,7 +138,7 @@ def unstack(tree: Any) -> Any:
 
 
 def _convert(tree: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Apply `convert` to every dict that holds blocks, whatever it lies in."""
+    """Apply `convert` to every dict that holds blocks, wherever it is in the tree."""
 
     def is_network(node: Any) -> bool:
         return isinstance(node, dict) and any(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.ops.depth import stage_of
 from cnnjax.report.page import Table
 
 HEADER = ["family", "depth", "at", "first / last", "slope", "stage 1", "stage 2", "stage 3", "stage 4"]
@@ -22,12 +23,12 @@ def growth(norms: list[float]) -> float:
 
 def row(model: str, family: str, depth: int, seed: int, step: int, arrays: Mapping[str, Any]) -> dict:
     """A row of the summary: lists over layers in the order of their calls, and what follows from them."""
-    blocks: dict[str, list[int]] = {}  # the convolutions of each stage
+    stages: dict[int, list[int]] = {}  # the convolutions of each
     for index, name in enumerate(arrays["layers"].tolist()):
-        if name.startswith("stage"):
-            blocks.setdefault(name.split("_")[0], []).append(index)
+        if stage := stage_of(name.partition("/")[0]):
+            stages.setdefault(stage, []).append(index)
     weight_gradient, returned = arrays["weight_gradient_norm"], arrays["activation_gradient_norm"]
-    convolutions = [index for stage in blocks.values() for index in stage]
+    convolutions = [index for stage in stages.values() for index in stage]
     return {
         "model": model,
         "family": family,
@@ -36,7 +37,7 @@ def row(model: str, family: str, depth: int, seed: int, step: int, arrays: Mappi
         "step": step,
         "first_to_last": float(weight_gradient[0] / weight_gradient[convolutions[-1]]),
         "slope": growth(returned[convolutions].tolist()),
-        "slope_by_stage": [growth(returned[stage].tolist()) for stage in blocks.values()],
+        "slope_by_stage": [growth(returned[stage].tolist()) for stage in stages.values()],
         **{
             name: [None if value != value else value for value in values.tolist()]
             for name, values in arrays.items()

@@ -1,9 +1,11 @@
 import gzip
 import os
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from cnnjax.data.archives import read_idx
 from cnnjax.data.specs import spec
@@ -41,6 +43,85 @@ def test_svhn_stores_the_digit_0_as_10(tmp_path, tiny, write_svhn):
     write_svhn(tmp_path, arrays)
     found = read_packing("svhn_cropped", 0, tmp_path / "train_32x32.mat", tmp_path / "test_32x32.mat")
     assert_same(found, arrays)
+
+
+def test_what_was_unpacked_by_hand(tmp_path, tiny, write_idx, write_cifar):
+    arrays = tiny((28, 28, 1), 10)
+    write_idx(tmp_path, arrays)
+    for name in IDX:  # under the published name too, as a browser leaves it
+        (tmp_path / name).write_bytes(gzip.decompress((tmp_path / name).read_bytes()))
+    assert_same(read_idx(*(tmp_path / name for name in IDX)), arrays)
+    arrays = tiny((32, 32, 3), 100)
+    for number, (packing, inner) in enumerate(
+        (("binary", "cifar-100-binary"), ("python", "cifar-100-python"))
+    ):
+        with tarfile.open(write_cifar(tmp_path, "cifar100", packing, arrays)) as tar:
+            tar.extractall(tmp_path, filter="data")
+        assert_same(read_packing("cifar100", number, tmp_path / inner), arrays)
+    (tmp_path / inner / "test").unlink()
+    with pytest.raises(UserError, match=r"cifar-100-python is damaged or .*it holds no test"):
+        read_packing("cifar100", 1, tmp_path / inner)
+
+
+def rewritten(labels, protocol=2, key=b"%s", pixels=None):
+    """A CIFAR-100 archive's files as a script for noisy labels writes them again."""
+    pixels = np.arange(3 * 3072, dtype=np.uint8).reshape(3, 3072) if pixels is None else pixels
+    names = [b"data", b"fine_labels"] if isinstance(key, bytes) else ["data", "fine_labels"]
+    content = pickle.dumps(dict(zip(names, (pixels, labels), strict=True)), protocol=protocol)
+    return {"cifar-100-python/train": content, "cifar-100-python/test": content}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize("key", [b"bytes", "text"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1, 2, 3],
+        [np.int64(1), np.int64(2), np.int64(3)],
+        np.array([1, 2, 3], np.uint8),
+        np.array([1.0, 2.0, 3.0]),
+        (1, 2, 3),
+    ],
+)
+def test_labels_written_again_are_whole_numbers(tmp_path, write_tar, labels, key, protocol):
+    path = write_tar(tmp_path / "cifar-100-python.tar.gz", rewritten(labels, protocol, key))
+    images, found, *_ = read_packing("cifar100", 1, path)
+    np.testing.assert_array_equal(found, np.array([1, 2, 3], np.int32), strict=True)
+    assert (images[1, 0, 0] == [3072 % 256, 4096 % 256, 5120 % 256]).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1, 1.5], r"image 2 \(counted from 0\) has label 1\.5, no whole number"),
+        ([0, float("nan"), 1], r"image 1 .* has label nan"),
+        ([0, 1, 2**40], r"image 2 .* has label 1099511627776"),
+        ([True, False, True], r"labels are bool of shape \(3,\), not whole numbers"),
+        (["a", "b", "c"], "labels are <U1 of shape"),
+        (np.eye(3), r"labels are float64 of shape \(3, 3\)"),
+        ([0, [1], 2], "inhomogeneous"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path, write_tar, labels, message):
+    path = write_tar(tmp_path / "cifar-100-python.tar.gz", rewritten(labels))
+    with pytest.raises(UserError, match=message):
+        read_packing("cifar100", 1, path)
+
+
+def test_pixels_in_another_order_are_not_scrambled(tmp_path, write_tar):
+    files = rewritten([1, 2, 3], pixels=np.zeros((3, 32, 32, 3), np.uint8))
+    path = write_tar(tmp_path / "cifar-100-python.tar.gz", files)
+    with pytest.raises(UserError, match=r"images have shape \(3, 32, 32, 3\), not \[image, 3072\]"):
+        read_packing("cifar100", 1, path)
+
+
+def test_fractions_in_a_mat_file(tmp_path, tiny, write_svhn):
+    write_svhn(tmp_path, tiny((32, 32, 3), 10))
+    savemat(
+        tmp_path / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[1.0], [2.5]])}
+    )
+    with pytest.raises(UserError, match=r"test_32x32\.mat is damaged .*image 1 .* has label 2\.5"):
+        read_packing("svhn_cropped", 0, tmp_path / "train_32x32.mat", tmp_path / "test_32x32.mat")
 
 
 def test_idx_header_must_fit_the_content(tmp_path, tiny, write_idx):

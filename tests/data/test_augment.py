@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.data.augment import AUGMENTATIONS, crop, flip, normalizer, photograph_normalizer
+from cnnjax.data.augment import AUGMENTATIONS, augmentation, crop, flip, normalizer, photograph_normalizer
 from cnnjax.errors import UserError
+from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
 IMAGES = np.random.default_rng(0).normal(size=(256, 8, 6, 3)).astype(np.float32)
 
@@ -32,6 +33,14 @@ def test_crop_is_a_window_of_the_padded_image(padding):
     rows, columns = zip(*seen, strict=True)
     assert set(rows) == set(columns) == set(range(2 * padding + 1))  # 256 draws miss one of 9 with p < 1e-12
     assert len(seen) > 2 * padding + 1 or padding == 0  # rows and columns are drawn apart
+
+
+def test_every_corner_of_a_crop_is_as_likely():
+    images = np.zeros((4096, 3, 3, 1), np.float32)
+    images[:, 1, 1] = 1  # where it is afterwards says which corner
+    cropped = np.asarray(jax.jit(crop, static_argnums=2)(images, jax.random.key(0), 1))[..., 0]
+    counts = cropped.sum(axis=0)
+    np.testing.assert_allclose(counts, 4096 / 9, atol=5 * np.sqrt(4096 / 9))
 
 
 def test_crop_depends_on_the_key_alone():
@@ -81,10 +90,7 @@ SHARDED = """
 
 
 def test_sharding_changes_nothing():
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(SHARDED)], env=environment, check=True)
 
 
@@ -103,6 +109,23 @@ def test_channel():
     wide = train.astype(np.float64)
     expected = (wide[:100] - wide.mean(axis=(0, 1, 2))) / wide.std(axis=(0, 1, 2))
     np.testing.assert_allclose(normalized, expected, rtol=0, atol=2e-6)
+
+
+def test_photographs_are_normalised_by_imagenets_colours():
+    images = np.array([[[[0, 128, 255]]]], np.uint8)
+    unit = np.array([0, 128 / 255, 1]) - IMAGENET_MEAN
+    np.testing.assert_allclose(photograph_normalizer("pixel_mean")(images)[0, 0, 0], unit, atol=1e-6)
+    np.testing.assert_allclose(
+        photograph_normalizer("channel")(images)[0, 0, 0], unit / IMAGENET_STD, atol=1e-5
+    )
+
+
+def test_an_augmentation_of_photographs_is_not_for_small_images():
+    assert augmentation("flip") is AUGMENTATIONS["flip"]
+    with pytest.raises(
+        UserError, match=r"'scale_crop_flip' is for photographs; small images take none, flip"
+    ):
+        augmentation("scale_crop_flip")
 
 
 def test_normalizations():

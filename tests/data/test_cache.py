@@ -117,6 +117,14 @@ def test_of_several_starts_one_builds(cache):
     assert (len(builds), len(sources)) == (1, 4)
 
 
+def test_an_entry_that_does_not_read_back(cache, monkeypatch):
+    monkeypatch.setattr(caching, "lookup", lambda *_: None)
+    with pytest.raises(
+        UserError, match=r"toy: the cache entry .* does not read back as written; check the disk"
+    ):
+        caching.cached("toy", "official", toy)
+
+
 def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("CNNJAX_CACHE", str(tmp_path / "file"))

@@ -12,22 +12,60 @@ def make(train_images=IMAGES, train_labels=LABELS, test_images=IMAGES, test_labe
     return Dataset("toy", train_images, train_labels, test_images, test_labels, classes, "nowhere")
 
 
+def with_nan():
+    images = IMAGES.astype(np.float32)
+    images[3, 1, 2, 0] = np.nan
+    return images
+
+
+def ragged():
+    images = np.empty(10, object)
+    images[:] = list(IMAGES)
+    images[2] = IMAGES[2, :5]
+    return images
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         ({"train_labels": LABELS + 5}, r"training split.*image 5 \(counted from 0\) has label 10, .*0 to 9"),
         ({"test_labels": LABELS - 1}, r"test split.*image 0 .* has label -1"),
-        ({"train_images": IMAGES.astype(np.float32)}, "images are float32"),
+        ({"train_images": IMAGES.astype(np.float32)}, r"images are float32 .*, not uint8 .* of 0 to 255"),
+        (
+            {"train_images": with_nan()},
+            r"float32 of shape .*; record 3 \(counted from 0\) holds nan, not uint8",
+        ),
+        (
+            {"train_labels": np.array([0.0, np.inf])},
+            r"float64 of shape \(2,\); record 1 .* holds inf, not int32",
+        ),
+        (
+            {"train_images": ragged()},
+            r"images are object .*; record 2 \(counted .* of shape \(5, 4, 3\), not",
+        ),
+        (
+            {"train_labels": np.array(["a", 1], object)},
+            r"object .*; record 0 .* is str of shape \(\), not int32",
+        ),
+        ({"train_images": np.array(None)}, r"images are object of shape \(\), not"),
+        ({"train_images": IMAGES.tolist()}, "images are no numpy array but list, not uint8"),
+        ({"test_labels": None}, "test split.*labels are no numpy array but NoneType, not int32"),
+        ({"test_labels": LABELS > 3}, "labels are bool of shape"),
+        ({"train_images": IMAGES[:, :0]}, r"it is empty, \(10, 0, 4, 3\)"),
+        ({"classes": 0}, "toy: classes=0: must be a whole number from 1"),
+        ({"classes": 10.0}, r"classes=10\.0"),
+        ({"classes": "10"}, r"classes='10'"),
         ({"train_images": IMAGES[0]}, r"shape \(6, 4, 3\), not uint8 \[image, height, width, channel\]"),
-        ({"train_labels": LABELS.astype(np.int64)}, "labels are int64"),
+        ({"train_labels": LABELS.astype(np.int64)}, r"labels are int64 .*: use labels\.astype\(np\.int32\)"),
         ({"train_labels": LABELS[:9]}, "10 images but 9 labels"),
         ({"test_images": IMAGES[:0], "test_labels": LABELS[:0]}, "test split.*empty"),
         ({"test_images": IMAGES[:, :3]}, r"training images are \(6, 4, 3\) but test images are \(3, 4, 3\)"),
     ],
 )
 def test_bad_arrays_are_refused(bad, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         make(**bad)
+    assert "\n" not in str(error.value)
 
 
 def test_the_digest_is_of_all_that_the_arrays_say():
@@ -46,6 +84,10 @@ def test_the_digest_is_of_all_that_the_arrays_say():
     assert len(different) == 10
     last = np.asfortranarray(IMAGES)  # how the arrays lie in memory is not
     assert make(last, test_images=last).digest == make().digest
+
+
+def test_one_class_will_do():
+    assert make(train_labels=LABELS * 0, test_labels=LABELS * 0, classes=1).classes == 1
 
 
 def test_downsampled_averages_boxes_and_rounds_halves_up():
@@ -99,6 +141,13 @@ def test_canonical_order_does_not_depend_on_the_order_it_got():
     np.testing.assert_array_equal(one.train_labels, other.train_labels)
     np.testing.assert_array_equal(one.train_images, IMAGES[one.train_labels])
     assert not np.array_equal(one.train_labels, LABELS)
+
+
+def test_canonical_order_of_many_classes():
+    labels = np.arange(250, 260, dtype=np.int32)
+    one = make(train_labels=labels, test_labels=labels, classes=260).canonical()
+    other = make(IMAGES[::-1], labels[::-1], IMAGES, labels, classes=260).canonical()
+    np.testing.assert_array_equal(one.train_labels, other.train_labels)
 
 
 def test_canonical_order_tells_equal_images_with_two_labels_apart():

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnjax.data import fashion_mini, find, load, sources
+from cnnjax.data import Dataset, fashion_mini, find, load, sources
 from cnnjax.data.fashion_mini import make
 
 FULL = sources._SYSTEM_FOLDERS["fashion_mnist"]
@@ -37,6 +37,17 @@ def test_the_time_of_day_is_not_in_the_file(tmp_path):
     for file in (tmp_path / "written", FOLDER / "images.npz"):
         with zipfile.ZipFile(file) as archive:
             assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_as_many_of_each_class_in_the_order_they_had():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10, dtype=np.int32), 1300))
+    images = np.arange(13_000, dtype=np.uint32).view(np.uint8).reshape(-1, 2, 2, 1)
+    drawn = make.draw(Dataset("full", images, labels, images, labels, 10, "here"))
+    for split, count in (("train", 1200), ("test", 200)):
+        places = drawn[f"{split}_images"].reshape(-1, 4).copy().view(np.uint32)[:, 0]
+        assert (np.diff(places.astype(int)) > 0).all()
+        np.testing.assert_array_equal(drawn[f"{split}_labels"], labels[places])
+        np.testing.assert_array_equal(np.bincount(labels[places]), [count] * 10)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="Debian's package dataset-fashion-mnist is not installed")

@@ -1,8 +1,11 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnjax.data.pictures import CROPS, area_crop, centre, crop, scale_crop
+from cnnjax.images import centre_square
 from cnnjax.interop.predict import Preprocessing, preprocess
 
 WIDTH, HEIGHT, SIDE = 240, 160, 56  # 56 is a quarter of 224: shorter sides of 64, and 64 to 120
@@ -33,6 +36,23 @@ def test_the_centre_is_that_of_prediction(size):
     image = ramp(*size)
     expected = preprocess(image, Preprocessing(64, SIDE, mean=(0, 0, 0), std=(1, 1, 1)))
     np.testing.assert_array_equal(np.asarray(centre(image, SIDE)), np.rint(255 * expected))
+
+
+def test_sides_at_224_pixels_are_the_papers():
+    image = ramp(400, 300)
+    np.testing.assert_array_equal(np.asarray(centre(image, 224)), np.asarray(centre_square(image, 256, 224)))
+
+    class Largest:
+        """A generator whose every number is the largest."""
+
+        asked: ClassVar[list] = []
+
+        def integers(self, *bounds, endpoint=False):
+            self.asked.append(bounds)
+            return bounds[-1] - (not endpoint)
+
+    scale_crop(ramp(480, 480), 224, Largest())
+    assert Largest.asked == [(256, 480), (480 - 224 + 1,), (480 - 224 + 1,)]
 
 
 def test_a_crop_is_a_window_of_one_scale_anywhere():
@@ -67,6 +87,11 @@ def test_an_area_crop_has_areas_and_aspects_of_the_paper():
     pixels = np.asarray(area_crop(strip, SIDE, np.random.default_rng(0)))
     assert abs(pixels[..., 0].mean() + 0.5 - 120) < 2
     assert 24 < pixels[:, -1, 0].mean() - pixels[:, 0, 0].mean() < 28
+    drawn, other = np.random.default_rng(0), np.random.default_rng(0)
+    pixels = np.asarray(area_crop(ramp(20, 240), SIDE, drawn))  # and upright
+    assert abs(pixels[..., 1].mean() + 0.5 - 120) < 2
+    other.random(20)  # an area and an aspect, ten times
+    assert drawn.random() == other.random()
 
 
 @pytest.mark.parametrize("name", [name for name in CROPS if "flip" in name])

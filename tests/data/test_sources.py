@@ -1,6 +1,7 @@
 import gzip
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data import cache as caching
-from cnnjax.data import fetch, find, load, network, sources, specs
+from cnnjax.data import fetch, find, load, network, open_data, sources, specs
 from cnnjax.errors import UserError
 
 SHAPES = {
@@ -62,6 +63,47 @@ def test_the_python_archive_gives_the_same_arrays(cache, archives, assert_holds,
     assert_holds(load(name, str(folder), verify=False), arrays)
 
 
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("packing", ["binary", "python"])
+def test_an_archive_unpacked_by_hand(cache, archives, assert_holds, packing, within):
+    folder, arrays = archives("cifar10", packing)
+    (archive,) = folder.iterdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    archive.unlink()
+    inner = folder / f"cifar-10-batches-{ {'binary': 'bin', 'python': 'py'}[packing] }"
+    given = inner if within else folder
+    with pytest.raises(
+        UserError, match=rf"^{inner} is unpacked, and only archives have .* or use --no-verify"
+    ):
+        load("cifar10", given)
+    assert_holds(load("cifar10", given, verify=False), arrays)
+    file = next(path for path in inner.iterdir() if path.name.startswith("test_batch"))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged"):  # other content, so what was read before is not taken
+        load("cifar10", given, verify=False)
+
+
+def test_idx_files_unpacked_by_hand(cache, archives, assert_holds):
+    folder, arrays = archives("fashion_mnist")
+    for path in folder.iterdir():
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert_holds(load("fashion_mnist", folder, verify=False), arrays)
+
+
+def test_archives_that_lie_deeper_are_pointed_out(cache, archives):
+    folder, _ = archives("mnist")
+    (folder / "MNIST").mkdir()
+    raw = folder / "MNIST" / "raw"  # as torchvision leaves them
+    raw.mkdir()
+    for path in folder.glob("*.gz"):
+        path.rename(raw / path.name)
+    for given in (folder, folder / "MNIST"):
+        with pytest.raises(UserError, match=rf"mnist: the archives lie deeper; give --data-dir {raw}$"):
+            load("mnist", given)
+
+
 def test_official_archives_go_into_the_cache_and_are_found_again(
     cache, archives, publish, assert_holds, monkeypatch
 ):
@@ -76,6 +118,13 @@ def test_official_archives_go_into_the_cache_and_are_found_again(
         assert_holds(again, arrays)
         assert again.source == f"archives in {folder}"
     assert fetch("cifar10", folder).folder == entry
+
+
+def test_open_data_takes_a_folder_of_archives(cache, archives, assert_holds):
+    folder, arrays = archives("svhn_cropped")
+    with pytest.raises(UserError, match="is not the published file"):
+        open_data("svhn_cropped", data_dir=folder)
+    assert_holds(open_data("svhn_cropped", data_dir=str(folder), verify=False), arrays)
 
 
 def test_unofficial_archives_are_cached_by_their_content(cache, archives, assert_holds, monkeypatch):
@@ -131,6 +180,8 @@ def test_a_system_package_is_used_without_a_folder(cache, archives, publish, ass
 def test_a_wrong_checksum_is_refused_unless_told_otherwise(cache, archives):
     folder, _ = archives("cifar10")
     path = folder / "cifar-10-binary.tar.gz"
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch("cifar10", folder)
     with pytest.raises(UserError) as refusal:
         load("cifar10", folder)
     message = str(refusal.value)

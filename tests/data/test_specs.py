@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from cnnjax.data import list_datasets, spec
+from cnnjax.data import list_datasets, load, spec
 from cnnjax.errors import UserError
 
 
@@ -19,6 +19,35 @@ def test_a_misspelt_name_gets_a_suggestion():
         spec("cifr10")
     with pytest.raises(UserError, match=r"'imagenet\?\?'; the names are fashion_mini"):
         spec("imagenet??")
+
+
+def test_what_is_no_name():
+    for name, message in ((None, "not NoneType; the names are fashion_mini"), (["mnist"], "not list")):
+        with pytest.raises(UserError, match=message):
+            spec(name)
+    with pytest.raises(UserError, match=r"\./mnist is no data set's name but a path"):
+        spec("./mnist")
+
+
+def test_what_is_said_of_a_built_in_data_set_is_so():
+    for name in ("fashion_mini", "synthetic", "low_pass"):
+        data, said = load(name), spec(name)
+        assert (len(data.train_labels), len(data.test_labels)) == (said.train, said.test)
+        assert (data.train_images.shape[1:], data.classes) == (said.shape, said.classes)
+
+
+def test_published_sizes():
+    """The papers' numbers; a record is its pixels and, in CIFAR, its labels."""
+    counts = {name: (spec(name).train, spec(name).test) for name in list_datasets() if spec(name).packings}
+    of_mnist, of_cifar = (60_000, 10_000), (50_000, 10_000)
+    assert counts == {
+        "mnist": of_mnist,
+        "fashion_mnist": of_mnist,
+        "cifar10": of_cifar,
+        "cifar100": of_cifar,
+        "svhn_cropped": (73_257, 26_032),
+    }
+    assert {spec(name).shape for name in counts} == {(28, 28, 1), (32, 32, 3)}
 
 
 def test_digits_are_not_mirrored():

@@ -237,4 +237,8 @@ def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", os.fspath(tmp_path))
     assert tfds_source.home() == tmp_path
     monkeypatch.delenv("TFDS_DATA_DIR")
-    assert tfds_source.home() == Path.home() / "tensorflow_datasets"
+    monkeypatch.setenv("HOME", os.fspath(tmp_path))
+    assert tfds_source.home() == tmp_path / "tensorflow_datasets"
+    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.setenv("CNNJAX_CACHE", os.fspath(tmp_path / "cache"))
+    assert tfds_source.home() == tmp_path / "cache" / "tensorflow_datasets"

@@ -27,19 +27,22 @@ def test_quick_trains_four_small_nets():
 
 
 def test_paper_is_the_papers():
-    found = runs(preset="paper")
-    assert len(found) == 3 * (4 + 5)
-    config = found["resnet110_seed2"]
-    assert (config.data, config.steps, config.batch_size, config.learning_rate) == (
-        "cifar10",
-        64_000,
-        128,
-        0.1,
-    )
-    assert (config.schedule, config.boundaries, config.warmup_steps) == ("piecewise", (32_000, 48_000), 400)
-    assert (config.momentum, config.weight_decay, config.decay) == (0.9, 1e-4, "convolutions")
-    assert (config.augment, config.normalize, config.downsample) == ("crop_flip", "pixel_mean", 1)
-    assert (found["plain56_seed0"].warmup_steps, found["plain56_seed0"].model_options) == (0, {})
+    """Section 4.2, in every field of every run."""
+    papers = {
+        "model_options": {}, "dtype": "float32", "data": "cifar10", "validation": 0, "downsample": 1,
+        "augment": "crop_flip", "normalize": "pixel_mean", "steps": 64_000, "batch_size": 128,
+        "loss": "cross_entropy", "map_constant": 1.0, "optimizer": "sgd", "learning_rate": 0.1,
+        "schedule": "piecewise", "boundaries": [32_000, 48_000], "rate_drop": 0.1, "momentum": 0.9,
+        "nesterov": False, "weight_decay": 1e-4, "decay": "convolutions", "evaluate_every": 400,
+        "checkpoint_every": 1_000,
+    }  # fmt: skip
+    expected = {}
+    for seed in range(3):
+        for family, depths in (("plain", (20, 32, 44, 56)), ("resnet", (20, 32, 44, 56, 110))):
+            for depth in depths:
+                own = {"model": f"{family}{depth}", "seed": seed, "warmup_steps": 400 if depth == 110 else 0}
+                expected[f"{family}{depth}_seed{seed}"] = papers | own
+    assert {name: config.to_json() for name, config in runs(preset="paper").items()} == expected
     assert runs(preset="paper", validation=5_000)["plain20_seed0"].validation == 5_000
 
 
@@ -125,34 +128,34 @@ def test_the_paper_preset_prints_published_errors(smoke, monkeypatch, capsys):
     assert re.search(r"resnet20 .* 8.75", table)
 
 
-@pytest.mark.parametrize("through", ["archives", "tfds"])
-def test_cifar10_end_to_end_from_an_archive_in_the_genuine_format(
-    write_cifar, tiny, cache, tmp_path, through
-):
-    """The paper's preset on a tiny archive: read here, or prepared by tensorflow-datasets first."""
+def test_cifar10_end_to_end_from_an_archive_in_the_genuine_format(write_cifar, tiny, cache, tmp_path):
+    """The paper's preset on a tiny archive: read here, and prepared by tensorflow-datasets first."""
     from cnnjax.data import fetch
 
     arrays = tiny((32, 32, 3), 10)
-    write_cifar(tmp_path / "archives", "cifar10", "binary", arrays)
-    if through == "tfds":
-        fetch("cifar10", tmp_path / "archives", source="tfds", verify=False)
-    args = Args(
-        preset="paper",
-        data_dir=tmp_path / "archives",
-        verify=False,
-        depths=(8,),
-        families=("plain",),
-        seeds=1,
-        steps=2,
-        out=tmp_path / "runs",
-    )
-    main(args)
-    (row,) = json.loads((args.out / "summary.json").read_text())["results"]
-    assert row["test_error"]["mean"] * len(arrays[3]) % 1 == 0
+    archives = tmp_path / "archives"
+    write_cifar(archives, "cifar10", "binary", arrays)
+
+    def losses(folder):
+        args = Args(
+            preset="paper",
+            data_dir=archives,
+            verify=False,
+            depths=(8,),
+            families=("plain",),
+            seeds=1,
+            steps=2,
+            out=tmp_path / folder,
+        )
+        main(args)
+        (row,) = json.loads((args.out / "summary.json").read_text())["results"]
+        assert row["test_error"]["mean"] * len(arrays[3]) % 1 == 0
+        lines = read_jsonl(args.out / "plain8_seed0" / "metrics.jsonl")
+        return [line["train_loss"] for line in lines if "train_loss" in line]
+
+    read_here = losses("read_here")
     recorded = Path(__file__).with_name("cifar10_losses.json")
-    losses = [
-        line["train_loss"]
-        for line in read_jsonl(args.out / "plain8_seed0" / "metrics.jsonl")
-        if "train_loss" in line
-    ]
-    assert losses == pytest.approx(json.loads(recorded.read_text()), rel=1e-4)
+    # The first alone: after it a ReLU may have fallen to the other side on another processor.
+    assert read_here[0] == pytest.approx(json.loads(recorded.read_text())[0], rel=1e-4)
+    fetch("cifar10", archives, source="tfds", verify=False)
+    assert losses("prepared") == read_here

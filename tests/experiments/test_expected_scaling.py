@@ -4,7 +4,7 @@ import math
 import pytest
 
 from cnnjax.errors import UserError
-from experiments.expected_scaling import Args, Net, rows, step_seconds
+from experiments.expected_scaling import Args, Net, count, rows, step_seconds
 
 NET = Net(macs=10**9, gradients=10**8, norms=50)
 
@@ -25,6 +25,11 @@ def test_statistics_are_waited_for():
     args = Args(latency=1e-5)
     with_them, without = (step_seconds(NET, 100, 256, args, norm) for norm in (True, False))
     assert with_them - without == pytest.approx(4 * 50 * 2 * math.log2(256) * 1e-5)
+
+
+@pytest.mark.parametrize(("name", "norms"), [("resnet20", 19), ("fixup_resnet20", 0), ("inception_v3", 96)])
+def test_norms_are_counted_by_their_kind(name, norms):
+    assert count(name).norms == norms  # those of auxiliary heads too, which training waits for
 
 
 def test_rows():

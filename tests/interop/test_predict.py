@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -7,6 +6,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from cnnjax.__main__ import main
 from cnnjax.errors import UserError
 from cnnjax.interop.predict import PREPROCESSING, Preprocessing, predict, preprocess
 from tests.reference.make_torchvision_reference import FILE, draw_weights
@@ -48,15 +48,12 @@ def test_resizing_keeps_the_aspect():
     np.testing.assert_allclose(pixels[:, -100:], np.broadcast_to([-1, -1, 1], (224, 100, 3)))
 
 
-def test_the_command_prints_the_best_five(files):
+def test_the_command_prints_the_best_five(files, monkeypatch, capsys):
     words = ["resnet18", "--weights", files / "weights.safetensors", "--labels", files / "labels.txt"]
     images = [files / "a.png", files / "b.png"]
-    done = subprocess.run(
-        [sys.executable, "-m", "cnnjax", "predict", *map(str, words), *map(str, images)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    monkeypatch.setattr(sys, "argv", ["cnnjax", "predict", *map(str, words), *map(str, images)])
+    main()
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * 6
     assert lines[0].endswith("a.png")
     for line in lines[1:6]:

@@ -14,6 +14,7 @@ import pytest
 import cnnjax
 from cnnjax.errors import UserError
 from cnnjax.interop import from_torchvision, to_torchvision
+from cnnjax.interop.torchvision import TRACKED, _arrays, _find, _model, _numpy, _unwrapped
 from cnnjax.models import stack
 from tests.reference.make_torchvision_reference import FILE, LOGITS, draw_images, draw_weights
 
@@ -35,18 +36,21 @@ def weights_of(name, reference):
 @pytest.mark.parametrize(
     "name", ["wide_resnet50_2", "resnext50_32x4d", "densenet121", "vgg11_bn", "googlenet"]
 )
-def test_every_weight_goes_there_and_back(name, reference):
-    """Constant ones, which take no time to make; the random ones below come back bit by bit."""
-    weights = {
-        key: np.broadcast_to(np.float32(index), shape)
-        for index, (key, shape) in enumerate(shapes_of(name, reference).items())
-        if not key.endswith("num_batches_tracked")
-    }
-    back = to_torchvision(name, from_torchvision(name, weights)[1])
-    assert weights.keys() == {key for key in back if not key.endswith("num_batches_tracked")}
-    for key, value in weights.items():
-        assert back[key].shape == value.shape, key
-        assert back[key].flat[0] == value.flat[0], key
+def test_names_and_shapes(name, reference):
+    """Of all weights, and no number: those below come back bit by bit."""
+    shapes = {key: shape for key, shape in shapes_of(name, reference).items() if not key.endswith(TRACKED)}
+    family, _ = _find(name)
+    # As of weights: they say how many classes there are, and whether heads for training.
+    model = _model(
+        family,
+        name,
+        {key: np.zeros(shape[:1]) for key, shape in shapes.items()},
+        f"{family.classifier[1]}.bias",
+    )
+    arrays = _arrays(family, model)
+    assert {array.name: array.shape for array in arrays} == shapes
+    for array in arrays:
+        assert array.ours(np.broadcast_to(np.float32(0), array.shape)).shape == array.our_shape
 
 
 def assert_equal(back, weights):
@@ -123,6 +127,38 @@ def test_what_does_not_fit_on_the_way_out_is_listed(resnet18):
         "wrong shapes: params/conv1/kernel (3, 3, 3, 64) for (7, 7, 3, 64)",
     ):
         assert text in str(error.value)
+
+
+def test_what_wraps_a_network_is_left_out_of_its_names(resnet18):
+    _, plain = from_torchvision("resnet18", resnet18)
+    wrapped = {f"module._orig_mod.{name}": value for name, value in resnet18.items()}
+    averaged = {"n_averaged": np.array(7), **wrapped}
+    _, variables = from_torchvision("resnet18", {"epoch": 3, "state_dict": averaged, "optimizer": {}})
+    assert jax.tree.all(jax.tree.map(np.array_equal, plain, variables))
+    for around in ("module.", "_orig_mod.", "model.", "net.", "encoder.0."):
+        names = {around + name: index for index, name in enumerate(resnet18)}
+        assert _unwrapped(names, "fc.bias") == dict(zip(resnet18, range(len(resnet18)), strict=True))
+    assert _unwrapped({"fc.weight": 0, "fc.bias": 1}, "fc.bias") == {"fc.weight": 0, "fc.bias": 1}
+    assert _unwrapped({}, "fc.bias") == {}
+
+
+def test_tensors_of_pytorch_are_taken_from_any_device():
+    class Tensor:
+        def detach(self):
+            return self
+
+        cpu = float = detach
+
+        def numpy(self):
+            return np.ones(3)
+
+    np.testing.assert_array_equal(_numpy(Tensor()), np.ones(3, np.float32), strict=True)
+
+
+def test_a_long_list_is_cut(resnet18):
+    with pytest.raises(UserError, match=r"missing: .* and \d+ more; unexpected: .* and 112 more$") as error:
+        from_torchvision("resnet18", {f"{name}.x": value for name, value in resnet18.items()})
+    assert len(str(error.value)) < 1000
 
 
 def test_steps_counted_by_batch_norm_need_not_be_there(resnet18):

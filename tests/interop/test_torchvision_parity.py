@@ -14,8 +14,10 @@ from flax.traverse_util import flatten_dict
 from cnnjax.interop import from_torchvision, to_torchvision
 from tests.reference.make_torchvision_reference import CLASSES, NAMES, draw_images, torch_model
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
+torch = pytest.importorskip("torch", reason="needs the extra parity")
+pytest.importorskip("torchvision", reason="needs the extra parity")
+
+pytestmark = pytest.mark.parity
 
 SIDES = {"alexnet": 224, "vgg": 224, "inception": 299}  # other networks take small images too
 GRADIENTS = {

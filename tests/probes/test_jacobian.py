@@ -7,9 +7,12 @@ from flax import linen as nn
 from cnnjax.errors import UserError
 from cnnjax.ops.conv import CONVOLUTIONS
 from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.precision import types
 from cnnjax.probes.jacobian import nonlinearity_coefficient, singular_values
 
-IMAGES = jax.random.normal(jax.random.key(1), (6, 4, 4, 2)) * jnp.arange(1, 3)
+pytestmark = pytest.mark.usefixtures("x64")
+IMAGES = np.random.default_rng(1).normal(size=(6, 4, 4, 2)) * np.arange(1, 3)
+FLOAT64 = types(jnp.float64)
 
 
 class Net(nn.Module):
@@ -19,10 +22,12 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.Conv(3, (3, 3), padding=1, conv_general_dilated=CONVOLUTIONS["auto"], name="conv")(x)
-        x = BatchNorm(use_running_average=not train, name="bn")(x)
+        x = nn.Conv(3, (3, 3), padding=1, conv_general_dilated=CONVOLUTIONS["auto"], **FLOAT64, name="conv")(
+            x
+        )
+        x = BatchNorm(use_running_average=not train, dtype=jnp.float64, name="bn")(x)
         x = nn.leaky_relu(x, self.slope).reshape(len(x), -1)
-        return nn.Dense(5, name="classifier")(x)
+        return nn.Dense(5, **FLOAT64, name="classifier")(x)
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +66,26 @@ def matrix(variables, std):
 def test_a_linear_network(variables, found):
     values, coefficient = found[1.0, "running"]
     expected = np.linalg.svd(matrix(variables, np.sqrt(1 + 1e-5)), compute_uv=False)
-    np.testing.assert_allclose(values, np.tile(expected, (6, 1)), rtol=1e-4)
-    assert coefficient == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(values, np.tile(expected, (6, 1)), rtol=1e-9)
+    assert coefficient == pytest.approx(1, abs=1e-9)
     values, coefficient = found[1.0, "frozen"]
-    z = nn.Conv(3, (3, 3), padding=1).apply({"params": variables["params"]["conv"]}, IMAGES)
+    z = nn.Conv(3, (3, 3), padding=1, **FLOAT64).apply({"params": variables["params"]["conv"]}, IMAGES)
     std = np.sqrt(np.var(np.asarray(z), (0, 1, 2)) + 1e-5)
     expected = np.linalg.svd(matrix(variables, std), compute_uv=False)
-    np.testing.assert_allclose(values, np.tile(expected, (6, 1)), rtol=1e-4)
-    assert coefficient == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(values, np.tile(expected, (6, 1)), rtol=1e-9)
+    assert coefficient == pytest.approx(1, abs=1e-9)
 
 
 def test_the_coefficient_by_its_definition(variables, found):
     """From the Jacobians written out and the covariance of the images."""
-    z = nn.Conv(3, (3, 3), padding=1).apply({"params": variables["params"]["conv"]}, IMAGES)
+    z = nn.Conv(3, (3, 3), padding=1, **FLOAT64).apply({"params": variables["params"]["conv"]}, IMAGES)
     mean, std = z.mean((0, 1, 2)), jnp.sqrt(z.var((0, 1, 2)) + 1e-5)
     params = variables["params"]
 
     def logits(image):
-        z = nn.Conv(3, (3, 3), padding=1).apply({"params": params["conv"]}, image.reshape(1, 4, 4, 2))
+        z = nn.Conv(3, (3, 3), padding=1, **FLOAT64).apply(
+            {"params": params["conv"]}, image.reshape(1, 4, 4, 2)
+        )
         return nn.relu((z - mean) / std).ravel() @ params["classifier"]["kernel"]
 
     flat = IMAGES.reshape(6, -1)
@@ -87,9 +94,9 @@ def test_the_coefficient_by_its_definition(variables, found):
     covariance = np.cov(np.asarray(flat).T, bias=True)
     mean_trace = np.mean([np.trace(j @ covariance @ j.T) for j in jacobians])
     values, coefficient = found[0.0, "frozen"]
-    assert coefficient == pytest.approx(np.sqrt(mean_trace / outputs.var(0).sum()), rel=1e-4)
+    assert coefficient == pytest.approx(np.sqrt(mean_trace / outputs.var(0).sum()), rel=1e-9)
     assert coefficient > 1
-    np.testing.assert_allclose(values, np.linalg.svd(jacobians, compute_uv=False), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(values, np.linalg.svd(jacobians, compute_uv=False), rtol=1e-9, atol=1e-12)
 
 
 def test_the_batchs_statistics_have_no_jacobian_of_one_sample(variables):

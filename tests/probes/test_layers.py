@@ -7,8 +7,12 @@ from flax import linen as nn
 
 from cnnjax.models import build, stack
 from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.precision import types
 from cnnjax.probes import layer_statistics
-from cnnjax.probes.layers import _norm, call_order
+from cnnjax.probes.layers import _activity, _norm, call_order
+from tests.counting import random_variables
+
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 class Net(nn.Module):
@@ -18,20 +22,22 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.Conv(4, (3, 3), padding=1, use_bias=False, name="b")(x)
-        x = nn.relu(BatchNorm(use_running_average=not train, groups=self.groups, name="bn")(x))
-        x = nn.Dense(5, name="a")(x.mean((1, 2)))
+        float64 = types(jnp.float64)
+        norm = BatchNorm(use_running_average=not train, groups=self.groups, dtype=jnp.float64, name="bn")
+        x = nn.Conv(4, (3, 3), padding=1, use_bias=False, **float64, name="b")(x)
+        x = nn.relu(norm(x))
+        x = nn.Dense(5, **float64, name="a")(x.mean((1, 2)))
         return x
 
 
 @pytest.fixture(scope="module")
 def batch():
-    return jax.random.normal(jax.random.key(1), (6, 8, 8, 3)), jnp.array([0, 1, 2, 3, 4, 0])
+    return np.random.default_rng(1).normal(size=(6, 8, 8, 3)), jnp.array([0, 1, 2, 3, 4, 0])
 
 
-def test_by_brute_force(key, batch):
+def test_by_brute_force(batch):
     images, labels = batch
-    variables = jax.jit(lambda: Net().init(key, images, train=False))()
+    variables = random_variables(Net(), (8, 8, 3))
     scale, bias = jnp.array([1.0, 2.0, 0.5, -1.0]), jnp.array([0.5, 0.0, -0.5, 1.0])
     variables["params"]["bn"] = {"scale": scale, "bias": bias}
     found = jax.jit(lambda v: layer_statistics(Net(), v, batch))(variables)
@@ -55,7 +61,7 @@ def test_by_brute_force(key, batch):
     def norm(x):
         return np.linalg.norm(np.ravel(x))
 
-    close = {"rtol": 1e-5, "atol": 1e-7}
+    close = {"rtol": 1e-9}
     np.testing.assert_allclose(
         found.weight_norm, [norm(kernel), norm(variables["params"]["a"]["kernel"])], **close
     )
@@ -64,7 +70,7 @@ def test_by_brute_force(key, batch):
     )
     odds = np.exp(logits)
     d_logits = (odds / odds.sum(1, keepdims=True) - np.eye(5)[np.asarray(labels)]) / 6
-    np.testing.assert_allclose(found.activation_gradient_norm, [norm(dz), norm(d_logits)], rtol=1e-4)
+    np.testing.assert_allclose(found.activation_gradient_norm, [norm(dz), norm(d_logits)], **close)
     np.testing.assert_allclose(found.rms, np.sqrt([np.mean(z**2), np.mean(logits**2)]), **close)
     np.testing.assert_allclose(found.response_std, [np.std(y), np.std(logits)], **close)
     np.testing.assert_allclose(found.scale, [np.sqrt(np.mean(scale**2)), np.nan], **close)
@@ -72,34 +78,36 @@ def test_by_brute_force(key, batch):
     both = [np.mean(active[i] & active[j]) for i in range(6) for j in range(6) if i != j]
     assert found.activation[0] == pytest.approx(active.mean())
     assert found.co_activation[0] == pytest.approx(np.mean(both))
-    assert found.dead_fraction[1] == np.mean((np.asarray(logits) <= 0).all(0))
+    assert found.dead_fraction[1] == pytest.approx(np.mean((np.asarray(logits) <= 0).all(0)))
     assert np.isnan(found.update_norm).all()
     assert np.isnan(found.gradient_cosine).all()
 
 
-def test_responses_normalised_in_groups(key, batch):
+def test_responses_normalised_in_groups(batch):
     """The same as without groups but for the statistics, which no probe sees: it sums over the response."""
     images, _ = batch
-    variables = jax.jit(lambda: Net().init(key, images, train=False))()
+    variables = random_variables(Net(), (8, 8, 3))
     variables["params"]["bn"] = {"scale": jnp.array([1.0, 2.0, 0.5, -1.0]), "bias": jnp.arange(4.0)}
     found = jax.jit(lambda v: layer_statistics(Net(groups=2), v, batch))(variables)
-    z = nn.Conv(4, (3, 3), padding=1, use_bias=False).apply({"params": variables["params"]["b"]}, images)
+    z = nn.Conv(4, (3, 3), padding=1, use_bias=False, dtype=jnp.float64).apply(
+        {"params": variables["params"]["b"]}, images
+    )
     norm = {name: tree["bn"] for name, tree in variables.items()}
-    y, _ = BatchNorm(use_running_average=False, groups=2).apply(norm, z, mutable=["batch_stats"])
-    np.testing.assert_allclose(found.response_std[0], np.std(y), rtol=1e-5)
+    y, _ = BatchNorm(use_running_average=False, groups=2, dtype=jnp.float64).apply(
+        norm, z, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(found.response_std[0], np.std(y), rtol=1e-9)
 
 
 def test_over_seeds_at_once(batch):
-    def init(seed):
-        return Net().init(jax.random.key(seed), batch[0], train=False)
+    each = [random_variables(Net(), (8, 8, 3), seed) for seed in range(2)]
+    variables = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
-    variables = jax.jit(jax.vmap(init))(jnp.arange(2))
-    both = jax.jit(jax.vmap(lambda v: layer_statistics(Net(), v, batch)))(variables)
-    measure = jax.jit(lambda v: layer_statistics(Net(), v, batch))
-    for seed in range(2):
-        alone = measure(jax.tree.map(lambda leaf, seed=seed: leaf[seed], variables))
-        found = jax.tree.map(lambda leaf, seed=seed: leaf[seed], both)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, alone)
+    def measure(variables):
+        return layer_statistics(Net(), variables, batch)
+
+    both, alone = jax.jit(lambda v: (jax.vmap(measure)(v), jax.lax.map(measure, v)))(variables)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), both, alone)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
@@ -107,15 +115,26 @@ def test_norms_neither_vanish_nor_overflow(size):
     assert _norm(size * jnp.array([3.0, 4.0])) == pytest.approx(5 * size, rel=1e-6)
 
 
-def test_dead_channels_are_counted(key, batch):
-    variables = jax.jit(lambda: Net().init(key, batch[0], train=False))()
+def test_dead_channels_are_counted(batch):
+    variables = random_variables(Net(), (8, 8, 3))
     variables["params"]["bn"]["bias"] = jnp.array([-100.0, 0, 0, -100.0])
     assert jax.jit(lambda v: layer_statistics(Net(), v, batch))(variables).dead_fraction[0] == 0.5
 
 
+def test_activity_is_counted_over_batch_and_places():
+    """Channels that are never positive, once, twice in the same place, twice in two, and always."""
+    y = -np.ones((2, 1, 2, 5))
+    y[0, 0, 0, 1] = y[:, 0, 0, 2] = y[0, 0, 0, 3] = y[1, 0, 1, 3] = y[..., 4] = 1
+    found = _activity(jnp.asarray(y))
+    assert found == pytest.approx({"activation": 9 / 20, "co_activation": 3 / 10, "dead_fraction": 1 / 5})
+    assert _activity(jnp.zeros((3, 4)))["dead_fraction"] == 1  # 0 is not positive
+    many = _activity(jnp.ones((300, 1)))  # more than a byte counts
+    assert (many["activation"], many["co_activation"]) == (1, 1)
+
+
 @pytest.fixture(scope="module")
 def residual(batch):
-    model = build("resnet8", width=2, stage_sizes=(1, 3), loop="unrolled")
+    model = build("resnet8", width=2, stage_sizes=(1, 3), loop="unrolled", dtype="float64")
     variables = jax.jit(lambda: model.init(jax.random.key(0), batch[0], train=False))()
     return model, variables, jax.jit(lambda v: layer_statistics(model, v, batch))(variables)
 
@@ -150,17 +169,20 @@ def test_every_block_is_seen_once(batch, shortcut):
     ],
 )
 def test_branch_and_stream_are_what_is_added(batch, fields, join):
-    model = build("resnet8", width=4, stage_sizes=(1,), **fields)
-    variables = model.init(jax.random.key(0), batch[0], train=False)
+    model = build("resnet8", width=2, stage_sizes=(1,), dtype="float64", **fields)
     watched = {"capture_intermediates": True, "mutable": ["intermediates", "batch_stats"]}
-    rngs = {"dropout": jax.random.key(0)}
-    _, seen = model.apply(variables, batch[0], train=True, rngs=rngs, **watched)
-    seen = seen["intermediates"]
+
+    @jax.jit
+    def run(key):
+        variables = model.init(key, batch[0], train=False)
+        _, seen = model.apply(variables, batch[0], train=True, rngs={"dropout": key}, **watched)
+        return seen["intermediates"], layer_statistics(model, variables, batch)
+
+    seen, found = run(jax.random.key(0))
     stream = jax.nn.relu(seen["bn1"]["__call__"][0])
     added = join(stream, seen["stage1_block01"]["bn2"]["__call__"][0])
-    found = layer_statistics(model, variables, batch)
     for measured, value in zip((found.stream_rms, found.branch_rms), added, strict=True):
-        np.testing.assert_allclose(measured[0], jnp.sqrt(jnp.mean(value**2)), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(measured[0], jnp.sqrt(jnp.mean(value**2)), rtol=1e-9)
 
 
 @pytest.mark.parametrize("layout", ["by block", "stacked"])
@@ -169,7 +191,7 @@ def test_scanned_nets_give_the_same(residual, batch, layout):
     variables = stack(variables) if layout == "stacked" else variables
     found = jax.jit(lambda v: layer_statistics(model.clone(loop="scan", remat=True), v, batch))(variables)
     assert found.layers == expected.layers
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), found, expected)
 
 
 def test_a_plain_nets_stream_is_nothing(batch):

@@ -1,6 +1,7 @@
-"""The same 20 steps on meshes of virtual devices: numbers, memory, and what the devices exchange.
+"""The same steps on meshes of virtual devices: numbers, memory, and what the devices exchange.
 
-`python -m tests.training.test_devices` does it for more meshes than the test suite has time for.
+In float64: in float32 a ReLU or a maximum may fall to the other side when sums are taken in another order,
+and that alone moves the gradient of a narrow net by percents.
 """
 
 import json
@@ -15,27 +16,34 @@ ROOT = Path(__file__).parents[2]
 # What a network has of a Config, the side of its images, and what its initial kernels are multiplied by:
 # AlexNet's are so small that next to nothing comes through when it is narrow.
 NETS = {
-    "resnet8": ({"model_options": {"width": 8}, "batch_size": 16, "learning_rate": 0.02, "steps": 20}, 8, 1),
-    "alexnet": ({"model_options": {"width": 4}, "batch_size": 4, "learning_rate": 1e-3, "steps": 5}, 224, 8),
+    "resnet8": (
+        {"model_options": {"width": 8, "stage_sizes": [1, 1]}, "batch_size": 16, "learning_rate": 0.02},
+        8,
+        1,
+    ),
+    "alexnet": ({"model_options": {"width": 4}, "batch_size": 4, "learning_rate": 1e-3}, 224, 8),
     "resnext29_4x16d": (
-        {
-            "model_options": {"width": 8, "stage_sizes": [1, 1, 1]},
-            "batch_size": 16,
-            "learning_rate": 0.005,
-            "steps": 20,
-        },
+        {"model_options": {"width": 8, "stage_sizes": [1, 1, 1]}, "batch_size": 16, "learning_rate": 5e-3},
         8,
         1,
     ),
 }
+STEPS, ITEM = 3, 8  # bytes of a float64
 ONE = "data=1 replicated"
 MESHES = {
-    "resnet8": [ONE, "data=2 replicated", "data=8 replicated", "data=8 fsdp", "data=4,model=2 fsdp"],
+    "resnet8": [ONE, "data=8 replicated", "data=8 fsdp", "data=4,model=2 fsdp"],
     "alexnet": [ONE, "data=1,model=2 model"],
 }
 MORE = {
-    "resnet8": ["data=4 replicated", "data=2,model=4 fsdp", "data=4,model=2 model", "data=1,model=2 model"],
-    "alexnet": ["data=2,model=2 model", "data=2,model=2 fsdp"],
+    "resnet8": [
+        ONE,
+        "data=2 replicated",
+        "data=4 replicated",
+        "data=2,model=4 fsdp",
+        "data=4,model=2 model",
+        "data=1,model=2 model",
+    ],
+    "alexnet": [ONE, "data=2,model=2 model", "data=2,model=2 fsdp"],
     "resnext29_4x16d": [ONE, "data=2 replicated", "data=1,model=2 model", "data=2,model=4 fsdp"],
 }
 
@@ -54,7 +62,7 @@ def measure(net, meshes):
     from cnnjax.training.traffic import traffic
 
     fields, side, gain = NETS[net]
-    config = cnnjax.Config(model=net, data="synthetic", **fields)
+    config = cnnjax.Config(model=net, data="synthetic", dtype="float64", steps=STEPS, **fields)
     data = synthetic(train=50, test=21, size=side)
     first, found = None, {}
     for text in meshes:
@@ -74,17 +82,12 @@ def measure(net, meshes):
         (final,) = program.get(state)
         first = first or final
         sizes = [leaf.size for leaf in jax.tree.leaves(final.params)]
-        apart = [
-            jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), *trees))
-            for trees in ((final.params, first.params), (final.opt_state, first.opt_state))
-        ]
-        largest = jax.tree.leaves(jax.tree.map(lambda a: float(abs(a).max()), first.opt_state))
+        apart = jax.tree.map(lambda a, b: float(abs(a - b).max() / (abs(b).max() or 1.0)), final, first)
         found[text] = {
             "losses": losses,
-            "distance": max(apart[0]),
-            "momentum": max(a / (b or 1.0) for a, b in zip(apart[1], largest, strict=True)),
+            "distance": max(jax.tree.leaves(apart)),
             "memory": compiled.memory_analysis().argument_size_in_bytes,
-            "exchanged": {kind: each.bytes // 4 for kind, each in traffic(compiled.as_text()).items()},
+            "exchanged": {kind: each.bytes // ITEM for kind, each in traffic(compiled.as_text()).items()},
             "parameters": sum(sizes),
             "large": sum(size for size in sizes if size >= SMALL),
             "statistics": sum(leaf.size for leaf in jax.tree.leaves(final.batch_stats)),
@@ -92,25 +95,38 @@ def measure(net, meshes):
     return found
 
 
-@pytest.fixture(scope="module")
-def found(own_cache):
-    environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
-    command = [sys.executable, "-m", "tests.training.test_devices", json.dumps(MESHES)]
+def run(meshes):
+    """`measure` of the nets and meshes on 8 virtual devices."""
+    environment = {**os.environ, "JAX_ENABLE_X64": "1", "PJRT_NPROC": "32"}  # threads for all devices
+    command = [sys.executable, "-m", "tests.training.test_devices", json.dumps(meshes)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
+@pytest.fixture(scope="module")
+def found(own_cache):
+    return run(MESHES)
+
+
+def assert_same(one, several):
+    """The losses, and parameters, momentum and statistics relative to the largest of each array."""
+    assert len(set(one["losses"])) == STEPS  # or nothing was learned, and nothing compared
+    assert several["losses"] == pytest.approx(one["losses"], rel=1e-10)
+    assert several["distance"] < 1e-9
+
+
 @pytest.mark.parametrize(("net", "mesh"), [(net, mesh) for net in MESHES for mesh in MESHES[net][1:]])
 def test_the_numbers_are_those_of_one_device(found, net, mesh):
-    one, several = found[net][ONE], found[net][mesh]
-    assert several["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    assert several["distance"] < 1e-4
+    assert_same(found[net][ONE], found[net][mesh])
 
 
-def test_the_losses_fall(found):
-    *_, last = losses = found["resnet8"][ONE]["losses"]
-    assert last < losses[0]
+@pytest.mark.slow
+@pytest.mark.parametrize("net", MORE)
+def test_the_numbers_are_the_same_on_more_meshes(own_cache, net):
+    one, *others = run({net: MORE[net]})[net].values()
+    for several in others:
+        assert_same(one, several)
 
 
 def test_devices_exchange_gradients_and_batch_statistics(found):
@@ -135,14 +151,13 @@ def test_the_towers_of_alexnet_meet_in_few_layers(found):
         "all-gather": images * (2 * conv2 + pool5 + 2 * hidden + 2 * 2),
         "all-reduce": images * (conv2 + pool5 + 2 * hidden + 3),
     }
-    assert towers["momentum"] < 1e-4  # relative, in each layer
 
 
 def test_memory_of_a_device_falls_as_the_state_is_divided(found):
-    """Parameters and momentum, 4 bytes each: an eighth of the large ones, the small ones whole."""
+    """Parameters and momentum, 8 bytes each: an eighth of the large ones, the small ones whole."""
     found = found["resnet8"]
     one = found["data=8 replicated"]
-    assert one["memory"] - found["data=8 fsdp"]["memory"] == 2 * 4 * one["large"] * 7 / 8
+    assert one["memory"] - found["data=8 fsdp"]["memory"] == 2 * ITEM * one["large"] * 7 / 8
 
 
 if __name__ == "__main__":
@@ -153,11 +168,4 @@ if __name__ == "__main__":
     from cnnjax.compilation import use_cache
 
     use_cache()
-    if sys.argv[1:]:
-        print(json.dumps({net: measure(net, meshes) for net, meshes in json.loads(sys.argv[1]).items()}))
-    else:
-        for net, more in MORE.items():
-            for mesh, values in measure(net, MESHES.get(net, []) + more).items():
-                shown = ("distance", "momentum", "memory", "exchanged")
-                print(f"{net} {mesh:22}", *(f"{name}={values[name]}" for name in shown))
-                print(f"{'':22}", *(f"{loss:.6f}" for loss in values["losses"][::4]))
+    print(json.dumps({net: measure(net, meshes) for net, meshes in json.loads(sys.argv[1]).items()}))

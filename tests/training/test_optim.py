@@ -5,6 +5,7 @@ import numpy as np
 from cnnjax.config import Config
 from cnnjax.models import build, stack, unstack
 from cnnjax.training.optim import learning_rate, make_optimizer
+from tests.counting import random_variables
 
 
 def rates(config, steps):
@@ -61,7 +62,7 @@ def test_nesterov_looks_ahead():
 def test_decay_is_the_same_for_stacked_variables():
     """Stacked over depth a kernel has one more axis; what decays must not change with the layout."""
     model = build("resnet8", width=2, stage_sizes=(1, 3))
-    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)["params"]
+    params = random_variables(model, (8, 8, 3))["params"]
 
     def update(params):
         optimizer = make_optimizer(Config(weight_decay=0.5, learning_rate=0.1))

@@ -1,8 +1,6 @@
-"""By hand: a fully sharded run with groups, a loop over depth and a probe is that of one device.
+"""A fully sharded run with groups, a loop over depth and a probe is that of one device, in float64."""
 
-pytest tests/training/check_sharded.py
-"""
-
+import functools
 import os
 import shutil
 import subprocess
@@ -17,10 +15,12 @@ import cnnjax
 from cnnjax.data.synthetic import synthetic
 from cnnjax.files import read_jsonl
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 ROOT = Path(__file__).parents[2]
 CONFIG = cnnjax.Config(
     model="resnext29_4x16d",
     model_options={"stage_sizes": [3], "width": 8, "loop": "scan", "remat": True},
+    dtype="float64",
     data="synthetic",
     steps=2,
     batch_size=8,
@@ -41,8 +41,8 @@ def train(out, mesh, **options):
 def sharded(tmp_path_factory):
     """The folder of a run on 2 x 2 devices."""
     out = tmp_path_factory.mktemp("sharded") / "run"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4", "PJRT_NPROC": "16"}
-    command = [sys.executable, "-m", "tests.training.check_sharded", str(out)]
+    environment = {**os.environ, "JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": "4", "PJRT_NPROC": "16"}
+    command = [sys.executable, "-m", "tests.training.test_sharded", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return out
@@ -56,7 +56,7 @@ def alone(tmp_path_factory):
 def assert_same(out, alone):
     for ours, theirs in zip(*(read_jsonl(each / "metrics.jsonl") for each in (out, alone.out)), strict=True):
         assert list(ours) == list(theirs)
-        np.testing.assert_allclose(*(list(line.values())[:-1] for line in (ours, theirs)), rtol=1e-5)
+        np.testing.assert_allclose(*(list(line.values())[:-1] for line in (ours, theirs)), rtol=1e-9)
 
 
 def test_metrics(sharded, alone):
@@ -69,7 +69,7 @@ def test_what_the_probe_measures(sharded, alone, step):
     assert set(ours) == set(theirs)
     for name in ours:
         if ours[name].dtype.kind == "f":
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, err_msg=name)
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-8, atol=1e-12, err_msg=name)
         else:
             np.testing.assert_array_equal(ours[name], theirs[name])
 
@@ -80,7 +80,8 @@ def test_its_checkpoint_goes_on_on_one_device(sharded, alone, tmp_path):
     result = train(moved, {"data": 1}, resume=1, say=said.append)
     assert said == [f"{moved}: goes on from step 1 of 2"]
     assert_same(moved, alone)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), result.variables, alone.variables)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+    jax.tree.map(close, result.variables, alone.variables)
 
 
 if __name__ == "__main__":

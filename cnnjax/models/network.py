@@ -1,0 +1,106 @@
+"""What the networks have in common: a few fields, their checks, and the layers that these fields configure.
+
+All fields are given by keyword, so that a base class may have defaults where a network has none.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cnnjax.errors import UserError
+from cnnjax.models.checks import check_at_least_one, check_choices
+from cnnjax.ops.activations import ACTIVATIONS
+from cnnjax.ops.conv import CONVOLUTIONS
+from cnnjax.ops.norm import BatchNorm
+from cnnjax.ops.precision import types, wide
+
+Template = Callable[..., Any]
+"""A layer still without some of its fields, such as its filters and its name."""
+
+
+class Network(nn.Module, kw_only=True):
+    """A classifier of images. `input_shape` is the [height, width, channel] that its source gives it.
+
+    Attributes:
+        num_classes: outputs of the classifier.
+        activation: a name in `cnnjax.ops.activations.ACTIVATIONS`.
+        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
+    """
+
+    num_classes: int
+    activation: str = "relu"
+    dtype: Any = jnp.float32
+
+    choices: ClassVar[Mapping[str, Any]] = {"activation": ACTIVATIONS}
+    """The values that a field may have, for those that are a choice; a subclass adds its own."""
+
+    def __post_init__(self) -> None:
+        check_choices(self, **self.choices)
+        check_at_least_one(self, "num_classes")
+        super().__post_init__()
+
+    def dense(self, **fields: Any) -> Template:
+        """A template of a fully connected layer."""
+        return partial(nn.Dense, **types(self.dtype), **fields)
+
+    def classify(self, x: jax.Array, kernel_init: Template, name: str = "classifier") -> jax.Array:
+        """Features [batch, channel] to logits [batch, num_classes], float32 or wider."""
+        return self.dense(kernel_init=kernel_init)(self.num_classes, name=name)(x).astype(wide(self.dtype))
+
+
+class ConvNetwork(Network, kw_only=True):
+    """A network of convolutions.
+
+    Attributes:
+        convolution: their implementation, "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
+    """
+
+    convolution: str = "auto"
+
+    choices: ClassVar[Mapping[str, Any]] = {**Network.choices, "convolution": CONVOLUTIONS}
+
+    def conv(self, **fields: Any) -> partial[nn.Conv]:
+        """A template of a convolution."""
+        convolution = CONVOLUTIONS[self.convolution]
+        return partial(nn.Conv, **types(self.dtype), conv_general_dilated=convolution, **fields)
+
+
+class BatchNormNetwork(ConvNetwork, kw_only=True):
+    """A network of convolutions that has, or can have, batch normalisation.
+
+    Attributes:
+        bn_momentum: decay of BatchNorm's running averages.
+        bn_epsilon: what BatchNorm adds to the variance.
+        bn_groups: equal parts of a batch that BatchNorm normalises separately, as devices that do not
+            communicate do.
+    """
+
+    bn_momentum: float = 0.9
+    bn_epsilon: float = 1e-5
+    bn_groups: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_one(self, "bn_groups")
+        if not 0 <= self.bn_momentum < 1:
+            raise UserError(f"bn_momentum={self.bn_momentum}: must be in [0, 1), such as 0.9")
+
+    def batch_norm(self, train: bool) -> Template:
+        """A template of BatchNorm, which in training normalises by the batch's own statistics."""
+        return partial(
+            BatchNorm,
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            groups=self.bn_groups,
+            dtype=self.dtype,
+        )
+
+
+def scale_filters(ratio: float, filters: int) -> int:
+    """`ratio` times the paper's number of `filters`, rounded, and at least 1."""
+    return max(1, round(ratio * filters))
