@@ -66,9 +66,7 @@ def _refusal(held: dict[str, Any], config: dict[str, Any], digest: str) -> str |
     if config["steps"] < there["steps"]:
         return f"{changes}: a run does not get shorter; give another folder"
     if config["steps"] > there["steps"] and config["schedule"] == "cosine":
-        return (
-            f"{changes}: a cosine falls over all steps, so a run can't be made longer; give another folder"
-        )
+        return f"{changes}: a cosine falls over all steps, so a run can't be made longer; give another folder"
     if held.get("data", digest) != digest:
         return (
             f"holds a run on other data (digest {str(held['data'])[:12]} there, {digest[:12]} here): "
