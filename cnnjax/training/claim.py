@@ -35,7 +35,7 @@ def check_claim(out: Path, config: Config, digest: str, say: Callable[[str], Non
     """Raise UserError unless `out` is free or holds a run that may go on as `config`, on data of `digest`.
 
     It may as the same config, or as one of more steps if its schedule does not depend on their number. A
-    config.json that is damaged is set aside, and one that is lost missed, for checkpoints know it too.
+    config.json that is damaged is set aside; checkpoints know what it said.
     """
     once(lambda: _check(out, config.to_json(), digest, say))
 
@@ -60,15 +60,13 @@ def _check(out: Path, config: dict[str, Any], digest: str, say: Callable[[str], 
 def _refusal(held: dict[str, Any], config: dict[str, Any], digest: str) -> str | None:
     """Why what `held` says is not the beginning of a run of `config` on data of `digest`, if it is not."""
     there = held["config"]
-    if changes := differences(there, config):
-        reason = ""
-        if _same_run(held, {"config": config}):
-            if config["steps"] < there["steps"]:
-                reason = "a run does not get shorter; "
-            elif config["schedule"] == "cosine":
-                reason = "a cosine falls over all steps, so the run can't be made longer; "
-        if reason or not _same_run(held, {"config": config}):
-            return f"holds another config ({'; '.join(changes)}): {reason}give another folder or remove it"
+    changes = f"holds another config ({'; '.join(differences(there, config))})"
+    if not _same_run({"config": there}, {"config": config}):
+        return f"{changes}: give another folder or remove it"
+    if config["steps"] < there["steps"]:
+        return f"{changes}: a run does not get shorter; give another folder"
+    if config["steps"] > there["steps"] and config["schedule"] == "cosine":
+        return f"{changes}: a cosine falls over all steps, so a run can't be made longer; give another folder"
     if held.get("data", digest) != digest:
         return (
             f"holds a run on other data (digest {str(held['data'])[:12]} there, {digest[:12]} here): "
@@ -79,10 +77,11 @@ def _refusal(held: dict[str, Any], config: dict[str, Any], digest: str) -> str |
 
 def _same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two are of one config but for the number of steps, and not on different data."""
-    first, second = one["config"], other["config"]
-    steps = [type(each.get("steps")) is int for each in (first, second)]
-    data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
-    return all(steps) and data and not differences({**first, "steps": 0}, {**second, "steps": 0})
+    configs = [one["config"], other["config"]]
+    if any(type(config.get("steps")) is not int for config in configs):
+        return False
+    same_data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
+    return same_data and not differences(*({**config, "steps": 0} for config in configs))
 
 
 def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -94,8 +93,9 @@ def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | 
         say(f"{path} is missing")
     except UserError:
         say(f"{path} is damaged: moved to {set_aside(path)}")
-    with contextlib.suppress(OSError, UserError):
-        for held in (newest_note(out / "checkpoints"), read_json(out / "result.json")):
+    for read in (lambda: newest_note(out / "checkpoints"), lambda: read_json(out / "result.json")):
+        with contextlib.suppress(OSError, UserError):
+            held = read()
             if isinstance(held, dict) and isinstance(held.get("config"), dict):
                 return held
     return None

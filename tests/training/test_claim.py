@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data.synthetic import synthetic
-from cnnjax.errors import Interrupted, UserError
+from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from cnnjax.training import lock
 from cnnjax.training.claim import _refusal, claimed
@@ -72,11 +72,11 @@ def test_a_signal_before_the_first_step_owns_nothing(monkeypatch, tmp_path):
     plain = Program.init
 
     def init(*arguments):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
         return plain(*arguments)
 
     monkeypatch.setattr(Program, "init", init)
-    with pytest.raises(Interrupted, match="stopped at step 0 of 4, there is nothing to save"):
+    with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
