@@ -46,7 +46,7 @@ MAY_IMPORT = {
         "probes",
         "training",
         "trial",
-    },  # fmt: skip
+    },
     "running": LEAVES | {"config", "mesh", "recipes", "training"},
     "runs": LEAVES | {"config", "data", "network", "recipes", "running", "training"},
     "probes": {"errors", "network", "ops"},

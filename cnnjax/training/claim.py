@@ -39,8 +39,8 @@ def check_claim(out: Path, identity: Identity, say: Callable[[str], None]) -> No
     """Raise UserError unless `out` is free or holds a run that may go on as `identity` says.
 
     It may as the same config, or as one of more steps if its schedule does not depend on their number; on
-    the same data, and with the same objects. A config.json that is damaged is set aside, and one that is lost
-    missed, for checkpoints know it too.
+    the same data, and with the same objects. A config.json that is damaged is set aside; checkpoints know what
+    it said.
     """
     once(lambda: _check(out, identity, say))
 
@@ -70,18 +70,16 @@ def _check(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
 def _refusal(held: Mapping[str, Any], identity: Identity) -> str | None:
     """Why what `held` says is not the beginning of a run of `identity`, if it is not."""
     there, config = held["config"], identity["config"]
-    if changes := _changes(there, config):
-        reason = ""
-        if _same_run(held, {"config": config}):
-            if config["steps"] < there["steps"]:
-                reason = "a run does not get shorter; "
-            elif config["schedule"] not in (None, "piecewise", "constant"):
-                reason = (
-                    f"the schedule {config['schedule']} depends on the number of steps, so the run can't be "
-                    "made longer; "
-                )
-        if reason or not _same_run(held, {"config": config}):
-            return f"holds another config ({'; '.join(changes)}): {reason}give another folder or remove it"
+    changes = f"holds another config ({'; '.join(_changes(there, config))})"
+    if not _same_run({"config": there}, {"config": config}):
+        return f"{changes}: give another folder or remove it"
+    if config["steps"] < there["steps"]:
+        return f"{changes}: a run does not get shorter; give another folder"
+    if config["steps"] > there["steps"] and config["schedule"] not in (None, "piecewise", "constant"):
+        return (
+            f"{changes}: the schedule {config['schedule']} depends on the number of steps, so a run can't be "
+            "made longer; give another folder"
+        )
     if held.get("data", identity["data"]) != identity["data"]:
         return (
             f"holds a run on other data (digest {str(held['data'])[:12]} there, "
@@ -112,10 +110,11 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two are of one config but for the number of steps, and not on different data."""
-    first, second = one["config"], other["config"]
-    steps = [type(each.get("steps")) is int for each in (first, second)]
-    data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
-    return all(steps) and data and not _changes({**first, "steps": 0}, {**_DEFAULTS, **second, "steps": 0})
+    configs = [one["config"], other["config"]]
+    if any(type(config.get("steps")) is not int for config in configs):
+        return False
+    same_data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
+    return same_data and not differences(*({**_DEFAULTS, **config, "steps": 0} for config in configs))
 
 
 def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -127,8 +126,9 @@ def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | 
         say(f"{path} is missing")
     except UserError:
         say(f"{path} is damaged: moved to {set_aside(path)}")
-    with contextlib.suppress(OSError, UserError):
-        for held in (newest_note(out / "checkpoints"), read_json(out / "result.json")):
+    for read in (lambda: newest_note(out / "checkpoints"), lambda: read_json(out / "result.json")):
+        with contextlib.suppress(OSError, UserError):
+            held = read()
             if isinstance(held, dict) and isinstance(held.get("config"), dict):
                 return held
     return None

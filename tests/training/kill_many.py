@@ -132,7 +132,7 @@ class Attempt:
 
     def wait_for(self, lines: int, seconds: float) -> bool:
         """Let it write so many lines, and go on for so long; whether it still runs then."""
-        while self.process.poll() is None and self._written() < lines:
+        while self.process.poll() is None and self.written() < lines:
             time.sleep(0.02)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
@@ -237,10 +237,12 @@ def kill(attempt: Attempt, kind: str, disk: Path, draw: random.Random) -> str:
     if number == signal.SIGTERM and code:
         if code not in (143, -15):
             return f"code {code} after SIGTERM at step {attempt.step}"
-        if attempt.step >= 0 and not attempt.found(r"bits \w+"):  # or it was only on its way out
-            stopped = attempt.found(rf"stopped at step (\d+) of {STEPS}")
-            if not stopped or not attempt.step <= int(stopped[0]) == newest_whole(out):
-                return f"stopped at {stopped}, saved {newest_whole(out)}, trained {attempt.step}"
+        stopped = [int(step) for step in attempt.found(rf"stopped at step (\d+) of {STEPS}")]
+        saved, ended = newest_whole(out), attempt.found(r"bits \w+")
+        # Before its first step it ends at once, and after the last it is only on its way out.
+        owes = attempt.step >= 0 and (stopped or attempt.written()) and not ended
+        if owes and not (stopped and attempt.step <= stopped[0] == saved):
+            return f"stopped at {stopped}, saved {saved}, trained {attempt.step}"
     if kind == "flipped bit":
         flip(out, draw)
     if kind == "power cut":

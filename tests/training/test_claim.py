@@ -69,8 +69,11 @@ def test_a_first_step_that_fails_owns_nothing(monkeypatch, tmp_path):
 
 
 def test_a_signal_before_the_first_step_owns_nothing(monkeypatch, tmp_path):
-    def init(*_):
+    plain = Program.init
+
+    def init(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
+        return plain(*arguments)
 
     monkeypatch.setattr(Program, "init", init)
     with pytest.raises(KeyboardInterrupt):

@@ -128,6 +128,10 @@ def test_without_config_json_and_checkpoints_that_say_it_another_config_is_refus
     other = dataclasses.replace(CONFIG, batch_size=8)
     with pytest.raises(UserError, match="batch_size 16 there, 8 here"):
         train(run, config=other)
+    (run / "result.json").rename(run / "elsewhere.json")
+    with pytest.raises(UserError, match="batch_size 16 there, 8 here"):  # checkpoints say it
+        train(run, config=other)
+    (run / "elsewhere.json").rename(run / "result.json")
     for note in run.glob("checkpoints/*/run.json"):
         note.unlink()
     with pytest.raises(UserError, match="batch_size 16 there, 8 here"):  # result.json says it too

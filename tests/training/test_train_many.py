@@ -84,12 +84,12 @@ def test_begun_with_vmap_a_study_goes_on_one_by_one(monkeypatch, data, sequentia
 def test_begun_one_by_one_a_study_goes_on_with_vmap(monkeypatch, data, sequential, tmp_path):
     outs = folders(tmp_path)
     with monkeypatch.context() as patch:
-        stop_at(patch, seed=0, step=0)
-        with pytest.raises(Interrupted, match="stopped at step 1 of 4"):
+        stop_at(patch, seed=0, step=1)
+        with pytest.raises(Interrupted, match="stopped at step 2 of 4"):
             cnnjax.train_many(CONFIGS, outs, data=data, probes=PROBE)
     said = []
-    cnnjax.train_many(CONFIGS, outs, "vmap", data=data, probes=PROBE, say=said.append)  # from steps 1 and 0
-    assert said == [f"{outs[0]}: goes on from step 1 of 4"]
+    cnnjax.train_many(CONFIGS, outs, "vmap", data=data, probes=PROBE, say=said.append)  # from steps 2 and 0
+    assert said == [f"{outs[0]}: goes on from step 2 of 4"]
     assert_close(outs, sequential)
 
 
