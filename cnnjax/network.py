@@ -1,8 +1,8 @@
 """One face for every network: two pure functions of arrays, whatever library it is written in.
 
-`as_network` takes a Flax Linen module; a Flax NNX module, or a function from `rngs` to one; an Equinox module;
-a pair `(init, apply)` of functions; or Haiku's, which is such a pair. Training sees the `Network` alone that it
-returns. A library is imported only if the object that was brought is that library's.
+`as_network` takes a Flax Linen module; a Flax NNX module, or a function from `rngs` to one; an Equinox
+module; a pair `(init, apply)` of functions; or Haiku's, which is such a pair. Training sees the `Network`
+alone that it returns. A library is imported only if the object that was brought is that library's.
 """
 
 import dataclasses

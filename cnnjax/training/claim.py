@@ -39,8 +39,8 @@ def check_claim(out: Path, identity: Identity, say: Callable[[str], None]) -> No
     """Raise UserError unless `out` is free or holds a run that may go on as `identity` says.
 
     It may as the same config, or as one of more steps if its schedule does not depend on their number; on
-    the same data, and with the same objects. A config.json that is damaged is set aside; checkpoints know what
-    it said.
+    the same data, and with the same objects. A config.json that is damaged is set aside; checkpoints know
+    what it said.
     """
     once(lambda: _check(out, identity, say))
 
