@@ -156,33 +156,36 @@ def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransfo
 
 
 def _piecewise(config: Config, peak: Any) -> Schedule:
-    warmup = {"linear": lambda step: _rise(config, step), "tenth": lambda step: _tenth(config, step)}
-
     def rate(step: Any) -> Any:
         drops = jnp.sum(jnp.asarray(step) >= jnp.array(config.boundaries, jnp.int32))
-        return peak * warmup[config.warmup](step) * config.rate_drop**drops
+        return peak * _warmup(config, step, peak) * config.rate_drop**drops
 
     return rate
 
 
 def _cosine(config: Config, peak: Any) -> Schedule:
     def rate(step: Any) -> Any:
-        progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return peak * _rise(config, step) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+        since = _as_type_of(peak, step - config.warmup_steps)
+        progress = since / max(1, config.steps - config.warmup_steps)
+        return peak * _warmup(config, step, peak) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
 
     return rate
 
 
 def _constant(config: Config, peak: Any) -> Schedule:
-    return lambda step: peak * _rise(config, step)
+    return lambda step: peak * _warmup(config, step, peak)
 
 
-def _rise(config: Config, step: Any) -> Any:
-    return jnp.minimum(1.0, (step + 1) / (config.warmup_steps + 1))
+def _warmup(config: Config, step: Any, peak: Any) -> Any:
+    """What part of the rate there is: it rises linearly, or is a tenth, for `warmup_steps`."""
+    if config.warmup == "tenth":
+        return jnp.where(step < config.warmup_steps, 0.1, 1.0)
+    return jnp.minimum(1.0, _as_type_of(peak, step + 1) / (config.warmup_steps + 1))
 
 
-def _tenth(config: Config, step: Any) -> Any:
-    return jnp.where(step < config.warmup_steps, 0.1, 1.0)
+def _as_type_of(peak: Any, step: Any) -> jax.Array:
+    """Steps are whole numbers, and JAX divides those in float32."""
+    return jnp.asarray(step, jnp.result_type(peak))
 
 
 def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformation], str]:

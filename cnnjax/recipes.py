@@ -153,7 +153,7 @@ def _probe(probe: Any) -> Probe:
             raise UserError(f"probes={probe!r}: must be of {', '.join(PROBES)}")
         return PROBES[probe]()
     if isinstance(probe, type):
-        raise UserError(f"probes={probe.__name__}: is a class; give an instance, {probe.__name__}()")
+        raise UserError(f"probes={probe.__name__} is a class: give an instance, {probe.__name__}()")
     if not isinstance(probe, Probe):
         raise UserError(f"probes={describe(probe)}: is no cnnjax.probes.Probe")
     return probe

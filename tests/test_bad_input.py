@@ -58,7 +58,7 @@ COMMANDS = [
     (f"{TRAIN} --boundaries 9 5", "must be rising steps"),
     (f"{TRAIN} --augment mixup", "crop_flip"),
     (f"{TRAIN} --modle resnet8", "did you mean --model?"),
-    (f"{TRAIN} --options width", "FIELD=VALUE"),
+    (f"{TRAIN} --options width", "NAME=VALUE"),
     (f"{TRAIN} --options widht=2", "did you mean width"),
     (f"{TRAIN} --options width=0", "width=0"),
     (f"{TRAIN} --options width=two", "width='two': must be a whole number"),
@@ -206,7 +206,7 @@ CALLS = {
     "Config rate": (lambda: cnnjax.Config(learning_rate=1e39), "must be a positive number"),
     "Config nesterov": (lambda: cnnjax.Config(nesterov="no"), "nesterov='no': must be True or False"),
     "from_json": (lambda: cnnjax.Config.from_json([1]), "must be fields by name, not [1]"),
-    "Keep": (lambda: cnnjax.Keep(last="a"), "keep.last='a': must be a whole number"),
+    "Keep": (lambda: cnnjax.CheckpointPolicy(last="a"), "keep.last='a': must be a whole number"),
     "train config": (lambda: cnnjax.train({}, "run"), "config={}: must be a cnnjax.Config"),
     "train out": (lambda: cnnjax.train(CONFIG, None), "out=None: must be the path of a folder"),
     "train data": (lambda: cnnjax.train(CONFIG, "run", data="mnist"), "a name goes into Config(data=...)"),
@@ -216,10 +216,10 @@ CALLS = {
         "probes=LayerProbe is a class: give an instance, LayerProbe()",
     ),
     "train probes": (
-        lambda: cnnjax.train(CONFIG, "run", probes=[probes.LayerProbe()]),
-        "must be one probe, such as cnnjax.probes.LayerProbe()",
+        lambda: cnnjax.train(CONFIG, "run", probes=[5]),
+        "probes=builtins:int 5: is no cnnjax.probes.Probe",
     ),
-    "train keep": (lambda: cnnjax.train(CONFIG, "run", keep=2), "keep=2: must be a cnnjax.Keep"),
+    "train keep": (lambda: cnnjax.train(CONFIG, "run", keep=2), "keep=2: must be a cnnjax.CheckpointPolicy"),
     "train shard": (lambda: cnnjax.train(CONFIG, "run", shard="all"), "must be one of replicated, model"),
     "train resume": (lambda: cnnjax.train(CONFIG, "run", resume="2"), "resume='2': must be a whole number"),
     "train dispatch": (
@@ -309,8 +309,9 @@ def test_a_batch_that_fits_is_named(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 100_000)
     sizes = SimpleNamespace(temp_size_in_bytes=1_010_000, output_size_in_bytes=0, alias_size_in_bytes=0)
     compiled = SimpleNamespace(memory_analysis=lambda: sizes)
-    config = cnnjax.Config(batch_size=1000)  # 10,000 bytes of gradients, and 1,000 for each image
+    # 10,000 bytes of gradients, and 1,000 for each image
+    task = SimpleNamespace(config=cnnjax.Config(batch_size=1000), name="resnet20")
     with pytest.raises(UserError, match="try batch_size=64"):
-        memory.check_memory("a step", compiled, config, cnnjax.make_mesh(), 10_000)
+        memory.check_memory("a step", compiled, task, cnnjax.make_mesh(), 10_000)
     with pytest.raises(UserError, match="take a smaller network"):
-        memory.check_memory("a step", compiled, config, cnnjax.make_mesh(), 99_500)
+        memory.check_memory("a step", compiled, task, cnnjax.make_mesh(), 99_500)

@@ -208,10 +208,10 @@ MISTAKES = {
     "a metric's name": ({"metrics": ["best"]}, "metrics='best': must be of error, top5_error"),
     "a probe's class": (
         {"probes": cnnjax.probes.LayerProbe},
-        r"is a class; give an instance, LayerProbe\(\)",
+        r"is a class: give an instance, LayerProbe\(\)",
     ),
     "two probes of a name": ({"probes": ["layers", "layers"]}, "two are called 'layers'"),
-    "a data set's name": ({"data": "mnist"}, r"Config\(data='mnist'\)"),
+    "a data set's name": ({"data": "mnist"}, r"a name goes into Config\(data=...\)"),
     "two arrays": ({"data": (FEATURES, CLASSES)}, r"give \(x, y, x_test, y_test\)"),
     "lengths": ({"data": (FEATURES[:5], *TABLE[1:])}, "their numbers must agree"),
     "not a number": ({"data": (np.full((32, 7), np.nan), *TABLE[1:])}, r"example 0 .*nan"),

@@ -18,6 +18,7 @@ from cnnjax.probes.jacobian import nonlinearity_coefficient, singular_values
 from cnnjax.training.step import init_state, make_train_step
 from tests.counting import random_variables
 from tests.nets import narrow
+from tests.tasks import make_task
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +43,11 @@ def check_float64(model, image):
     model = model.clone(dtype=jnp.float64)
     images, config = np.zeros((2, *image), np.uint8), Config(weight_decay=0.1, decay="all")
     optimizer, normalize = make_optimizer(config), normalizer(images, "pixel_mean", np.float64)
-    step = make_train_step(
-        model, optimizer, learning_rate(config), lambda key, x: x, normalize, probe=LayerProbe()
-    )
+    task = make_task(model, optimizer, normalize=normalize, probes=[LayerProbe()])
+    step = make_train_step(task, optimizer, learning_rate(config), task.probes)
 
     def run(key):
-        state = init_state(model, optimizer, key, image, with_gradients=True)
+        state = init_state(task, optimizer, key, jax.ShapeDtypeStruct((1, *image), np.float64))
         return step(state, images, np.zeros(2, int), key)
 
     with jax.enable_x64(True):

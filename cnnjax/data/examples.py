@@ -221,7 +221,7 @@ def as_data(data: Any) -> Any:
     """
     if isinstance(data, str):
         raise UserError(
-            f"data={data!r}: a name goes into the config, as Config(data={data!r}); data= takes "
+            f"data={data!r}: a name goes into Config(data=...); data= takes "
             "arrays (x, y, x_test, y_test) or sources (train, test)"
         )
     if isinstance(data, Mapping):

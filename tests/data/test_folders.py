@@ -2,6 +2,7 @@
 
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,8 +45,10 @@ def test_a_folder_that_is_not_divided(tmp_path):
     stream = open_stream(str(tmp_path))
     assert (len(stream.train), len(stream.test), stream.classes) == (8, 0, 2)
     assert str(stream).endswith("; no test pictures: hold some out by --validation N")
-    with pytest.raises(UserError, match="has no test pictures: hold some out, such as --validation 100"):
-        make_input(stream, Config(data=str(tmp_path)), make_mesh(data=1), (32, 32, 3))
+    with pytest.raises(UserError, match="has no test examples: hold some out, such as --validation 100"):
+        make_input(
+            stream, Config(data=str(tmp_path)), make_mesh(data=1), SimpleNamespace(input_shape=(32, 32, 3))
+        )
     part = stream.split(3, seed=0)
     assert (len(part.train), len(part.test), part.remarks) == (5, 3, ())
     make(tmp_path / "whole", *(f"train/{kind}/{number}.jpg" for kind in "ab" for number in range(4)))

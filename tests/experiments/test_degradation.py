@@ -34,13 +34,17 @@ def test_paper_is_the_papers():
         "loss": "cross_entropy", "map_constant": 1.0, "optimizer": "sgd", "learning_rate": 0.1,
         "schedule": "piecewise", "boundaries": [32_000, 48_000], "rate_drop": 0.1, "momentum": 0.9,
         "nesterov": False, "weight_decay": 1e-4, "decay": "convolutions", "evaluate_every": 400,
-        "checkpoint_every": 1_000,
+        "checkpoint_every": 1_000, "data_seed": None, "initial": None, "freeze": [], "optimizer_options": {},
+        "schedule_options": {}, "groups": {}, "clip_value": None, "clip_norm": None, "accumulate": 1,
+        "ema": 0.0, "metrics": [], "probes": [],
     }  # fmt: skip
     expected = {}
     for seed in range(3):
         for family, depths in (("plain", (20, 32, 44, 56)), ("resnet", (20, 32, 44, 56, 110))):
             for depth in depths:
-                own = {"model": f"{family}{depth}", "seed": seed, "warmup_steps": 400 if depth == 110 else 0}
+                warmup = {"warmup_steps": 400, "warmup": "tenth"} if depth == 110 else {}
+                own = {"model": f"{family}{depth}", "seed": seed, "warmup_steps": 0, "warmup": "linear"}
+                own |= warmup
                 expected[f"{family}{depth}_seed{seed}"] = papers | own
     assert {name: config.to_json() for name, config in runs(preset="paper").items()} == expected
     assert runs(preset="paper", validation=5_000)["plain20_seed0"].validation == 5_000

@@ -68,7 +68,7 @@ def test_a_first_step_that_fails_owns_nothing(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_before_the_first_step_owns_nothing(monkeypatch, tmp_path):
+def test_a_signal_before_the_first_step_owns_nothing(ctrl_c, monkeypatch, tmp_path):
     plain = Program.init
 
     def init(*arguments):

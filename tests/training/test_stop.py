@@ -6,7 +6,7 @@ import pytest
 from cnnjax.training.stop import stop_on_signals
 
 
-def test_signals_ask_to_stop_only_from_the_first_step_on():
+def test_signals_ask_to_stop_only_from_the_first_step_on(ctrl_c):
     before = signal.getsignal(signal.SIGINT)
     with stop_on_signals() as stop:
         with pytest.raises(KeyboardInterrupt):  # nothing is there to be saved: it ends at once

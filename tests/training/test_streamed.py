@@ -18,7 +18,6 @@ from cnnjax.data.pictures import centre
 from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl
 from cnnjax.images import decode
-from cnnjax.training import inputs
 
 CONFIG = cnnjax.Config(
     model="resnet8",
@@ -51,17 +50,14 @@ def uninterrupted(config, tmp_path_factory):
     return cnnjax.train(config, tmp_path_factory.mktemp("run"))
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(monkeypatch, config, uninterrupted, tmp_path):
-    class Stopping(inputs.TrainingRows):
-        def __call__(self, step):
+def test_a_run_that_was_stopped_ends_with_the_same_bits(config, uninterrupted, tmp_path):
+    class Stopping(cnnjax.Callback):
+        def on_step(self, step, metrics):
             if step == 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().__call__(step)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(inputs, "TrainingRows", Stopping)
-        with pytest.raises(Interrupted, match="stopped at step"):
-            cnnjax.train(config, tmp_path)
+    with pytest.raises(Interrupted, match="stopped at step"):
+        cnnjax.train(config, tmp_path, callbacks=[Stopping()])
     said = []
     result = cnnjax.train(config, tmp_path, say=said.append)
     assert any("goes on from step" in line for line in said)
