@@ -181,9 +181,12 @@ def _free_port() -> int:
 
 
 def _end_with_the_launcher() -> None:
-    """Have Linux send SIGTERM to this process when its parent dies, however that was."""
+    """Have Linux kill this process when its parent dies, however that was.
+
+    Asked to stop, one might wait for another that has gone, and nobody would be left to end it.
+    """
     set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 if __name__ == "__main__":

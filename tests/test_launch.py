@@ -148,3 +148,13 @@ def test_work_of_one_process_is_not_done_by_several(monkeypatch):
     monkeypatch.setenv("CNNJAX_COORDINATOR", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"start it without cnnjax\.launch"):
         alone()
+
+
+def test_processes_end_with_a_launcher_that_is_killed():
+    """Also one that was asked to stop and waits for another that has gone."""
+    waits = "trap '' TERM; echo up; exec sleep 600"
+    command = [sys.executable, "-m", "cnnjax.launch", "--processes", "1", "--", "sh", "-c", waits]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout.readline() == "up\n"
+        launcher.kill()
+        assert launcher.stdout.read() == ""  # its end: nobody has it open any more
