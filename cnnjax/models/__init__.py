@@ -1,4 +1,4 @@
-"""The networks: one paper, one file. They are reached by name, through `build`."""
+"""The networks: one paper, one file. `build` makes them by name."""
 
 from cnnjax.models import alexnet as _alexnet  # noqa: F401  (registers its names)
 from cnnjax.models import bn_inception as _bn_inception  # noqa: F401  (registers its names)

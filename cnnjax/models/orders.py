@@ -27,7 +27,7 @@ class Original:
         return self.activation(name=f"act{index}")(self.norm(name=f"bn{index}")(y))
 
     def before(self, x: jax.Array, index: int | str = 1) -> jax.Array:
-        """What comes before the branch; also, with its own index, at the end of the network."""
+        """What comes before the branch and, with its own index, at the end of the network."""
         return x
 
     def between(self, y: jax.Array, index: int) -> jax.Array:

@@ -2,17 +2,17 @@
 
 He, Zhang, Ren and Sun, "Identity Mappings in Deep Residual Networks", 2016 (arXiv 1603.05027): the CIFAR nets
 of tables 2 to 4 and the ImageNet nets of table 5. They are ResNets with another `order` of layers. All five
-orders of table 2 are values of that field, and all shortcuts of table 1 values of `shortcut`, in ResNets and
-pre-activation ResNets of any depth:
+orders of table 2 are values of that field, and all shortcuts of table 1 are values of `shortcut`, in ResNets
+and pre-activation ResNets of any depth:
 
     build("resnet110", order="bn_after_addition")
     build("resnet110", shortcut="exclusive_gating", gate_bias=-6.0)
     build("resnet110", shortcut="constant_scaling", shortcut_scale=0.5, branch_scale=0.5)
     build("resnet110", shortcut="C")  # a 1x1 convolution in every block
 
-The first block's activation is the one right after the first convolution, before the paths split, and the
-last block is followed by one more BN and ReLU (appendix). Where a shortcut changes the shape it takes what
-the branch takes, activated; elsewhere it takes the block's raw input.
+The first block's activation is the one right after the first convolution, before the paths split, and one
+more BN and ReLU follow the last block (appendix). A shortcut that changes the shape takes the branch's
+activated input; any other takes the block's raw input.
 
 Basic blocks for CIFAR have shortcuts A, as in the paper. Bottlenecks have projections where the number of
 channels changes, without BatchNorm, and the stride in the first 1x1, as in the authors' code. The ImageNet

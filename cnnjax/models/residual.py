@@ -216,7 +216,7 @@ class ResidualNet(BatchNormNetwork, kw_only=True):
         return None
 
     def each(self, done: int, blocks: int) -> dict[str, list[float]]:
-        """The fields that differ between the `blocks` blocks after the first `done`, with their values."""
+        """The fields that differ from block to block, each with its values for the `blocks` after `done`."""
         if self.survival == 1:
             return {}
         step = (1 - self.survival) / sum(self.stage_sizes)

@@ -1,1 +1,1 @@
-"""What a network is made of and Flax does not give as the papers need it."""
+"""The parts of networks that the papers need and Flax lacks or does differently."""

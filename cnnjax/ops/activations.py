@@ -1,7 +1,7 @@
 """Activations by name, for the networks' field `activation`.
 
-Each name gives a module: `ACTIVATIONS["relu"](name="act1")(x)`. All but PReLU are without parameters and
-leave no trace in the variables. "scaled_tanh" is 1.7159 tanh(2 x / 3), with f(1) = 1 and f(-1) = -1 (LeCun et
+Each name gives a module: `ACTIVATIONS["relu"](name="act1")(x)`. All except PReLU have no parameters and do
+not show up in the variables. "scaled_tanh" is 1.7159 tanh(2 x / 3), with f(1) = 1 and f(-1) = -1 (LeCun et
 al. 1998, appendix A); "leaky_relu" has the slope 0.01 below zero (Maas, Hannun and Ng 2013); "elu" is
 exp(x) - 1 there (Clevert, Unterthiner and Hochreiter 2015).
 """
@@ -22,7 +22,7 @@ class Elementwise(nn.Module):
     function: Callable[[jax.Array], jax.Array]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Of every element."""
+        """Apply it to every element."""
         return self.function(x)
 
 
@@ -34,7 +34,7 @@ class PReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Of `x` [..., channel]."""
+        """Apply it to `x` [..., channel]."""
         slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],), wide(x.dtype))
         return jnp.where(x > 0, x, slope.astype(x.dtype) * x)
 

@@ -1,16 +1,16 @@
-"""The convolution of all networks, in the form that is fastest on the backend at hand.
+"""The convolution of all networks, in the form that is fastest on the current backend.
 
 On GPUs and TPUs that is XLA's own. On a CPU it is our own code (`direct_conv.cc`), which takes between a half
-and a tenth of XLA's time, or, where that cannot be had, XLA's code in a canonical form: XLA:CPU brings
-convolutions into the layout of its fast kernels in a program's entry computation only. The two backward
+and a tenth of XLA's time, or, if that is not available, XLA's code in a canonical form: XLA:CPU brings
+convolutions into the layout of its fast kernels only in a program's entry computation. The two backward
 convolutions that autodiff writes are in other layouts, so inside `scan`, `while` and `cond` they run in naive
-loops, 30 times slower (jax-ml/jax#12868). Here they are written as convolutions that have the fast layout
-already, NHWC times HWIO, of operands transposed beforehand; optimisation barriers keep XLA from folding the
+loops, 30 times slower (jax-ml/jax#12868). Here they are written as convolutions that already have the fast
+layout, NHWC times HWIO, of operands transposed beforehand; optimisation barriers keep XLA from folding the
 transposes back in. Values and derivatives are those of `lax.conv_general_dilated`.
 
-A convolution is linear in each operand, and so is its gradient by the kernel; the gradient by the images is a
-convolution again. So two primitives, `convolve` and `kernel_gradient`, that name each other as their
-transposes are closed under forward and reverse mode of every order.
+A convolution is linear in each operand, and so is its gradient with respect to the kernel; the gradient with
+respect to the images is again a convolution. So two primitives, `convolve` and `kernel_gradient`, which are
+each other's transposes, are closed under forward and reverse mode of every order.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Window(NamedTuple):
     form: str
 
     def direct(self) -> dict[str, Any]:
-        """As `direct_conv.cc` names it."""
+        """Return it under the names of `direct_conv.cc`."""
         return {
             "strides": self.strides,
             "low": [low for low, _ in self.padding],
@@ -68,8 +68,8 @@ def conv_general_dilated(
 ) -> jax.Array:
     """`lax.conv_general_dilated`, for `flax.linen.Conv(conv_general_dilated=...)`.
 
-    On a CPU, images [batch, height, width, channel] take one of the forms above, the faster one that can be
-    had or the one that is named ("direct", "canonical"). Everything else goes to XLA as it is.
+    On a CPU, images [batch, height, width, channel] take one of the forms above: `form` ("direct" or
+    "canonical"), or by default the faster one that is available. Everything else goes to XLA as it is.
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     images = lhs.ndim == 4 and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, LAYOUT)
@@ -97,7 +97,7 @@ def conv_general_dilated(
 
 
 def best_form(dtype: Any = jnp.float32) -> str:
-    """The form, a name in CONVOLUTIONS, that is fastest of those that can be had here."""
+    """The fastest form available here, a name in CONVOLUTIONS."""
     if jax.default_backend() != "cpu":
         return "native"
     return "direct" if direct.usable(dtype) else "canonical"
@@ -123,12 +123,12 @@ def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def kernel_gradient(images: jax.Array, upstream: jax.Array, window: Window) -> jax.Array:
-    """Gradient by the kernel of `convolve`, from that by its result."""
+    """Gradient with respect to the kernel of `convolve`, given that with respect to its result."""
     return _kernel_gradient.bind(images, upstream, window=window)
 
 
 def input_gradient(upstream: jax.Array, kernel: jax.Array, window: Window, size: Pair) -> jax.Array:
-    """Gradient by the images of `convolve`, whose spatial size is `size`, from that by its result.
+    """Gradient with respect to the images of `convolve`, of spatial `size`, given that of its result.
 
     A convolution with the kernel flipped in space and its channels swapped; strides become input dilation.
     """
@@ -170,7 +170,7 @@ def _convolve_here(images, kernel, window):
 
 
 def _kernel_gradient_here(images, upstream, window):
-    """By XLA, the batch is summed over, so it takes the place of the channels.
+    """Compute `kernel_gradient`; by XLA, which sums over the batch, so it takes the place of the channels.
 
     Images [c_in, height, width, batch] are convolved with the result's gradient as the kernel
     [height, width, batch, c_out].
@@ -211,7 +211,7 @@ def _kernel_gradient_here(images, upstream, window):
 def _primitive(
     name: str, compute: Callable, images_transpose: Callable, other_transpose: Callable
 ) -> Primitive:
-    """A function of two arrays that is linear in each, known to `jit`, `vmap` and both modes of `grad`."""
+    """Make a function of two arrays, linear in each, that `jit`, `vmap` and both modes of `grad` know."""
     primitive = Primitive(name)
 
     def batch(arguments, axes, window):
@@ -242,7 +242,7 @@ def _primitive(
     lower = mlir.lower_fun(compute, multiple_results=False)
 
     def lower_here_or_to_export(context, images, other, window):
-        # What is exported runs elsewhere, where our own code may not be: there it is XLA's.
+        # An exported program runs elsewhere, where our own code may be missing: there it uses XLA's.
         if context.module_context.lowering_parameters.for_export:
             window = window._replace(form="canonical")
         return lower(context, images, other, window=window)
@@ -251,7 +251,7 @@ def _primitive(
     return primitive
 
 
-# A transpose gets the operand that it is not for, and the shape of the one that it is for.
+# A transpose gets the value of the other operand, and only the shape of its own.
 _convolve = _primitive(
     "convolve",
     _convolve_here,

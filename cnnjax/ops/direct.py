@@ -1,4 +1,4 @@
-"""`direct_conv.cc`: our own convolution for CPUs, compiled for the machine at hand when it is first used."""
+"""`direct_conv.cc`: our own convolution for CPUs, compiled for this machine when it is first used."""
 
 import ctypes
 import functools
@@ -25,7 +25,7 @@ TARGETS = ("cnnjax_convolve", "cnnjax_kernel_gradient")
 
 
 def usable(dtype: Any) -> bool:
-    """Whether the direct convolution can stand in for XLA's here.
+    """Whether the direct convolution can replace XLA's here.
 
     It takes float32, and runs in programs for one CPU device: XLA cannot divide a foreign call over several.
     """
@@ -34,14 +34,14 @@ def usable(dtype: Any) -> bool:
 
 
 def convolve(images: jax.Array, kernel: jax.Array, shape: tuple[int, ...], **window: Any) -> jax.Array:
-    """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to `shape`; with the source's names."""
+    """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to `shape`; `window` as in the source."""
     return _call(TARGETS[0], images, kernel, shape, window)
 
 
 def kernel_gradient(
     images: jax.Array, upstream: jax.Array, shape: tuple[int, ...], **window: Any
 ) -> jax.Array:
-    """Gradient by the kernel, whose shape is `shape`, of `convolve`, from that by its result."""
+    """Gradient with respect to `convolve`'s kernel, of this `shape`, given that of its result."""
     return _call(TARGETS[1], images, upstream, shape, window)
 
 
@@ -49,7 +49,7 @@ def _call(
     target: str, lhs: jax.Array, rhs: jax.Array, shape: tuple[int, ...], window: dict[str, Any]
 ) -> jax.Array:
     if missing := load():
-        raise UserError(f"convolution='direct': {missing}; 'auto' takes what can be had")
+        raise UserError(f"convolution='direct': {missing}; 'auto' takes what is available")
     attributes: dict[str, Any] = {name: np.asarray(value, np.int64) for name, value in window.items()}
     attributes["groups"] = np.int64(window["groups"])
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -58,10 +58,10 @@ def _call(
 
 @functools.cache
 def load() -> str | None:
-    """Compile the source, unless that was done before, and register it; returns what is in the way."""
+    """Compile the source, unless that was done before, and register it; returns the obstacle, if any."""
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))), None)
     if compiler is None:
-        return "no C++ compiler is here (g++ or clang++)"
+        return "there is no C++ compiler (g++ or clang++)"
     try:
         library = ctypes.CDLL(os.fspath(_compiled(compiler)))
     except (OSError, subprocess.CalledProcessError) as error:
@@ -78,7 +78,7 @@ def _compiled(compiler: str) -> Path:
     folder = cache_root() / "compiled"
     path = folder / f"direct_conv-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies there is run: nobody else may write
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # this code is run: nobody else may write it
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             made = Path(temporary) / path.name
             include = ["-isystem", jax.ffi.include_dir()]
@@ -90,7 +90,7 @@ def _compiled(compiler: str) -> Path:
 
 
 def _processor() -> str:
-    """What decides which instructions there are: a cache folder may be shared by several machines."""
+    """What decides which instructions exist: several machines may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

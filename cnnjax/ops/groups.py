@@ -1,7 +1,7 @@
 """Grouped convolutions, whose groups may be divided over devices.
 
-A network knows nothing of devices, and XLA does not see that groups are independent. So whoever traces a
-network may say how a grouped convolution is divided (`cnnjax.mesh.by_groups`).
+A network knows nothing about devices, and XLA does not see that groups are independent. So the code that
+traces a network may say how to divide a grouped convolution (`cnnjax.mesh.by_groups`).
 """
 
 import contextlib
@@ -13,15 +13,15 @@ from typing import Any
 import jax
 
 Convolve = Callable[[jax.Array, jax.Array, int], jax.Array]
-"""Images, kernel and the number of groups to the result."""
+"""From images, kernel and number of groups to the result."""
 Divide = Callable[[Convolve, jax.Array, jax.Array, int], jax.Array]
-"""The same of a `Convolve`, on all devices together."""
+"""The same, given a `Convolve` first, on all devices together."""
 _divide: ContextVar[Divide | None] = ContextVar("divide", default=None)
 
 
 @contextlib.contextmanager
 def divided(how: Divide) -> Iterator[None]:
-    """Networks that are traced inside have their grouped convolutions done by `how`."""
+    """Let networks that are traced inside compute their grouped convolutions by `how`."""
     before = _divide.set(how)
     try:
         yield
@@ -30,7 +30,7 @@ def divided(how: Divide) -> Iterator[None]:
 
 
 def divisible(convolve: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`convolve`, which Flax calls like `lax.conv_general_dilated`, as `divided` has it if it has groups."""
+    """Make `convolve`, which Flax calls as `lax.conv_general_dilated`, follow `divided` if it has groups."""
 
     @functools.wraps(convolve)
     def grouped(

@@ -14,8 +14,8 @@ from cnnjax.errors import UserError
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """N(0, 2 / (k * k * c_out)) for a kernel [k, k, c_in, c_out] (He et al. 2015b, eq. 14).
 
-    Their eq. 10 has the fan-in instead, and they say that either suffices; the authors' released residual
-    nets use the fan-out.
+    Their eq. 10 has the fan-in instead, and they say that either suffices; their released residual nets use
+    the fan-out.
     """
     return _normal(key, shape, math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1])), dtype)
 
@@ -31,7 +31,7 @@ def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
 
 
 def caffe_xavier(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """U(-a, a) with a = sqrt(3 / fan-in): Caffe's "xavier", which leaves out Glorot & Bengio's fan-out."""
+    """U(-a, a) with a = sqrt(3 / fan-in): Caffe's "xavier", which omits Glorot & Bengio's fan-out."""
     return uniform(math.sqrt(3 / math.prod(shape[:-1])))(key, shape, dtype)
 
 
@@ -45,7 +45,7 @@ def normal(std: float) -> Callable[..., jax.Array]:
 
 
 def truncated_normal(std: float) -> Callable[..., jax.Array]:
-    """An initialiser: TensorFlow's truncated normal, N(0, std * std) without what is beyond 2 std."""
+    """An initialiser: TensorFlow's truncated normal, N(0, std * std) cut off at 2 std."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return std * jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype).reshape(shape)
@@ -87,7 +87,7 @@ def delta_orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.fl
 
 
 def dirac(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """Zero but for the centre, which passes channel i on as channel i (Zagoruyko & Komodakis 2017)."""
+    """Zero except at the centre, which passes channel i on as channel i (Zagoruyko & Komodakis 2017)."""
     *extent, c_in, c_out = shape
     return _at_centre(extent, jnp.eye(c_in, c_out, dtype=dtype))
 
@@ -101,7 +101,7 @@ def _at_centre(extent: Sequence[int], matrix: jax.Array) -> jax.Array:
 
 
 def _normal(key: jax.Array, shape: tuple[int, ...], std: float, dtype: Any) -> jax.Array:
-    # Drawn flat: the numbers are those of a draw in `shape`, and XLA:CPU compiles it seven times faster.
+    # Drawn flat: the numbers are the same as in `shape`, and XLA:CPU compiles it seven times faster.
     return std * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
 
 

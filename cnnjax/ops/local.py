@@ -13,8 +13,8 @@ from cnnjax.ops.precision import wide
 class LocalConv(nn.Module):
     """k x k windows one pixel apart, each with its own weights and biases.
 
-    The kernel is [height, width, k * k * c_in, filters]; a window's pixels come row by row, the channels of a
-    pixel together.
+    The kernel is [height, width, k * k * c_in, filters]; a window's pixels are in order of rows, with the
+    channels of a pixel together.
     """
 
     filters: int

@@ -2,7 +2,7 @@
 
 Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
 section 3.3. The paper multiplies alpha by the sum of squares; Caffe, cuda-convnet and PyTorch by their mean,
-which makes the same alpha weaker by the window's size. `alpha_per` says which is meant.
+which makes the same alpha weaker by the window's size. `alpha_per` chooses between them.
 """
 
 import jax
@@ -24,7 +24,7 @@ def local_response_norm(
         size: channels in a window, centred; at the first and last channels it is cut off.
         alpha: weight of the sum of squares ("sum", the paper) or of their mean over `size` ("mean").
         beta: exponent.
-        k: what is added to the weighted squares.
+        k: added to the weighted squares.
         alpha_per: "sum" or "mean".
     """
     if alpha_per == "mean":
@@ -39,14 +39,14 @@ def local_response_norm(
 def response_norm_within_maps(x: jax.Array, size: int, alpha: float, beta: float, k: float) -> jax.Array:
     """x / (k + alpha * m) ** beta, with m the mean of squares of `size` by `size` pixels of a channel.
 
-    It is cuda-convnet's "rnorm" and Caffe's LRN "within channel"; pixels beyond the border count as zeros.
+    This is cuda-convnet's "rnorm" and Caffe's LRN "within channel"; pixels beyond the border count as zeros.
 
     Args:
         x: [batch, height, width, channel].
         size: side of the window, odd.
         alpha: weight of the mean.
         beta: exponent.
-        k: what is added to the weighted mean.
+        k: added to the weighted mean.
     """
     full = x.astype(wide(x.dtype))
     means = average_pool(jnp.square(full), size, 1, padding=size // 2)

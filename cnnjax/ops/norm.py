@@ -1,7 +1,6 @@
 """Batch normalisation with the paper's estimate of the population variance."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -20,11 +19,12 @@ class BatchNorm(nn.Module):
     averages the biased one. `momentum` is the decay of the running averages (PyTorch's 0.1 is 0.9 here).
 
     Under `jit` with the batch sharded over devices the statistics are those of the global batch. With
-    `groups` each of so many equal parts of it, in order, has its own, as on devices that do not talk. The
-    running averages take the mean over the groups of their means and of their unbiased variances: they are
-    the mean of those that each group would have by itself.
-    Everything is computed in float32, or in float64 where that is the type of the input or of the result,
-    which is cast to `dtype`. Parameters and running averages are float32, or float64 where `dtype` is.
+    `groups` it is split into that many equal parts, in order, and each has its own, as on devices that do not
+    communicate. The running averages then average the means and the unbiased variances of the groups: they
+    are the mean of the running averages that each group would have by itself.
+
+    All arithmetic is in float32, or in float64 if that is the type of the input or the result, which is cast
+    to `dtype`. Parameters and running averages are float32, or float64 if `dtype` is.
     """
 
     use_running_average: bool
@@ -78,29 +78,11 @@ class BatchNorm(nn.Module):
 
 
 def check_groups(batch_size: int, groups: int) -> None:
-    """Raise UserError unless a batch divides into so many groups."""
+    """Raise UserError unless a batch divides into that many groups."""
     if batch_size % groups:
         raise UserError(f"a batch of {batch_size} images does not divide into bn_groups={groups}")
 
 
-def batch_norm(network: Any, train: bool) -> Callable[..., BatchNorm]:
-    """A template of BatchNorm by the fields that all networks with it share.
-
-    Raises:
-        UserError: `bn_momentum` is no decay.
-    """
-    if not 0 <= network.bn_momentum < 1:
-        raise UserError(f"bn_momentum={network.bn_momentum}: must be in [0, 1), such as 0.9")
-    return partial(
-        BatchNorm,
-        use_running_average=not train,
-        momentum=network.bn_momentum,
-        epsilon=network.bn_epsilon,
-        groups=network.bn_groups,
-        dtype=network.dtype,
-    )
-
-
 def no_norm(name: str) -> Callable[[jax.Array], jax.Array]:
-    """In the place of a norm's template."""
+    """A template to put in place of a norm's: it changes nothing."""
     return lambda x: x

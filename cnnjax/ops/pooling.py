@@ -2,7 +2,7 @@
 
 Maxima are taken over columns, then over rows, each between strided slices of the whole array: forward and
 backward together are two to three times faster on a CPU than XLA's windowed reduction, and there is no
-scatter, which is not deterministic on GPUs. Of equal maxima the first, row by row, gets the gradient, as in
+scatter, which is not deterministic on GPUs. The first of equal maxima, row by row, gets the gradient, as in
 PyTorch.
 """
 
@@ -50,8 +50,8 @@ def average_pool(
 ) -> jax.Array:
     """Means of square windows; the arguments are those of `max_pool`.
 
-    The padding counts as zeros, unless `count_padding` is off: then a mean is over the image's pixels alone.
-    What a window has beyond the padding (`ceil`) never counts.
+    The padding counts as zeros, unless `count_padding` is off: then a mean is over the image's pixels only.
+    A window's pixels beyond the padding (`ceil`) never count.
     """
     pads, counts = [], []
     for length in x.shape[1:3]:
@@ -73,10 +73,10 @@ def average_pool(
 
 @partial(jax.jit, static_argnames="size")
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """Means of `size` by `size` windows that cover the image evenly, as PyTorch's adaptive pooling has them.
+    """Means of `size` by `size` windows that cover the image evenly, as in PyTorch's adaptive pooling.
 
     Window i of an axis of n pixels goes from floor(i n / size) to ceil((i + 1) n / size), so that windows may
-    share pixels, and a smaller image is repeated. An image of `size` pixels a side stays as it is.
+    share pixels, and the pixels of a smaller image repeat. An image of `size` pixels a side stays as it is.
     """
     for axis in (1, 2):
         length = x.shape[axis]
@@ -87,7 +87,7 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
 
 
 def _windows(length: int, size: int, strides: int, padding: int, ceil: bool) -> tuple[int, int]:
-    """Windows along one axis, and the pixels that they reach beyond its end."""
+    """The number of windows along one axis, and of pixels that they reach beyond its end."""
     steps, rest = divmod(length + 2 * padding - size, strides)
     if steps < 0:
         raise UserError(f"an image of {length} pixels is too small for pooling {size} by {size}")

@@ -1,4 +1,4 @@
-"""How wide the numbers are that must not be narrow."""
+"""The precision of numbers that must not be narrow."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import jax.numpy as jnp
 
 
 def wide(dtype: Any) -> Any:
-    """The type of parameters, statistics and logits where a network computes in `dtype`.
+    """The type of parameters, statistics and logits of a network that computes in `dtype`.
 
-    It is float32, or float64 where that is `dtype`.
+    It is float32, or float64 if that is `dtype`.
     """
     return jnp.promote_types(dtype, jnp.float32)
 

@@ -112,7 +112,7 @@ class Bar:
 
 
 @contextlib.contextmanager
-def patience(line: str, seconds: float = 5) -> Iterator[None]:
+def patience(line: str, seconds: float = 10) -> Iterator[None]:
     """Say `line` on stderr if what is inside takes longer than that."""
     quiet = sys.stderr is None or HERE.quiet or not first()
     timer = threading.Timer(seconds, lambda: quiet or tqdm.write(line, sys.stderr))

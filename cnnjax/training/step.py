@@ -10,6 +10,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from cnnjax.ops.precision import wide
 from cnnjax.training.losses import Loss, cross_entropy
 
 Metrics = dict[str, jax.Array]
@@ -43,7 +44,7 @@ def init_state(
 
     `with_gradients`: for a probe with `compares_gradients`.
     """
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)  # their shape alone matters
+    images = jax.ShapeDtypeStruct((1, *image_shape), wide(getattr(model, "dtype", None) or jnp.float32))
     variables = model.lazy_init(key, images, train=False)  # weights alone: no forward pass is run
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     step, opt_state = jnp.zeros((), jnp.int32), optimizer.init(params)

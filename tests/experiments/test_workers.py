@@ -8,8 +8,9 @@ import pytest
 
 from cnnjax.errors import UserError
 from cnnjax.machine import usable_cores
+from cnnjax.training.progress import HERE
 from experiments.runner import run_all
-from experiments.workers import Job, side_by_side
+from experiments.workers import Job, one_by_one, side_by_side
 
 
 def tell(path):
@@ -65,3 +66,15 @@ def test_a_killed_job_is_said():
 def test_as_many_workers_as_cores_at_most(tmp_path, workers):
     with pytest.raises(UserError, match=f"--workers {workers}: must be 1 to"):
         run_all({}, tmp_path, None, workers=workers)
+
+
+def test_how_far_the_whole_is_counts_nets_and_weighs_what_they_cost(capsys):
+    def report_steps():
+        for _ in range(4):
+            HERE.report(1)
+
+    jobs = [Job(report_steps, nets=2, steps=4, cost=9.0), Job(lambda: None, nets=1, steps=4, cost=1.0)]
+    one_by_one(jobs)
+    said = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    by_step = ["0 of 3", "1 of 3", "1 of 3", "2 of 3"]  # 22, 45, 68 and 90 % of the cost
+    assert said == [f"all: {nets} nets done" for nets in (*by_step, "3 of 3")]

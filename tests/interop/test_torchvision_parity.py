@@ -1,6 +1,6 @@
 """Torchvision's networks against ours: logits and round trip of all, gradients of one of each kind.
 
-Needs the extra `parity`; `-s` prints the errors, `-k` chooses networks.
+Needs the extra `parity`; `-n 0 -s` prints the errors, `-k` chooses networks.
 """
 
 import warnings

@@ -149,7 +149,7 @@ def test_initial_weights_as_torchvisions():
         ("cuda_convnet_11pct", 16, {"width": 4}),
         ("zfnet_b", 224, {"width": 4, "dtype": jnp.bfloat16}),
         ("vgg11_lrn", 224, {"width": 2, "activation": "prelu"}),
-        ("vgg_c_bn", 32, {"width": 2, "head": "cifar", "dtype": jnp.bfloat16}),
+        ("vgg_c_bn", 32, {"width": 2, "head": "cifar", "dtype": jnp.bfloat16, "stages": ((3,), (3, 1))}),
         ("nin_cifar10", 16, {"width": 16, "activation": "elu"}),
     ],
 )

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from cnnjax.models import build
-from cnnjax.ops.depth import SCANNED_FROM, stack, unstack
+from cnnjax.ops.depth import SCANNED_FROM, block_names, is_stacked, stack, stage_of, unstack
 from tests.counting import random_variables
 from tests.gradients import compiled
 
@@ -136,3 +136,23 @@ def test_the_size_of_a_scanned_program_does_not_grow_with_depth(images):
         return len(jax.jit(jax.grad(loss)).lower(shapes["params"]).as_text().splitlines())
 
     assert size(9) == size(3)
+
+
+def test_names_say_the_stage_and_whether_blocks_are_stacked():
+    names = block_names(2, 3)
+    assert names == ["stage2_block01", "stage2_block02", "stage2_block03"]
+    assert block_names(12, 2, longest=100) == ["stage12_block001", "stage12_block002"]
+    stacked = stack({"params": {name: {"kernel": jnp.zeros(4)} for name in names}, "step": jnp.zeros(())})
+    paths = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): path
+        for path, _ in jax.tree.leaves_with_path(stacked)
+    }
+    assert {name: is_stacked(path) for name, path in paths.items()} == {
+        "params/stage2_block01/kernel": False,
+        "params/stage2_block02-03/kernel": True,
+        "step": False,
+    }
+    others = ["conv1", "stage1_conv1", "stages", "block1_layer01", "stage_block01", "my_stage1_block01"]
+    assert [stage_of(name) for name in [*stacked["params"], "stage12_block001", *others]] == [2, 2, 12] + [
+        None
+    ] * 6

@@ -3,7 +3,17 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.ops.init import delta_orthogonal, dirac, glorot_uniform, he_normal, he_normal_fan_in
+from cnnjax.ops.init import (
+    caffe_xavier,
+    delta_orthogonal,
+    dirac,
+    glorot_uniform,
+    he_normal,
+    he_normal_fan_in,
+    lecun_1998,
+    truncated_normal,
+    uniform,
+)
 
 
 def test_drawn_flat_or_in_shape_the_numbers_are_the_same(key):
@@ -19,6 +29,22 @@ def test_glorot_is_uniform_between_its_limits(key):
     assert 0.999 * limit < kernel.max() <= limit
     assert -limit <= kernel.min() < -0.999 * limit
     assert abs(kernel.std() / (limit / np.sqrt(3)) - 1) < 4 / np.sqrt(kernel.size)
+
+
+@pytest.mark.parametrize(
+    ("init", "bound"),
+    [(lecun_1998, 2.4 / 144), (caffe_xavier, np.sqrt(3 / 144)), (uniform(0.5), 0.5)],
+)
+def test_uniform_kernels_reach_their_bounds_and_no_further(key, init, bound):
+    kernel = np.asarray(init(key, (3, 3, 16, 32)))
+    assert 0.999 * bound < kernel.max() <= bound
+    assert -bound <= kernel.min() < -0.999 * bound
+
+
+def test_a_truncated_normal_has_nothing_beyond_two_deviations(key):
+    kernel = np.asarray(truncated_normal(0.1)(key, (3, 3, 16, 32)))
+    assert 0.19 < kernel.max() <= 0.2
+    assert kernel.std() == pytest.approx(0.1 * 0.8796, rel=0.05)  # of what is left
 
 
 def test_a_delta_orthogonal_convolution_keeps_the_norm_at_every_pixel(key):
