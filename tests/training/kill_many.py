@@ -138,7 +138,7 @@ class Attempt:
             self.process.wait(seconds)
         return self.process.poll() is None
 
-    def _written(self) -> int:
+    def written(self) -> int:
         """How many lines of metrics it has written, its runs taken together."""
         paths = [self.out / run / "metrics.jsonl" for run in self.target.runs]
         text = "".join(path.read_text(errors="replace") for path in paths if path.exists())
