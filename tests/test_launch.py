@@ -66,6 +66,7 @@ def lines(folder):
     return [{k: v for k, v in line.items() if k != "time"} for line in read_jsonl(folder / "metrics.jsonl")]
 
 
+@pytest.mark.slow
 def test_a_run_moves_from_8_devices_to_2_processes_to_1_device_and_keeps_its_numbers(tmp_path, x64):
     """Each time the last process gets a signal, and all stop at the same step."""
     data = synthetic(train=50, test=21, size=8)

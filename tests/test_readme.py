@@ -2,6 +2,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 import cnnjax
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -35,6 +37,7 @@ def test_every_row_of_networks_begins_with_a_true_count():
         assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
 
 
+@pytest.mark.slow
 def test_the_snippets_run(monkeypatch, tmp_path):
     """In order, as one program, but for the one that needs a file of weights."""
     monkeypatch.chdir(tmp_path)
