@@ -34,7 +34,7 @@ def test_an_example_runs(tmp_path, script):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """200 pictures of three classes, each with its own colour, and weights of ResNet-18 as torchvision has them."""
+    """200 pictures of three classes, each with its own colour, and weights of ResNet-18 as torchvision's."""
     root, draw = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
     for number in range(200):
         kind, split = number % 3, "train" if number < 170 else "val"
