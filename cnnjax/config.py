@@ -186,7 +186,7 @@ class Config:
                 isinstance(words, Sequence) and all(isinstance(w, str) for w in words)
             ):
                 self._reject(field, "must be several words, such as ('a', 'b'), or () for none")
-            object.__setattr__(self, field, tuple(words))
+            object.__setattr__(self, field, tuple(one for word in words for one in word.split(",")))
         for field in _MAPPINGS:
             self._set_mapping(field)
         if "name" in self.model_options:

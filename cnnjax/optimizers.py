@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -212,7 +213,7 @@ def _find_schedule(name: str) -> tuple[Callable[..., Schedule], str]:
 
 def _find(name: str, known: Mapping[str, Any], kind: str, first: tuple[str, ...]) -> tuple[Any, str]:
     if name not in known:
-        near = difflib.get_close_matches(name, [*first, *known], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, dict.fromkeys([*first, *known]), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(first)} and optax's"
         raise UserError(f"{kind}={name!r}: {hint}")
     return known[name], name
@@ -222,7 +223,7 @@ def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
     return {
         name: function
         for name, function in vars(module).items()
-        if inspect.isfunction(function) and not name.startswith("_")
+        if not name.startswith("_") and (inspect.isfunction(function) or isinstance(function, partial))
     }
 
 

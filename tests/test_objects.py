@@ -14,9 +14,14 @@ import optax
 import pytest
 from flax import linen as nn
 from flax import nnx
+from PIL import Image
 
 import cnnjax
+from cnnjax.data.examples import read_item
+from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, UserError
+from cnnjax.recipes import Objects, resolve
+from cnnjax.training.program import Program
 from examples import arrays, contrastive_loss, nnx_network, own_network, own_optimizer, vit
 
 DRAW = np.random.default_rng(0)
@@ -328,6 +333,39 @@ def test_a_source_is_trained_on_like_its_arrays(tmp_path):
     ]
     assert bits(results[0]) == bits(results[1])
     assert results[0].metrics == results[1].metrics
+
+
+def test_items_are_pairs_or_mappings():
+    picture = Image.fromarray(PIXELS[0, ..., 0])
+    for item in (
+        (picture, 3),
+        {"image": picture, "label": 3},
+        {"label": 3, "image": picture},
+        {"x": picture, "y": 3},
+    ):
+        inputs, label = read_item([item], 0)
+        np.testing.assert_array_equal(inputs, PIXELS[0, ..., 0])
+        assert label == 3
+    for item in (picture, {"image": picture}, (1, 2, 3), ("words", 3)):
+        with pytest.raises(UserError, match="data=: item 0"):
+            read_item([item], 0)
+
+
+def test_an_object_is_compiled_as_the_name_is():
+    """What the compiler gets is the same, but for names."""
+    config = dataclasses.replace(CONFIG, model="resnet8", model_options={"width": 2}, data="synthetic")
+    data = synthetic(train=20, test=8, size=8)
+    anonymous = dataclasses.replace(config, model="resnet20", model_options={})
+    tasks = [
+        resolve(config, Objects(data=data)),
+        resolve(anonymous, Objects(data=data, model=cnnjax.build("resnet8", width=2))),
+    ]
+    texts = []
+    for task in tasks:
+        program = Program(task, cnnjax.make_mesh(data=1))
+        lowered = program.lower(program.init([0]), np.zeros((1, 1, 8), np.int32), program.per_run([config]))
+        texts.append(lowered.as_text())
+    assert texts[0] == texts[1]
 
 
 def test_seeds_of_the_weights_and_of_the_data_are_apart(tmp_path):

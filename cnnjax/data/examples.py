@@ -86,8 +86,8 @@ class Arrays:
 class Items(Protocol):
     """Examples in any order of access: grain's sources, Hugging Face's data sets, a list, your own class.
 
-    An item is a pair (input, label), or a mapping whose first entry is the input and whose entry "label", or
-    else its second, is the label; pictures of Pillow become uint8 [height, width, channel].
+    An item is a pair (input, label), or a mapping with the entry "label", whose first other entry is the
+    input, or of two entries; pictures of Pillow become uint8 [height, width, channel].
     """
 
     def __len__(self) -> int: ...
@@ -193,8 +193,8 @@ def read_item(items: Items, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Input and label of an item; raises UserError if it is no pair."""
     item = items[index]
     if isinstance(item, Mapping):
-        values = list(item.values())
-        pair = [values[0], item["label"] if "label" in item else values[1]] if len(values) > 1 else values
+        inputs = [value for name, value in item.items() if name != "label"]
+        pair = [inputs[0], item["label"]] if inputs and "label" in item else inputs
     else:
         pair = list(item) if isinstance(item, tuple | list) else [item]
     if len(pair) != 2:
@@ -203,7 +203,7 @@ def read_item(items: Items, index: int) -> tuple[np.ndarray, np.ndarray]:
             "with both"
         )
     inputs, label = (np.asarray(part) for part in pair)
-    if inputs.dtype == object or label.dtype == object:
+    if inputs.dtype.kind not in "biuf" or label.dtype.kind not in "biuf":
         raise UserError(f"data=: item {index} holds {pair[0]!r:.60} and {pair[1]!r:.60}, which are no arrays")
     if label.dtype == np.int64:
         label = label.astype(np.int32)

@@ -50,6 +50,31 @@ def test_paper_is_the_papers():
     assert runs(preset="paper", validation=5_000)["plain20_seed0"].validation == 5_000
 
 
+def test_networks_of_ones_own_are_compared(tmp_path):
+    """From a file, by the command's own parts; the figure's panel has a curve for each."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from flax import linen as nn\n"
+        "class Shallow(nn.Module):\n"
+        "    num_classes: int = 10\n"
+        "    depth: int = 1\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n"
+        "        for _ in range(self.depth):\n"
+        "            x = nn.relu(nn.Conv(2, (3, 3))(x))\n"
+        "        return nn.Dense(self.num_classes)(x.mean((1, 2)))\n"
+        "class Deep(Shallow):\n"
+        "    depth: int = 3\n"
+    )
+    models = tuple(f"{file}:{name}" for name in ("Shallow", "Deep"))
+    args = Args(preset="smoke", steps=2, models=models, workers=1, out=tmp_path / "out")
+    main(args)
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())["results"]
+    assert [row["model"] for row in rows] == ["Shallow", "Deep"]
+    assert (tmp_path / "out" / "degradation.png").exists()
+    assert (tmp_path / "out" / "Deep_seed0" / "result.json").exists()
+
+
 def test_digits_are_not_flipped():
     config = configs(Args(data="mnist"), flips=False, side=28)["plain20_seed0"]
     assert config.augment == "none"
