@@ -3,6 +3,9 @@
 Orbax commits a checkpoint atomically, but restores flipped bytes without a word and lists steps whose files
 are gone. So a checkpoint is sealed once it is committed, with the SHA-256 of each of its files, and `restore`
 walks back to the newest step whose seal holds. Those that it passes over are moved aside, never removed.
+
+This is orbax's first interface. The next one, `v1`, has what is needed here, but in orbax 0.12 it is still in
+`experimental`, and its names change; it writes the same layout, so it can follow when it is orbax's own.
 """
 
 import contextlib
