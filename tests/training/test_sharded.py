@@ -78,7 +78,9 @@ def test_its_checkpoint_goes_on_on_one_device(sharded, alone, tmp_path):
     moved, said = tmp_path / "moved", []
     shutil.copytree(sharded, moved)
     result = train(moved, {"data": 1}, resume=1, say=said.append)
-    assert said == [f"{moved}: goes on from step 1 of 2"]
+    assert said[0] == f"{moved}: goes on from step 1 of 2"
+    assert len(said) == 2  # the other says that the device is another
+    assert "its last bits may differ" in said[1]
     assert_same(moved, alone)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
     jax.tree.map(close, result.variables, alone.variables)
