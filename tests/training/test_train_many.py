@@ -13,8 +13,12 @@ from cnnjax.errors import Interrupted, UserError
 from cnnjax.files import read_jsonl, write_json
 from cnnjax.training import inputs
 from experiments import runner
-from tests.training.tiny import CONFIG, DATA, PROBE
+from tests.training import tiny
+from tests.training.tiny import DATA, PROBE
 
+# In float64, where no ReLU falls to the other side.
+pytestmark = pytest.mark.usefixtures("x64")
+CONFIG = dataclasses.replace(tiny.CONFIG, dtype="float64")
 CONFIGS = [CONFIG, dataclasses.replace(CONFIG, seed=1, learning_rate=0.01, weight_decay=0.01)]
 
 
@@ -28,7 +32,7 @@ def folders(root):
 
 
 @pytest.fixture(scope="module")
-def sequential(data, tmp_path_factory):
+def sequential(x64, data, tmp_path_factory):
     outs = folders(tmp_path_factory.mktemp("sequential"))
     return cnnjax.train_many(CONFIGS, outs, data=data, probes=PROBE)
 
@@ -38,7 +42,7 @@ def numbers(out):
     return [list(line) for line in lines], np.array([value for line in lines for value in line.values()])
 
 
-def assert_close(outs, sequential, rtol=1e-5):
+def assert_close(outs, sequential, rtol=1e-8):
     for config, out, reference in zip(CONFIGS, outs, sequential, strict=True):
         (names, values), (expected_names, expected) = numbers(out), numbers(reference.out)
         assert names == expected_names
@@ -49,7 +53,7 @@ def assert_close(outs, sequential, rtol=1e-5):
             with np.load(out / f"probes/step_{step}.npz") as probed:
                 for name, expected in np.load(reference.out / f"probes/step_{step}.npz").items():
                     if expected.dtype.kind == "f":
-                        np.testing.assert_allclose(probed[name], expected, rtol=rtol, atol=1e-6)
+                        np.testing.assert_allclose(probed[name], expected, rtol=rtol, atol=1e-9)
 
 
 def test_sequential_runs_are_those_of_train(data, sequential, tmp_path):
@@ -121,10 +125,14 @@ jax.tree.map(
     measured(*jax.device_put((images, labels), over_devices)),
 )
 """
-    environment = {**os.environ, "PJRT_NPROC": "32"}  # threads for eight devices, whatever the cores
+    environment = {
+        **os.environ,
+        "JAX_ENABLE_X64": "1",
+        "PJRT_NPROC": "32",
+    }  # threads for eight devices, whatever the cores
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert_close(folders(tmp_path), sequential, rtol=2e-5)
+    assert_close(folders(tmp_path), sequential)
 
 
 def test_what_cannot_be(data, tmp_path):

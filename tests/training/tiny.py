@@ -6,7 +6,7 @@ from cnnjax.probes import LayerProbe
 
 CONFIG = cnnjax.Config(
     model="resnet8",
-    model_options={"width": 2},
+    model_options={"width": 2, "stage_sizes": [1]},
     data="synthetic",
     augment="none",
     steps=4,
