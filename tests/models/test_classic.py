@@ -138,6 +138,7 @@ def test_initial_weights_as_torchvisions():
         assert_std(value, bound / math.sqrt(3), kurtosis=1.8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "fields"),
     [

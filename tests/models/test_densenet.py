@@ -154,6 +154,7 @@ def test_initial_weights_have_the_papers_distribution():
             assert (value == (kind == "scale")).all(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields"),
     [

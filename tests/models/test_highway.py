@@ -161,6 +161,7 @@ def test_initial_weights_have_the_papers_distribution():
             assert np.abs(value).max() <= bound, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields", "image"),
     [

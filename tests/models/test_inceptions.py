@@ -158,6 +158,7 @@ def some_modules(monkeypatch):
     keep(cnnjax.models.inception_v3, "modules", "6a", "6e", "7b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields", "image"),
     [

@@ -118,6 +118,7 @@ def test_initial_weights_have_the_papers_distribution():
     assert all(not value.any() for path, value in params.items() if path.endswith("bias"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "image", "fields"),
     [
