@@ -27,6 +27,7 @@ from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_rates
 from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
+from cnnjax.ops import marks
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.conv import CONVOLUTIONS, LAYOUT
 from cnnjax.ops.init import lecun_1998, uniform
@@ -107,7 +108,7 @@ class PartialConv(nn.Module):
         for out, seen in enumerate(self.inputs):
             places = ((i, seen_by[i].index(out)) for i in seen)
             maps.append(sum(parts[i][..., place : place + 1] for i, place in places))
-        return jnp.concatenate(maps, -1) + bias.astype(self.dtype)
+        return marks.layer(jnp.concatenate(maps, -1) + bias.astype(self.dtype), kernel)
 
 
 class RadialBasis(nn.Module):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.models.network import Template
+from cnnjax.ops import marks
 from cnnjax.ops.pooling import average_pool
 
 Paths = tuple[jax.Array, jax.Array]
@@ -52,11 +53,11 @@ class Shortcut(nn.Module):
             if self.train:
                 factor = jax.random.bernoulli(self.make_rng("dropout"), factor)
             branch = branch * jnp.asarray(factor, branch.dtype)
-        shortcut, branch = self.paths(x, branch)
-        return branch + shortcut
+        stream, branch = marks.join(*self.paths(x, branch), block_input=x)
+        return branch + stream
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
-        """The shortcut of `x`, and the branch: the two summands, which probes measure."""
+        """The shortcut of `x`, and the branch: the two summands."""
         raise NotImplementedError
 
 

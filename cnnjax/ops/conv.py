@@ -28,6 +28,8 @@ from cnnjax.ops import direct
 from cnnjax.ops.groups import divisible
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+CONVOLVE = "convolve"
+"""The name of `convolve` in a trace."""
 Pair = tuple[int, int]
 
 
@@ -216,7 +218,7 @@ def _primitive(
 
     def batch(arguments, axes, window):
         (images, other), (images_axis, other_axis) = arguments, axes
-        if name == "convolve" and other_axis is None:  # one kernel for all: one long batch
+        if name == CONVOLVE and other_axis is None:  # one kernel for all: one long batch
             images = jnp.moveaxis(images, images_axis, 0)
             result = primitive.bind(images.reshape(-1, *images.shape[2:]), other, window=window)
             return result.reshape(*images.shape[:2], *result.shape[1:]), 0
@@ -253,7 +255,7 @@ def _primitive(
 
 # A transpose gets the value of the other operand, and only the shape of its own.
 _convolve = _primitive(
-    "convolve",
+    CONVOLVE,
     _convolve_here,
     lambda upstream, images, kernel, window: input_gradient(upstream, kernel, window, images.aval.shape[1:3]),
     lambda upstream, images, kernel, window: kernel_gradient(images, upstream, window),

@@ -42,6 +42,11 @@ def is_stacked(path: Sequence[Any]) -> bool:
     return any(_STACK.fullmatch(str(getattr(entry, "key", ""))) for entry in path)
 
 
+def is_stack(path: Sequence[str]) -> bool:
+    """The same for a path of names."""
+    return any(_STACK.fullmatch(name) for name in path)
+
+
 def repeat(
     parent: nn.Module,
     block: Callable[..., nn.Module],
@@ -135,6 +140,15 @@ def unstack(tree: Any) -> Any:
         return result
 
     return _convert(tree, convert)
+
+
+def slice_path(path: tuple[str, ...], index: int) -> tuple[str, ...]:
+    """The path, by block, of the slice `index` of the array that is at `path` in the stacked layout."""
+    for position, name in enumerate(path):
+        if match := _STACK.fullmatch(name):
+            block = f"{match[1]}{int(match[2]) + index:0{len(match[2])}d}"
+            return (*path[:position], block, *path[position + 1 :])
+    raise ValueError(f"{path} is of no stacked block")
 
 
 def _convert(tree: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:

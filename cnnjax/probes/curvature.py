@@ -11,22 +11,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from cnnjax.probes.checks import unpack
-from cnnjax.probes.forward import network
+from cnnjax.probes.forward import function_of
+from cnnjax.probes.subject import Losses, cross_entropy, unpack
 
 Product = Callable[[jax.Array], jax.Array]
 """v [parameter] to H v [parameter]."""
 
 
 def batch_loss(
-    model: nn.Module, variables: Any, batch: tuple[jax.Array, jax.Array], statistics: str = "batch"
+    model: Any,
+    variables: Any,
+    batch: tuple[jax.Array, jax.Array],
+    statistics: str = "batch",
+    loss: Losses = cross_entropy,
 ) -> Callable[[Any], jax.Array]:
-    """Mean cross-entropy of images and labels [sample] as a function of the parameters.
+    """Mean loss of inputs [sample, ...] and labels [sample, ...] as a function of the parameters.
 
     `statistics` says what BatchNorm does (`cnnjax.probes.forward`): "batch" gives the curvature of the loss
     that is trained, "running" that of the network in evaluation, which most tools report without a word.
@@ -35,13 +37,9 @@ def batch_loss(
         UserError: there are no such statistics; or they are not "running" and `bn_groups` is
             above 1 (for "batch" the function raises it).
     """
-    images, labels = unpack(model, variables, batch)
-    function = network(model, variables, images, statistics)
-
-    def loss(params: Any) -> jax.Array:
-        return optax.softmax_cross_entropy_with_integer_labels(function(params, images), labels).mean()
-
-    return loss
+    network, variables, (inputs, labels) = unpack(model, variables, batch)
+    function = function_of(network, variables, inputs, statistics)
+    return lambda params: loss(function(params, inputs), labels).mean()
 
 
 def hessian_product(loss: Callable[[Any], jax.Array], params: Any) -> tuple[Product, int]:

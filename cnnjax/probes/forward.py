@@ -10,7 +10,10 @@ what becomes of the statistics:
 - "running": they are the running averages: the function that is evaluated at test time.
 
 Training with `bn_groups` above 1 has none of a whole batch's statistics: there only "running" is taken.
-In all three nothing else of training is on: no dropout, no stochastic depth, no auxiliary classifiers.
+
+In networks of Flax Linen nothing else of training is on: no dropout, no stochastic depth, no auxiliary
+classifiers. Those of other libraries have one switch for all of that: there "batch" and "frozen" have
+dropout, with the same mask in every call, and whatever is summed over a batch counts as its statistics.
 """
 
 from collections.abc import Callable
@@ -20,15 +23,16 @@ import jax
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.network import mode
+from cnnjax.network import Network, mode
 from cnnjax.ops.precision import wide
+from cnnjax.probes.trace import Trace
 
-Network = Callable[[Any, jax.Array], jax.Array]
-"""Parameters and images [sample, height, width, channel] to logits [sample, class]."""
+Function = Callable[[Any, Any], Any]
+"""Parameters and inputs [sample, ...] to outputs [sample, ...]."""
 
 
-def network(model: nn.Module, variables: Any, images: jax.Array, statistics: str = "batch") -> Network:
-    """`model` with BatchNorm's `statistics` "batch", "frozen" (those of `images`) or "running".
+def function_of(network: Network, variables: Any, inputs: Any, statistics: str = "batch") -> Function:
+    """The network with BatchNorm's `statistics` "batch", "frozen" (those of `inputs`) or "running".
 
     Raises:
         UserError: there are no such statistics; or they are not "running" and `bn_groups` is above 1 (for
@@ -37,16 +41,46 @@ def network(model: nn.Module, variables: Any, images: jax.Array, statistics: str
     if statistics not in ("batch", "frozen", "running"):
         raise UserError(f"statistics={statistics!r}: must be batch, frozen or running")
     state = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def running(params: Any, inputs: Any) -> Any:
+        return network.apply({**state, "params": params}, inputs, train=False)[0]
+
+    if statistics == "running":
+        return running
+    if isinstance(network.source, nn.Module):
+        return _of_linen(network.source, variables["params"], state, inputs, statistics)
+
+    def training(params: Any, inputs: Any) -> Any:
+        key = jax.random.key(0)
+        return network.apply({**state, "params": params}, inputs, train=True, key=key)[0]
+
+    return training if statistics == "batch" else _frozen(training)
+
+
+def ties_samples(function: Function, params: Any, inputs: Any) -> bool:
+    """Whether a sample's output depends on other samples: something is summed over the batch."""
+    return Trace(function, params, inputs).ties_samples
+
+
+def _frozen(function: Function) -> Function:
+    """The same values, but what is summed over the batch counts as constant."""
+
+    def frozen(params: Any, inputs: Any) -> Any:
+        return Trace(function, params, inputs, frozen=True).run(params, inputs)[0]
+
+    return frozen
+
+
+def _of_linen(model: nn.Module, params: Any, state: Any, images: Any, statistics: str) -> Function:
     testing = mode(model.__call__, False)
 
-    def of_batch(params: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+    def of_batch(params: Any, images: Any) -> tuple[Any, Any]:
         with nn.intercept_methods(_put_statistics):
             return model.apply({**state, "params": params}, images, mutable=["batch_stats"], **testing)  # pyright: ignore
 
     if statistics == "batch":
         return lambda params, images: of_batch(params, images)[0]
-    constants = {**state, **of_batch(variables["params"], images)[1]} if statistics == "frozen" else state
-    constants = jax.lax.stop_gradient(constants)
+    constants = jax.lax.stop_gradient({**state, **of_batch(params, images)[1]})
     return lambda params, images: model.apply({**constants, "params": params}, images, **testing)  # pyright: ignore
 
 

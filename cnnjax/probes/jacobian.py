@@ -8,15 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.probes.forward import Network, network
+from cnnjax.probes.forward import Function, function_of
+from cnnjax.probes.subject import as_subject
 
 
-def singular_values(
-    model: nn.Module, variables: Any, images: jax.Array, statistics: str = "frozen"
-) -> jax.Array:
+def singular_values(model: Any, variables: Any, images: jax.Array, statistics: str = "frozen") -> jax.Array:
     """Of the logits' Jacobian by the image, falling: [sample, class], from [sample, height, width, channel].
 
     It takes a backward pass for each class, sample after sample.
@@ -24,7 +22,7 @@ def singular_values(
     Raises:
         UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
     """
-    function, params = _of_one(model, variables, images, statistics), variables["params"]
+    function, params = _of_one(model, variables, images, statistics)
 
     def of_one(image: jax.Array) -> jax.Array:
         logits, pull = jax.vjp(lambda x: function(params, x[None])[0], image)
@@ -37,7 +35,7 @@ def singular_values(
 
 
 def nonlinearity_coefficient(
-    model: nn.Module, variables: Any, images: jax.Array, statistics: str = "frozen"
+    model: Any, variables: Any, images: jax.Array, statistics: str = "frozen"
 ) -> jax.Array:
     """sqrt(E_x tr(J Cov_x J^T) / tr Cov_f): 1 for linear nets (Philipp and Carbonell 2018, arXiv 1806.00179).
 
@@ -48,7 +46,7 @@ def nonlinearity_coefficient(
     Raises:
         UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
     """
-    function, params = _of_one(model, variables, images, statistics), variables["params"]
+    function, params = _of_one(model, variables, images, statistics)
     centered = images - images.mean(0)
 
     def moved(shift: jax.Array) -> jax.Array:
@@ -62,9 +60,12 @@ def nonlinearity_coefficient(
     return jnp.sqrt(total / jnp.square(logits - logits.mean(0)).sum(1).mean())
 
 
-def _of_one(model: nn.Module, variables: Any, images: jax.Array, statistics: str) -> Network:
+def _of_one(model: Any, variables: Any, images: jax.Array, statistics: str) -> tuple[Function, Any]:
+    """The network as a function of (parameters, images) to outputs [sample, output], and its parameters."""
     if statistics not in ("frozen", "running"):
         raise UserError(
             f"statistics={statistics!r}: must be frozen or running, for the Jacobian of one sample"
         )
-    return network(model, variables, images, statistics)
+    network, variables = as_subject(model, variables)
+    function = function_of(network, variables, images, statistics)
+    return lambda params, images: function(params, images).reshape(len(images), -1), variables["params"]

@@ -1,30 +1,24 @@
 """Statistics of every layer, as arrays over depth: what goes forward, what comes back, and the weights.
 
-The network is not changed. While it is traced, Flax shows every module's call (`nn.intercept_methods`): the
-output of each is summed up where it is computed, and what comes back is summed up by a tap, an identity with
-a second argument whose gradient is not that of the identity but the norm of the gradient passing through.
-So no activation is kept for the probe's sake, and it costs a few sums, in a loop over depth as well.
+Layers are found in the network's trace (`cnnjax.probes.trace`), so it may be written in any library. Each
+layer's output is summed up where it is computed, and so is what comes back to it.
 """
 
-import contextlib
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
 from flax import struct
 
-from cnnjax.errors import UserError
-from cnnjax.network import mode
-from cnnjax.ops.depth import unstack
 from cnnjax.ops.precision import wide
-from cnnjax.probes.checks import unpack
+from cnnjax.probes.flow import Weight
+from cnnjax.probes.interpret import norm_of
 from cnnjax.probes.probe import Probe, StepContext
-
-TAPS, STATISTICS = "taps", "statistics"
-Path = tuple[str, ...]
+from cnnjax.probes.response import Output
+from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.probes.trace import Trace, Watched, by_path
 
 
 @struct.dataclass
@@ -74,35 +68,63 @@ class LayerStatistics:
 
 
 def layer_statistics(
-    model: nn.Module, variables: Any, batch: tuple[jax.Array, jax.Array], key: jax.Array | None = None
+    model: Any,
+    variables: Any,
+    batch: tuple[jax.Array, jax.Array],
+    key: jax.Array | None = None,
+    loss: Losses = cross_entropy,
 ) -> LayerStatistics:
     """Statistics of every layer in one training step's forward and backward pass; nothing is updated.
 
     Losses of auxiliary classifiers do not count, so the gradients by their own layers are 0.
 
     Args:
-        model: any network; BatchNorm is in training mode, so its statistics are the batch's.
-        variables: its parameters and running averages, by block or stacked.
-        batch: images [batch, height, width, channel] and labels [batch]; the loss is the cross-entropy.
+        model: any network (`cnnjax.probes.subject`). It is in training mode: BatchNorm's statistics are those
+            of the batch.
+        variables: its parameters, and whatever else it carries; None if it carries them itself.
+        batch: inputs [sample, ...] and labels [sample, ...].
         key: for dropout.
+        loss: of outputs and labels, for each sample.
+
+    Raises:
+        UserError: that is no network, or its variables or the batch do not fit.
     """
-    images, labels = unpack(model, variables, batch)
-    params, state = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-    probe = LayerProbe()
+    network, variables, (inputs, labels) = unpack(model, variables, batch)
+    key = jax.random.key(0) if key is None else key
 
-    def loss(params, taps):
-        with probe.watching():
-            logits, new = model.apply(
-                {**state, "params": params, **taps},
-                images,
-                mutable=[*state, *probe.collections],
-                rngs={"dropout": jax.random.key(0) if key is None else key},
-                **mode(model.__call__, True),
-            )
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), new
+    def forward(params: Any, inputs: Any) -> Any:
+        return network.apply({**variables, "params": params}, inputs, train=True, key=key)[0]
 
-    (gradients, tapped), new = jax.grad(loss, (0, 1), has_aux=True)(params, probe.taps(params))
-    return probe.collect(model, images, params, gradients, tapped, new)
+    params = variables["params"]
+    trace = Trace(forward, params, inputs, LayerMeasure())
+
+    def objective(params: Any, taps: Any) -> Any:
+        outputs, records = trace.run(params, inputs, taps)
+        return loss(outputs, labels).mean(), records
+
+    (gradients, tapped), records = jax.grad(objective, (0, 1), has_aux=True)(params, trace.taps())
+    return collect(trace.watched(records, tapped), params, gradients)
+
+
+class LayerMeasure:
+    """What `LayerStatistics` need of each layer and join."""
+
+    def layer(self, output: Output) -> dict[str, jax.Array]:
+        """Of the output and the response of a layer."""
+        rms, std = _moments(output)
+        return {"rms": rms, "response_std": std, **_activity(output)}
+
+    def join(self, stream: jax.Array, branch: jax.Array) -> dict[str, jax.Array]:
+        """Of the two summands."""
+        return {"branch_rms": _rms(branch), "stream_rms": _rms(stream)}
+
+    def over_devices(self, record: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Of parts of equal size. Standard deviations are those within a part, and pairs of inputs, too."""
+        squares = ("rms", "response_std", "branch_rms", "stream_rms")
+        return {
+            name: jnp.sqrt(jnp.mean(jnp.square(value), 0)) if name in squares else jnp.mean(value, 0)
+            for name, value in record.items()
+        }
 
 
 def one_two_five(step: int) -> bool:
@@ -114,12 +136,12 @@ class LayerProbe(Probe):
     """`layer_statistics` as part of a training step: it rides on the forward and backward pass made anyway.
 
     `at` says which steps are measured, given how many were taken before. Its arrays are in
-    `probes/step_S.npz`. It measures networks of Flax Linen.
+    `probes/step_S.npz`.
     """
 
-    collections: tuple[str, ...] = (STATISTICS,)
     compares_gradients: bool = True
     name: str = "layers"
+    watch = LayerMeasure()
 
     def __init__(self, at: Callable[[int], bool] = one_two_five) -> None:
         self._at = at
@@ -130,215 +152,120 @@ class LayerProbe(Probe):
 
     def measure(self, context: StepContext) -> LayerStatistics:
         """The statistics of this step."""
-        model = context.network.source
-        if not isinstance(model, nn.Module):
-            raise UserError(f"LayerProbe measures networks of flax.linen, not {type(model).__name__}")
-        return self.collect(
-            model,
-            context.inputs,
+        assert context.layers is not None
+        return collect(
+            context.layers,
             context.variables["params"],
             context.gradients,
-            context.tapped,
-            context.collected,
             context.updates,
             context.previous_gradients,
         )
 
-    def taps(self, params: Any) -> dict[str, Any]:
-        """Zeros, one for each kernel (with the axis over depth, where kernels are stacked)."""
 
-        def tap(node: Any) -> Any:
-            if "kernel" in node:
-                kernel = node["kernel"]
-                stacked = kernel.shape[:1] if kernel.ndim in (3, 5) else ()
-                return {"gradient": jnp.zeros(stacked, wide(kernel.dtype))}
-            return {name: tap(child) for name, child in node.items() if isinstance(child, dict)}
+def collect(
+    layers: Watched, params: Any, gradients: Any, updates: Any = None, previous: Any = None
+) -> LayerStatistics:
+    """The statistics, from what was measured of the layers and joins in the forward and backward pass.
 
-        return {TAPS: tap(params)}
+    Args:
+        layers: what `LayerMeasure` measured.
+        params: the parameters.
+        gradients: of the loss, like `params`.
+        updates: the optimizer's, like `params`, if there are any.
+        previous: the gradients of the step before, if they are known.
+    """
 
-    def watching(self) -> contextlib.AbstractContextManager[Any]:
-        """The context for `apply`."""
-        return nn.intercept_methods(_watch)
+    def of_each(measure: Callable[..., jax.Array], *trees: Any) -> jax.Array:
+        return over_weights(measure, layers.weights, *trees)
 
-    def collect(
-        self,
-        model: nn.Module,
-        images: jax.Array,
-        params: Any,
-        gradients: Any,
-        tapped: Any,
-        new: Any,
-        updates: Any = None,
-        previous: Any = None,
-    ) -> LayerStatistics:
-        """The statistics, from the loss's gradients by parameters and taps and what the forward pass left.
-
-        Args:
-            model: the network.
-            images: as it took them; only their shape matters.
-            params: its parameters.
-            gradients: of the loss, like `params`.
-            tapped: of the loss, like `taps(params)`.
-            new: the mutable collections that `apply` gave.
-            updates: the optimiser's, like `params`, if there are any.
-            previous: the gradients of the step before, if they are known.
-        """
-        layout = call_order(model, images)
-        params, gradients, updates = unstack(params), unstack(gradients), unstack(updates)
-        cosines = None if previous is None else jax.tree.map(_cosine, gradients, unstack(previous))
-        seen, norms = unstack(new[STATISTICS]), unstack(tapped[TAPS])
-
-        def gather(tree: Any, paths: tuple[Path, ...], name: str, of: Callable = jnp.asarray) -> jax.Array:
-            values = [value_at(tree, (*path, name)) for path in paths]
-            return (
-                jnp.stack([jnp.asarray(jnp.nan) if v is None else of(v) for v in values])
-                if values
-                else jnp.zeros(0)
-            )
-
-        layers, responses, joins = layout
-        return LayerStatistics(
-            weight_norm=gather(params, layers, "kernel", _norm),
-            weight_gradient_norm=gather(gradients, layers, "kernel", _norm),
-            activation_gradient_norm=gather(norms, layers, "gradient"),
-            rms=gather(seen, responses, "rms"),
-            response_std=gather(seen, responses, "std"),
-            activation=gather(seen, responses, "activation"),
-            co_activation=gather(seen, responses, "co_activation"),
-            dead_fraction=gather(seen, responses, "dead_fraction"),
-            scale=gather(params, responses, "scale", _rms),
-            gradient_cosine=gather(cosines, layers, "kernel"),
-            update_norm=gather(updates, layers, "kernel", _norm),
-            branch_rms=gather(seen, joins, "branch_rms"),
-            stream_rms=gather(seen, joins, "stream_rms"),
-            layers=tuple("/".join(path) for path in layers),
-            blocks=tuple("/".join(path[:-1]) for path in joins),
-        )
+    return LayerStatistics(
+        weight_norm=of_each(norm_of, params),
+        weight_gradient_norm=of_each(norm_of, gradients),
+        activation_gradient_norm=layers.gradient_norms,
+        scale=over_weights(_rms, layers.scales, params),
+        gradient_cosine=of_each(_cosine, gradients, previous),
+        update_norm=of_each(norm_of, updates),
+        **layers.of_layers,
+        **(layers.of_joins or dict.fromkeys(("branch_rms", "stream_rms"), jnp.zeros(0))),
+        layers=layers.names,
+        blocks=layers.blocks,
+    )
 
 
-class Layout(NamedTuple):
-    """Paths of modules in the order of their calls."""
+def over_weights(
+    measure: Callable[..., jax.Array], weights: tuple[Weight | None, ...], *trees: Any
+) -> jax.Array:
+    """`measure` of each of these parameters [weight], in trees like them; NaN where one is None."""
+    if any(tree is None for tree in trees):
+        return jnp.full(len(weights), jnp.nan)
+    leaves = [by_path(tree) for tree in trees]
 
-    layers: tuple[Path, ...]
-    responses: tuple[Path, ...]
-    """For each layer, the BatchNorm that takes its output, or the layer itself."""
-    joins: tuple[Path, ...]
-    """Where a branch joins the stream."""
+    @functools.cache
+    def of_all(path: tuple[str, ...], axes: int) -> jax.Array:
+        """Of the slices along so many leading axes."""
+        mapped = measure
+        for _ in range(axes):
+            mapped = jax.vmap(mapped)
+        return mapped(*(each[path] for each in leaves))
 
-
-def call_order(model: nn.Module, images: jax.Array) -> Layout:
-    """Convolutions, dense layers and shortcuts in the order of their calls, from a trace of `init`."""
-    layers: list[Path] = []
-    responses: dict[Path, Path] = {}
-    joins: list[Path] = []
-    outputs: list[tuple[Any, Path]] = []
-
-    def note(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-        result = call(*args, **kwargs)
-        module = context.module
-        if context.method_name == "__call__":
-            if _is_layer(module) and module.path not in responses:
-                layers.append(module.path)
-                responses[module.path] = module.path
-                outputs.append((result, module.path))
-            elif _is_norm(module):
-                responses.update({path: module.path for output, path in outputs if output is args[0]})
-        elif _is_join(context) and module.path not in joins:
-            joins.append(module.path)
-        return result
-
-    def trace(images: jax.Array) -> Any:
-        with nn.intercept_methods(note):
-            return model.init(jax.random.key(0), images, **mode(model.__call__, False))
-
-    jax.eval_shape(trace, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
-    return Layout(tuple(layers), tuple(responses[path] for path in layers), tuple(joins))
+    values = [
+        jnp.asarray(jnp.nan) if weight is None else of_all(weight.path, len(weight.index))[weight.index]
+        for weight in weights
+    ]
+    return jnp.stack(values) if values else jnp.zeros(0)
 
 
-def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
-    """Sum up what a module gives, and tap what comes back to it."""
-    result = call(*args, **kwargs)
-    module = context.module
+def _moments(output: Output) -> tuple[jax.Array, jax.Array]:
+    """Root mean square of z, and standard deviation of the response.
 
-    def put(**values: jax.Array) -> None:
-        for name, value in values.items():
-            module.put_variable(STATISTICS, name, value)
-
-    if context.method_name == "moments" and module.groups == 1:
-        put(**_from_moments(module, *result))
-    if _is_join(context):
-        put(stream_rms=_rms(result[0]), branch_rms=_rms(result[1]))
-    if context.method_name != "__call__":
-        return result
-    if _is_layer(module):
-        put(rms=_rms(result), std=_std(result), **_activity(result))
-        return _tap(result, module.get_variable(TAPS, "gradient"))
-    if _is_norm(module):
-        put(**_activity(result))
-        if not module.has_variable(STATISTICS, "std"):
-            put(rms=_rms(args[0]), std=_std(result))
-    return result
+    Where each unit's response is a linear function of its z, both follow from the units' means and variances,
+    which BatchNorm has computed already: XLA does it once.
+    """
+    if not output.normalized or output.gain is None or output.offset is None:
+        return _rms(output.z), _std(output.response)
+    z = output.z.astype(wide(output.z.dtype))
+    axes = tuple(axis for axis in range(z.ndim) if axis not in output.units)
+    mean = z.mean(axes)
+    centered = z - jnp.expand_dims(mean, axes)
+    var = jnp.square(centered).mean(axes)
+    gain, offset = (_of_units(number, output) for number in (output.gain, output.offset))
+    of_means = jnp.var(gain * mean + offset)
+    return (
+        jnp.sqrt(jnp.mean(var + jnp.square(mean))),
+        jnp.sqrt(jnp.mean(jnp.square(gain) * var) + of_means),
+    )
 
 
-def _is_layer(module: nn.Module) -> bool:
-    return module.has_variable("params", "kernel")
+def _of_units(number: Any, output: Output) -> jax.Array:
+    """One number, or one for each unit, without the other axes."""
+    if jnp.ndim(number) == 0:
+        return jnp.asarray(number)
+    return jnp.squeeze(number, tuple(axis for axis in range(output.z.ndim) if axis not in output.units))
 
 
-def _is_norm(module: nn.Module) -> bool:
-    return module.has_variable("params", "scale") and not module.has_variable("params", "kernel")
-
-
-def _is_join(context: Any) -> bool:
-    """The method of a shortcut that gives the two addends; one of a base class may be called within it."""
-    return context.module.name == "shortcut" and context.method_name == "paths"
-
-
-def _from_moments(norm: nn.Module, mean: jax.Array, var: jax.Array) -> dict[str, jax.Array]:
-    """What a BatchNorm takes and what it makes of that, without three more sums over all of it."""
-    scale, bias = (norm.get_variable("params", name) for name in ("scale", "bias"))
-    made = var * jnp.square(scale) / (var + norm.epsilon)
+def _activity(output: Output) -> dict[str, jax.Array]:
+    """From how often the response is positive at each place: one sum over the batch; the rest is small."""
+    y, axis, samples = output.response, output.batch, output.samples
+    if axis is None:  # samples cannot be told apart
+        positive = y > 0
+        others = tuple(axis for axis in range(y.ndim) if axis not in output.units)
+        dead = jnp.mean(~positive.any(others), dtype=wide(y.dtype))
+        share = jnp.mean(positive, dtype=wide(y.dtype))
+        return {"activation": share, "co_activation": jnp.full_like(share, jnp.nan), "dead_fraction": dead}
+    parts = (*y.shape[:axis], samples, y.shape[axis] // samples, *y.shape[axis + 1 :])
+    byte = jnp.uint8 if samples < 256 else jnp.uint32  # bytes are counted fastest
+    times = (y > 0).reshape(parts).sum(axis, dtype=byte).astype(wide(y.dtype))
+    others = tuple(axis for axis in range(y.ndim) if axis not in output.units)
     return {
-        "rms": jnp.sqrt(jnp.mean(var + jnp.square(mean))),
-        "std": jnp.sqrt(jnp.mean(made) + jnp.var(bias)),
+        "activation": times.mean() / samples,
+        "co_activation": jnp.mean(times * (times - 1)) / max(1, samples * (samples - 1)),
+        "dead_fraction": jnp.mean(times.sum(others) == 0, dtype=times.dtype),
     }
-
-
-def _activity(y: jax.Array) -> dict[str, jax.Array]:
-    """From how often y is positive at each place: one sum over the batch; the rest is small."""
-    batch = len(y)
-    byte = jnp.uint8 if batch < 256 else jnp.uint32  # bytes are counted fastest
-    times = (y > 0).sum(0, dtype=byte).astype(wide(y.dtype))
-    return {
-        "activation": times.mean() / batch,
-        "co_activation": jnp.mean(times * (times - 1)) / max(1, batch * (batch - 1)),
-        "dead_fraction": jnp.mean(times.sum(tuple(range(times.ndim - 1))) == 0, dtype=times.dtype),
-    }
-
-
-@jax.custom_vjp
-def _tap(x: jax.Array, tap: jax.Array) -> jax.Array:
-    return x
-
-
-_tap.defvjp(lambda x, tap: (x, tap), lambda tap, g: (g, _norm(g).astype(tap.dtype)))
-
-
-def _norm(x: jax.Array) -> jax.Array:
-    x = x.astype(wide(x.dtype))
-    squares = jnp.sum(jnp.square(x))
-
-    def scaled() -> jax.Array:
-        largest = jnp.max(jnp.abs(x))
-        largest = jnp.where(largest > 0, largest, 1)
-        return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
-
-    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
-    return jax.lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)
 
 
 def _cosine(x: jax.Array, y: jax.Array) -> jax.Array:
     """NaN where one of them is 0."""
-    return jnp.sum((x / _norm(x)) * (y / _norm(y)))
+    return jnp.sum((x / norm_of(x)) * (y / norm_of(y)))
 
 
 def _std(x: jax.Array) -> jax.Array:
@@ -347,12 +274,3 @@ def _std(x: jax.Array) -> jax.Array:
 
 def _rms(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(jnp.square(x.astype(wide(x.dtype)))))
-
-
-def value_at(tree: Any, path: Path) -> Any:
-    """What lies at `path`, or None."""
-    for name in path:
-        if not isinstance(tree, dict) or name not in tree:
-            return None
-        tree = tree[name]
-    return tree

@@ -1,12 +1,16 @@
 """What rides on a training step to measure it."""
 
-import contextlib
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import struct
 
 from cnnjax.network import Network
+from cnnjax.probes.interpret import Measure, Record
+from cnnjax.probes.response import Output
+from cnnjax.probes.trace import Watched
 
 
 @struct.dataclass
@@ -24,8 +28,7 @@ class StepContext:
         gradients: by the parameters.
         updates: what the optimizer adds to the parameters.
         previous_gradients: those of the step before, if a probe has `compares_gradients`; else None.
-        tapped: gradients by the probe's own `taps`.
-        collected: the collections that the probe filled.
+        layers: what the probe's `watch` measured of the layers; None if it has none.
         network: what is trained.
     """
 
@@ -39,8 +42,7 @@ class StepContext:
     gradients: Any
     updates: Any
     previous_gradients: Any
-    tapped: Any
-    collected: Any
+    layers: Watched | None
     network: Network = struct.field(pytree_node=False)
 
 
@@ -54,8 +56,11 @@ class Probe:
 
     compares_gradients: bool = False
     """Whether it takes the gradients of the step before, too; then every step's are kept for the next."""
-    collections: tuple[str, ...] = ()
-    """Of a Linen network: mutable collections that the probe fills in the forward pass."""
+    watch: Measure | None = None
+    """What it records of every layer and residual block in the forward pass, as scalars by name.
+
+    Then the context has `layers`, which also has the norms of what comes back to them.
+    """
 
     @property
     def name(self) -> str:
@@ -73,10 +78,37 @@ class Probe:
         """
         raise NotImplementedError(f"{type(self).__name__} must define measure(self, context)")
 
-    def taps(self, params: Any) -> dict[str, Any]:
-        """Collections for the forward pass beside the parameters; the loss is differentiated by them too."""
-        return {}
 
-    def watching(self) -> contextlib.AbstractContextManager[Any]:
-        """Entered around the forward pass."""
-        return contextlib.nullcontext()
+class Together:
+    """What several probes watch, in one pass: a `Measure` whose names begin with the probe's."""
+
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        self.parts = {probe.name: probe.watch for probe in probes if probe.watch is not None}
+
+    def layer(self, output: Output) -> Record:
+        """What all of them record of a layer."""
+        return _under_names({name: part.layer(output) for name, part in self.parts.items()})
+
+    def join(self, stream: jax.Array, branch: jax.Array) -> Record:
+        """What all of them record of a join."""
+        return _under_names({name: part.join(stream, branch) for name, part in self.parts.items()})
+
+    def over_devices(self, record: Record) -> Record:
+        """What stands for the records of several devices."""
+        return _under_names({name: part.over_devices(_of(name, record)) for name, part in self.parts.items()})
+
+    def part(self, probe: Probe, layers: Watched | None) -> Watched | None:
+        """What one of them has watched."""
+        if layers is None or probe.name not in self.parts:
+            return None
+        of_layers, of_joins = _of(probe.name, layers.of_layers), _of(probe.name, layers.of_joins)
+        return dataclasses.replace(layers, of_layers=of_layers, of_joins=of_joins)
+
+
+def _under_names(records: dict[str, Record]) -> Record:
+    return {f"{probe}/{name}": value for probe, record in records.items() for name, value in record.items()}
+
+
+def _of(probe: str, record: Record) -> Record:
+    own = f"{probe}/"
+    return {name.removeprefix(own): value for name, value in record.items() if name.startswith(own)}

@@ -15,27 +15,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from flax import linen as nn
 from flax import struct
 
 from cnnjax.errors import UserError
 from cnnjax.ops.depth import unstack
-from cnnjax.probes.checks import unpack
-from cnnjax.probes.forward import network
-from cnnjax.probes.layers import call_order, one_two_five, value_at
+from cnnjax.probes.forward import function_of, ties_samples
+from cnnjax.probes.layers import one_two_five
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.shattering import effective_rank_of_gram, mean_over_pairs
+from cnnjax.probes.subject import Losses, cross_entropy, unpack
 from cnnjax.probes.theory import gaussian_effective_rank
+from cnnjax.probes.trace import Trace, by_path
 
-Losses = Callable[[jax.Array, jax.Array], jax.Array]
-"""Logits [sample, class] and labels [sample] to losses [sample]."""
-cross_entropy: Losses = optax.softmax_cross_entropy_with_integer_labels
 ALL = "all parameters"
 
 
 def input_gradients(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     batch: tuple[jax.Array, jax.Array],
     statistics: str = "frozen",
@@ -44,7 +40,7 @@ def input_gradients(
     """Gradient of each sample's loss by its image: [sample, height, width, channel].
 
     Args:
-        model: the network.
+        model: any network (`cnnjax.probes.subject`).
         variables: its parameters and running averages, by block or stacked.
         batch: images [sample, height, width, channel] and labels [sample].
         statistics: "frozen", "batch" or "full", see above.
@@ -53,10 +49,10 @@ def input_gradients(
     Raises:
         UserError: there are no such statistics, or the network's `bn_groups` is above 1.
     """
-    images, labels = unpack(model, variables, batch)
+    network, variables, (images, labels) = unpack(model, variables, batch)
     if statistics not in ("frozen", "batch", "full"):
         raise UserError(f"statistics={statistics!r}: must be frozen, batch or full, for gradients by images")
-    function = network(model, variables, images, "frozen" if statistics == "frozen" else "batch")
+    function = function_of(network, variables, images, "frozen" if statistics == "frozen" else "batch")
     values, pull = jax.vjp(lambda x: losses(function(variables["params"], x), labels), images)
     if statistics != "batch":
         return pull(jnp.ones_like(values))[0]
@@ -64,7 +60,7 @@ def input_gradients(
 
 
 def weight_gradients(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     batch: tuple[jax.Array, jax.Array],
     statistics: str = "frozen",
@@ -77,7 +73,7 @@ def weight_gradients(
     backward passes of the whole batch.
 
     Args:
-        model: the network.
+        model: any network (`cnnjax.probes.subject`).
         variables: its parameters and running averages, by block or stacked.
         batch: images [sample, height, width, channel] and labels [sample].
         statistics: "frozen" or "batch", see above.
@@ -87,12 +83,12 @@ def weight_gradients(
     Raises:
         UserError: there are no such statistics, or the network's `bn_groups` is above 1.
     """
-    images, labels = unpack(model, variables, batch)
+    network, variables, (images, labels) = unpack(model, variables, batch)
     if statistics not in ("frozen", "batch"):
         raise UserError(f"statistics={statistics!r}: must be frozen or batch, for gradients by weights")
     variables = unstack(variables)
-    params, function = variables["params"], network(model, variables, images, statistics)
-    if statistics == "frozen":
+    params, function = variables["params"], function_of(network, variables, images, statistics)
+    if not ties_samples(function, params, images):
 
         def of_one(sample: tuple[jax.Array, jax.Array]) -> Any:
             x, y = sample
@@ -139,7 +135,7 @@ class SampleStatistics:
 
 
 def sample_statistics(
-    model: nn.Module,
+    model: Any,
     variables: Any,
     batch: tuple[jax.Array, jax.Array],
     statistics: str = "frozen",
@@ -152,8 +148,10 @@ def sample_statistics(
     are those of `weight_gradients`.
     """
     gradients = weight_gradients(model, variables, batch, statistics, losses, at_once)
-    layers = call_order(model, batch[0]).layers
-    kernels = [value_at(gradients, (*path, "kernel")) for path in layers]
+    network, variables, (images, _) = unpack(model, unstack(variables), batch)
+    trace = Trace(function_of(network, variables, images, statistics), variables["params"], images)
+    by_weight = by_path(gradients)
+    kernels = [by_weight[weight.path][:, *weight.index] for weight in trace.parameters]
     grams = [gram(kernel) for kernel in kernels]
     everything = sum(gram(leaf) for leaf in jax.tree.leaves(gradients))
     n = len(batch[1])
@@ -161,7 +159,7 @@ def sample_statistics(
     sizes.append(sum(leaf.size for leaf in jax.tree.leaves(gradients)) // n)
     ranks = jnp.array([gaussian_effective_rank(n, size) for size in sizes])
     found = jax.vmap(measure)(jnp.stack([*grams, everything]), ranks)
-    return dataclasses.replace(found, layers=(*("/".join(path) for path in layers), ALL))
+    return dataclasses.replace(found, layers=(*trace.parameters.values(), ALL))
 
 
 class SampleProbe(Probe):
@@ -191,10 +189,7 @@ class SampleProbe(Probe):
     def measure(self, context: StepContext) -> SampleStatistics:
         """The statistics of this step's first samples."""
         batch = context.inputs[: self._samples], context.labels[: self._samples]
-        model = context.network.source
-        if not isinstance(model, nn.Module):
-            raise UserError(f"SampleProbe measures networks of flax.linen, not {type(model).__name__}")
-        return sample_statistics(model, context.variables, batch, self._statistics)
+        return sample_statistics(context.network, context.variables, batch, self._statistics)
 
 
 def gram(gradients: jax.Array) -> jax.Array:

@@ -1,6 +1,5 @@
 """One step of training and one of evaluation, as pure functions for `jit`."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,9 @@ import optax
 from flax import struct
 
 from cnnjax.network import Variables
-from cnnjax.probes.probe import Probe, StepContext
+from cnnjax.probes.interpret import Taps
+from cnnjax.probes.probe import Probe, StepContext, Together
+from cnnjax.probes.trace import Trace
 from cnnjax.training.task import Task
 
 Metrics = dict[str, jax.Array]
@@ -79,26 +80,34 @@ def make_train_step(
 
     `gather` brings parameters together that lie divided over devices.
     """
-    objective = _make_objective(task, probes, gather)
+    measure = Together(probes)
     update = optax.with_extra_args_support(optimizer).update
 
     def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
         augment_key, key = jax.random.split(jax.random.fold_in(key, state.step))
         x, y = task.augment(augment_key, task.normalize(raw), labels)
 
-        def loss_of(params: Any, taps: Any) -> Any:
-            return objective(params, taps, state.carried, x, y, key)
+        def forward(params: Any, x: Any) -> tuple[Any, Variables]:
+            variables = {"params": gather(params), **state.carried}
+            return task.network.apply(variables, x, train=True, key=key, extra=["auxiliary"])
 
-        taps = [probe.taps(state.params) for probe in probes]
-        gradient = jax.value_and_grad(loss_of, (0, 1), has_aux=True)
-        (value, (loss, outputs, new)), (grads, tapped) = gradient(state.params, taps)
+        trace = Trace(forward, state.params, x, measure) if measure.parts else None
+
+        def objective(params: Any, taps: Taps) -> Any:
+            (outputs, new), records = trace.run(params, x, taps) if trace else (forward(params, x), None)
+            value, loss = _losses(task, outputs, new, y)
+            return value, (loss, outputs, new, records)
+
+        gradient = jax.value_and_grad(objective, (0, 1), has_aux=True)
+        taps = trace.taps() if trace else None
+        (value, (loss, outputs, new, records)), (grads, tapped) = gradient(state.params, taps)
         updates, opt_state = update(
             grads,
             state.opt_state,
             state.params,
             value=value,
             grad=grads,
-            value_fn=lambda params: loss_of(params, taps)[0],
+            value_fn=lambda params: objective(params, taps)[0],
         )
         metrics = {"train_loss": loss}
         for name, metric in task.metrics.items():
@@ -116,43 +125,25 @@ def make_train_step(
             gradients=grads,
             updates=updates,
             previous_gradients=state.gradients,
-            tapped=None,
-            collected=new,
+            layers=None,
             network=task.network,
         )
+        layers = trace.watched(records, tapped) if trace else None
         measured = {
-            probe.name: probe.measure(dataclasses.replace(context, tapped=own))
-            for probe, own in zip(probes, tapped, strict=True)
+            probe.name: probe.measure(dataclasses.replace(context, layers=measure.part(probe, layers)))
+            for probe in probes
         }
         return _next_state(task, state, grads, updates, opt_state, new), metrics, measured
 
     return train_step
 
 
-def _make_objective(
-    task: Task, probes: Sequence[Probe], gather: Callable[[Any], Any]
-) -> Callable[..., tuple[jax.Array, tuple[jax.Array, Any, Variables]]]:
-    """What training minimises: a function of parameters, the probes' taps and a batch.
-
-    It gives the objective, and (loss, outputs, what changed): the loss of the outputs alone.
-    """
-    network = task.network
-    extra = ["auxiliary", *(name for probe in probes for name in probe.collections)]
-
-    def objective(params: Any, taps: Sequence[Variables], carried: Variables, x: Any, y: Any, key: jax.Array):
-        variables = {"params": gather(params), **carried}
-        for own in taps:
-            variables |= own
-        with contextlib.ExitStack() as watching:
-            for probe in probes:
-                watching.enter_context(probe.watching())
-            outputs, new = network.apply(variables, x, train=True, key=key, extra=extra)
-        value = loss = task.loss(outputs, y).mean()
-        for head in jax.tree.leaves(new.get("auxiliary", {})):
-            value += network.source.auxiliary_weight * task.loss(head, y).mean()
-        return value, (loss, outputs, new)
-
-    return objective
+def _losses(task: Task, outputs: Any, new: Variables, y: Any) -> tuple[jax.Array, jax.Array]:
+    """What training minimises, and the loss of the outputs alone."""
+    value = loss = task.loss(outputs, y).mean()
+    for head in jax.tree.leaves(new.get("auxiliary", {})):
+        value += task.network.source.auxiliary_weight * task.loss(head, y).mean()
+    return value, loss
 
 
 def _next_state(task: Task, state: State, grads: Any, updates: Any, opt_state: Any, new: Variables) -> State:

@@ -9,7 +9,9 @@ from cnnjax.models import build, stack
 from cnnjax.ops.norm import BatchNorm
 from cnnjax.ops.precision import types
 from cnnjax.probes import layer_statistics
-from cnnjax.probes.layers import _activity, _norm, call_order
+from cnnjax.probes.interpret import norm_of
+from cnnjax.probes.layers import _activity
+from cnnjax.probes.response import Output
 from tests.counting import random_variables
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -112,7 +114,7 @@ def test_over_seeds_at_once(batch):
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
 def test_norms_neither_vanish_nor_overflow(size):
-    assert _norm(size * jnp.array([3.0, 4.0])) == pytest.approx(5 * size, rel=1e-6)
+    assert norm_of(size * jnp.array([3.0, 4.0])) == pytest.approx(5 * size, rel=1e-6)
 
 
 def test_dead_channels_are_counted(batch):
@@ -121,14 +123,19 @@ def test_dead_channels_are_counted(batch):
     assert jax.jit(lambda v: layer_statistics(Net(), v, batch))(variables).dead_fraction[0] == 0.5
 
 
+def activity(y):
+    y = jnp.asarray(y)
+    return _activity(Output(y, y, (y.ndim - 1,), 0, len(y)))
+
+
 def test_activity_is_counted_over_batch_and_places():
     """Channels that are never positive, once, twice in the same place, twice in two, and always."""
     y = -np.ones((2, 1, 2, 5))
     y[0, 0, 0, 1] = y[:, 0, 0, 2] = y[0, 0, 0, 3] = y[1, 0, 1, 3] = y[..., 4] = 1
-    found = _activity(jnp.asarray(y))
+    found = activity(y)
     assert found == pytest.approx({"activation": 9 / 20, "co_activation": 3 / 10, "dead_fraction": 1 / 5})
-    assert _activity(jnp.zeros((3, 4)))["dead_fraction"] == 1  # 0 is not positive
-    many = _activity(jnp.ones((300, 1)))  # more than a byte counts
+    assert activity(np.zeros((3, 4)))["dead_fraction"] == 1  # 0 is not positive
+    many = activity(np.ones((300, 1)))  # more than a byte counts
     assert (many["activation"], many["co_activation"]) == (1, 1)
 
 
@@ -154,10 +161,10 @@ def test_call_order_and_shortcuts(residual):
 
 @pytest.mark.parametrize("shortcut", ["A", "B", "C"])
 def test_every_block_is_seen_once(batch, shortcut):
-    joins = call_order(build("resnet14", width=2, shortcut=shortcut), batch[0]).joins
-    assert ["/".join(path) for path in joins] == [
-        f"stage{stage}_block{block:02d}/shortcut" for stage in (1, 2, 3) for block in (1, 2)
-    ]
+    model = build("resnet14", width=2, shortcut=shortcut)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), batch[0], train=False))
+    found = jax.eval_shape(lambda v: layer_statistics(model, v, batch), variables)
+    assert found.blocks == tuple(f"stage{s}_block{b:02d}" for s in (1, 2, 3) for b in (1, 2))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from jax.flatten_util import ravel_pytree
 
 from cnnjax.errors import UserError
 from cnnjax.models import build
+from cnnjax.network import as_network
 from cnnjax.probes import curvature, forward, samples, theory
 from cnnjax.probes.jacobian import singular_values
 from tests.nets import TwoConvolutions
@@ -154,7 +155,8 @@ def test_statistics_are_named(case, brute):
     @jax.jit
     def logits(variables):
         modes = {
-            mode: forward.network(model, variables, IMAGES, mode) for mode in ("batch", "frozen", "running")
+            mode: forward.function_of(as_network(model), variables, IMAGES, mode)
+            for mode in ("batch", "frozen", "running")
         }
         found = {mode: function(variables["params"], IMAGES) for mode, function in modes.items()}
         return found, model.apply(variables, IMAGES, train=False)
@@ -164,7 +166,7 @@ def test_statistics_are_named(case, brute):
     assert_close(samples.cross_entropy(found["frozen"], LABELS), values)
     assert_close(found["running"], evaluated)
     with pytest.raises(UserError, match="must be batch, frozen or running"):
-        forward.network(model, variables, IMAGES, "full")
+        forward.function_of(as_network(model), variables, IMAGES, "full")
     with pytest.raises(UserError, match="must be frozen, batch or full"):
         samples.input_gradients(model, variables, (IMAGES, LABELS), "running")
     with pytest.raises(UserError, match="must be frozen or batch"):

@@ -1,0 +1,294 @@
+"""What is known of a value in a network's trace: where it comes from, and along which axis its samples lie.
+
+A value descends from the network's input, from parameters alone, or from neither. These facts follow from an
+operation's operands; `follow` says how. Operations that it does not know keep what is safe to keep.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loop:
+    """A loop of the trace whose iterations count as calls of their own, such as `lax.scan`."""
+
+    length: int
+    reverse: bool = False
+
+    def position(self, iteration: int) -> int:
+        """When that iteration comes."""
+        return self.length - 1 - iteration if self.reverse else iteration
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A parameter, or in a loop the slice of one that each iteration takes.
+
+    Attributes:
+        path: of the parameter in its tree.
+        size: numbers in it.
+        index: along its leading axes; a loop stands for its iteration.
+    """
+
+    path: Path
+    size: int
+    index: tuple[int | Loop, ...] = ()
+
+    def at(self, iterations: dict[Loop, int]) -> "Weight":
+        """The one of these iterations."""
+        index = tuple(iterations[i] if isinstance(i, Loop) else i for i in self.index)
+        return dataclasses.replace(self, index=index)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """In a loop over parameters that were stacked for it: another one in each iteration."""
+
+    loop: Loop
+    options: tuple["Weight | Choice", ...]
+
+    @property
+    def size(self) -> int:
+        """Numbers in the first."""
+        return self.options[0].size
+
+    def at(self, iterations: dict[Loop, int]) -> Weight:
+        """The one of these iterations."""
+        return self.options[iterations[self.loop]].at(iterations)
+
+
+Weights = tuple[Weight | Choice, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """What is known of a value.
+
+    Attributes:
+        data: it depends on the network's input.
+        weights: the parameters that it is made of, if it does not.
+        carried: it is made of other arrays that the network brings, such as running averages.
+        batch: the axis of the samples; its size is a multiple of their number, and they are its major part.
+        calls: bits of the layers that lie on every way from the input to it.
+        stacked: of a value that parameters were stacked to, what is known of its slices.
+        taken: of a slice of length 1 along a parameter's first axis, where it begins.
+        role: what it is to the layer that it comes from by arithmetic alone (`cnnjax.probes.response`).
+    """
+
+    data: bool = False
+    weights: Weights = ()
+    carried: bool = False
+    batch: int | None = None
+    calls: int = 0
+    stacked: tuple["Flow", ...] = ()
+    taken: int | None = None
+    role: Any = dataclasses.field(default=None, compare=False)
+
+
+NOTHING = Flow()
+
+
+def largest(weights: Sequence[Weight | Choice]) -> Weight | Choice:
+    """The largest of the parameters that a kernel is made of: that which the others modify."""
+    return max(weights, key=lambda weight: weight.size)
+
+
+def follow(equation: Any, flows: Sequence[Flow], samples: int) -> list[Flow]:
+    """What is known of an operation's results, but for their roles, from what is known of its operands."""
+    name = equation.primitive.name
+    data = any(flow.data for flow in flows)
+    weights = () if data else _weights(equation, name, flows)
+    flow = Flow(
+        data=data,
+        weights=weights,
+        carried=any(flow.carried for flow in flows),
+        calls=_calls(name, flows) if data else 0,
+        stacked=() if data else _stacked(equation, name, flows),
+        taken=_taken(equation) if name == "slice" and weights else None,
+    )
+    return [
+        dataclasses.replace(flow, batch=_batch(equation, name, flows, result.aval, samples))
+        for result in equation.outvars
+    ]
+
+
+def join(flows: Sequence[Flow]) -> Flow:
+    """What is known of a value that is one of several, as after `cond`, or a loop's from start to end."""
+    data = any(flow.data for flow in flows)
+    batches = {flow.batch for flow in flows if flow.data}
+    return Flow(
+        data=data,
+        weights=() if data else tuple(dict.fromkeys(weight for flow in flows for weight in flow.weights)),
+        carried=any(flow.carried for flow in flows),
+        batch=batches.pop() if len(batches) == 1 else None,
+        calls=_common(flow.calls for flow in flows if flow.data),
+    )
+
+
+ALTERNATIVES = (
+    "sub",
+    "max",
+    "min",
+    "concatenate",
+    "stack",
+    "select_n",
+    "dynamic_update_slice",
+)
+"""Operations whose result the input reaches by any operand that depends on it; by all, through the others."""
+
+
+def _calls(name: str, flows: Sequence[Flow]) -> int:
+    of_data = [flow.calls for flow in flows if flow.data]
+    if name == "select_n" and len(of_data) > 1:
+        of_data = [flow.calls for flow in flows[1:] if flow.data]
+    if name in ALTERNATIVES:
+        return _common(of_data)
+    every = 0
+    for calls in of_data:
+        every |= calls
+    return every
+
+
+def _common(calls: Any) -> int:
+    calls = list(calls)
+    common = calls[0] if calls else 0
+    for each in calls[1:]:
+        common &= each
+    return common
+
+
+def _weights(equation: Any, name: str, flows: Sequence[Flow]) -> Weights:
+    weights = tuple(dict.fromkeys(weight for flow in flows for weight in flow.weights))
+    taken = flows[0].taken if name in ("squeeze", "reshape") else None
+    if taken is None or equation.outvars[0].aval.shape != equation.invars[0].aval.shape[1:]:
+        return weights
+    return tuple(
+        dataclasses.replace(weight, index=(*weight.index, taken)) if isinstance(weight, Weight) else weight
+        for weight in weights
+    )
+
+
+def _taken(equation: Any) -> int | None:
+    """The first index of a slice that is one entry of the first axis, and all of the others."""
+    before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    one = after[:1] == (1,) and before[:1] != (1,) and before[1:] == after[1:]
+    return int(equation.params["start_indices"][0]) if one else None
+
+
+def _stacked(equation: Any, name: str, flows: Sequence[Flow]) -> tuple[Flow, ...]:
+    """The slices along the first axis, if parameters were put side by side there."""
+    if name == "stack" and equation.params["axis"] == 0:
+        return tuple(flows)
+    if name == "concatenate" and equation.params["dimension"] == 0:
+        lengths = (operand.aval.shape[0] for operand in equation.invars)
+        return tuple(flow for flow, length in zip(flows, lengths, strict=True) for _ in range(length))
+    kept = [flow.stacked for flow in flows if flow.stacked]
+    result = equation.outvars[0].aval
+    same = len(kept) == 1 and getattr(result, "shape", ()) and result.shape[0] == len(kept[0])
+    return kept[0] if same and name in ("convert_element_type", "copy", "mul", "sharding_constraint") else ()
+
+
+def sums_over_samples(equation: Any, flows: Sequence[Flow]) -> bool:
+    """Whether an operation sums over the samples, or takes their maximum, and so on."""
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        contracted = params["dimension_numbers"][0]
+        return any(flow.batch in axes for flow, axes in zip(flows, contracted, strict=True))
+    return name.startswith("reduce_") and "axes" in params and flows[0].batch in params["axes"]
+
+
+def moved(equation: Any, axis: int) -> int | None:
+    """Where an operation's first operand's axis is in its result, if it is there as a whole."""
+    before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    return _MOVES.get(equation.primitive.name, _same)(equation, 0, axis, before, after)
+
+
+def _batch(equation: Any, name: str, flows: Sequence[Flow], result: Any, samples: int) -> int | None:
+    shape = getattr(result, "shape", ())
+    for number, (operand, flow) in enumerate(zip(equation.invars, flows, strict=True)):
+        if flow.batch is None:
+            continue
+        axis = _MOVES.get(name, _same)(equation, number, flow.batch, operand.aval.shape, shape)
+        if axis is not None and axis < len(shape) and shape[axis] and shape[axis] % samples == 0:
+            return axis
+    return None
+
+
+def _same(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    """Where the samples are after an operation that leaves the axes where they are."""
+    return axis if axis < len(after) and before[axis] == after[axis] else None
+
+
+def _transpose(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    return equation.params["permutation"].index(axis)
+
+
+def _broadcast(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    return equation.params["broadcast_dimensions"][axis]
+
+
+def _reduce(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    axes = equation.params["axes"]
+    return None if axis in axes else axis - sum(other < axis for other in axes)
+
+
+def _squeeze(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    return axis - sum(other < axis for other in equation.params["dimensions"])
+
+
+def _stack(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    return axis + (equation.params["axis"] <= axis)
+
+
+def _reshape(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    """The axis that begins where the samples' does; with axes before it of the same number of entries."""
+    entries = math.prod(before[:axis])
+    for candidate, size in enumerate(after):
+        if math.prod(after[:candidate]) == entries and size != 1:
+            return candidate
+    return None
+
+
+def _dot(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    (contracted, batched) = equation.params["dimension_numbers"]
+    if axis in contracted[number]:
+        return None
+    if axis in batched[number]:
+        return list(batched[number]).index(axis)
+    free = [d for d in range(len(before)) if d not in contracted[number] and d not in batched[number]]
+    first = len(batched[0])
+    if number == 1:
+        left = equation.invars[0].aval.ndim
+        first += left - len(contracted[0]) - len(batched[0])
+    return first + free.index(axis)
+
+
+def _conv(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    numbers = equation.params["dimension_numbers"]
+    return numbers.out_spec[0] if number == 0 and axis == numbers.lhs_spec[0] else None
+
+
+def _gather(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    if number != 1:
+        return _same(equation, number, axis, before, after)
+    free = [d for d in range(len(after)) if d not in equation.params["dimension_numbers"].offset_dims]
+    return free[axis] if axis < len(free) else None
+
+
+_MOVES: dict[str, Callable[[Any, int, int, tuple, tuple], int | None]] = {
+    "transpose": _transpose,
+    "broadcast_in_dim": _broadcast,
+    "squeeze": _squeeze,
+    "stack": _stack,
+    "reshape": _reshape,
+    "dot_general": _dot,
+    "conv_general_dilated": _conv,
+    "gather": _gather,
+    **{f"reduce_{of}": _reduce for of in ("sum", "max", "min", "prod", "and", "or")},
+    "argmax": _reduce,
+    "argmin": _reduce,
+}

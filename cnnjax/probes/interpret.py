@@ -1,0 +1,324 @@
+"""Computes a network's trace operation by operation, and watches its layers and joins."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Literal, jaxprs_in_params
+
+from cnnjax.ops.conv import CONVOLVE
+from cnnjax.ops.marks import JOIN
+from cnnjax.ops.precision import wide
+from cnnjax.probes import control, response
+from cnnjax.probes.control import bind, parts
+from cnnjax.probes.flow import NOTHING, Choice, Flow, Loop, Weight, follow, largest, sums_over_samples
+from cnnjax.probes.response import Image, Output
+
+Record = dict[str, jax.Array]
+"""Numbers by name; in loops, arrays over their iterations."""
+
+
+class Measure(Protocol):
+    """What is recorded, as scalars by name."""
+
+    def layer(self, output: Output) -> Record:
+        """Of a layer's output and response."""
+        ...
+
+    def join(self, stream: jax.Array, branch: jax.Array) -> Record:
+        """Of what a residual block adds."""
+        ...
+
+    def over_devices(self, record: Record) -> Record:
+        """The one record of arrays [device, ...] that stands for what devices recorded of their parts."""
+        ...
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """A layer's place in the network.
+
+    `place` orders calls; a loop in it stands for its iterations. A call is hidden if it is part of one that a
+    mark makes a layer.
+    """
+
+    number: int
+    weight: Weight | Choice
+    place: tuple[int | Loop, ...]
+    loops: tuple[Loop, ...] = ()
+    tapped: bool = True
+    hidden: bool = False
+    units: tuple[int, ...] = ()
+    scale: Weight | Choice | None = None
+    output: Output | None = None
+    record: Any = None
+
+
+@dataclasses.dataclass(eq=False)
+class Join:
+    """Where a branch joins the stream; `calls` are the bits of the branch's own layers."""
+
+    calls: int
+    place: tuple[int | Loop, ...]
+    loops: tuple[Loop, ...] = ()
+    addends: tuple[jax.Array, jax.Array] | None = None
+    record: Any = None
+
+
+@dataclasses.dataclass
+class Found:
+    """What one traced function holds; it is filled whenever the function is traced."""
+
+    calls: list[Call] = dataclasses.field(default_factory=list)
+    joins: list[Join] = dataclasses.field(default_factory=list)
+    flows: list[Flow] = dataclasses.field(default_factory=list)
+    ties_samples: bool = False
+
+
+Records = tuple[list[Record], list[Record]]
+"""Of the calls and of the joins of a traced function."""
+Taps = list[jax.Array] | None
+
+
+def contains_layers(jaxpr: Any) -> bool:
+    """Whether a convolution, a product of matrices, or a look-up is somewhere inside."""
+    return any(
+        equation.primitive.name in _LAYERS or any(map(contains_layers, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+class Interpreter:
+    """Computes a jaxpr operation by operation, and watches."""
+
+    def __init__(
+        self,
+        measure: Measure,
+        samples: int,
+        numbers: Iterator[int],
+        taps: Taps = None,
+        frozen: bool = False,
+    ) -> None:
+        self.measure, self.samples, self.numbers, self.frozen = measure, samples, numbers, frozen
+        self.taps = None if taps is None else iter(taps)
+        self.found = Found()
+
+    def run(
+        self, jaxpr: Any, consts: Sequence[Any], values: Sequence[Any], flows: Sequence[Flow]
+    ) -> list[Any]:
+        """The results; what is known of them, and what was found, is in `found`."""
+        known: dict[Any, tuple[Any, Flow]] = {}
+        for variable, const in zip(jaxpr.constvars, consts, strict=True):
+            known[variable] = const, Flow(carried=jnp.ndim(const) > 0)
+        known.update(zip(jaxpr.invars, zip(values, flows, strict=True), strict=True))
+
+        def read(variable: Any) -> tuple[Any, Flow]:
+            return (variable.val, NOTHING) if isinstance(variable, Literal) else known[variable]
+
+        last = {v: n for n, e in enumerate(jaxpr.eqns) for v in e.invars if not isinstance(v, Literal)}
+        kept = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+        for number, equation in enumerate(jaxpr.eqns):
+            operands = [read(variable) for variable in equation.invars]
+            results = self.step(equation, [value for value, _ in operands], [flow for _, flow in operands])
+            known.update(zip(equation.outvars, zip(*results, strict=True), strict=True))
+            for variable in equation.invars:  # arrays that nobody reads any more are let go
+                if not isinstance(variable, Literal) and last[variable] == number and variable not in kept:
+                    known.pop(variable, None)
+        outs = [read(variable) for variable in jaxpr.outvars]
+        self.found.flows = [flow for _, flow in outs]
+        return [value for value, _ in outs]
+
+    def step(
+        self, equation: Any, values: list[Any], flows: list[Flow]
+    ) -> tuple[Sequence[Any], Sequence[Flow]]:
+        """The results of one operation, and what is known of them."""
+        name = equation.primitive.name
+        inner = next(iter(jaxprs_in_params(equation.params)), None)
+        if inner is not None and name in _INLINED:
+            outs = self.run(
+                *parts(equation.params.get("jaxpr") or equation.params["call_jaxpr"]), values, flows
+            )
+            return outs, self.found.flows
+        if name in control.INSIDE and any(map(contains_layers, jaxprs_in_params(equation.params))):
+            return control.INSIDE[name](self, equation, values, flows)
+        results = bind(equation, values)
+        known = follow(equation, flows, self.samples)
+        if sums_over_samples(equation, flows):
+            self.found.ties_samples = True
+            results = lax.stop_gradient(results) if self.frozen else results
+        if name == "mark":
+            return results, self.marked(equation, results, flows)
+        if name in _LAYERS and (weight := _weight(name, flows)):
+            units = _LAYERS[name](equation, 0 if flows[0].weights else 1)
+            results, known = self.layer(weight, results, known, units)
+        elif (role := response.follow(equation, values, flows, results)) is not None:
+            known = [dataclasses.replace(known[0], role=role), *known[1:]]
+        elif name in ("add", "add_any"):
+            known = [dataclasses.replace(known[0], calls=self.addition(values, flows))]
+        return results, known
+
+    def layer(
+        self, weight: Weight | Choice, results: list[Any], flows: list[Flow], units: tuple[int, ...]
+    ) -> tuple[list[Any], list[Flow]]:
+        """Note a call, and tap its output."""
+        call = Call(next(self.numbers), weight, (len(self.found.calls),))
+        value = results[0] if self.taps is None else tap(results[0], next(self.taps))
+        call.output = Output(value, value, units, flows[0].batch, self.samples)
+        self.found.calls.append(call)
+        flow = dataclasses.replace(
+            flows[0], calls=flows[0].calls | 1 << call.number, role=Image(call.output), data=True, weights=()
+        )
+        return [value, *results[1:]], [flow, *flows[1:]]
+
+    def addition(self, values: list[Any], flows: list[Flow]) -> int:
+        """The layers on the way to a sum; it is noted if it is a join, and then they are the stream's."""
+        of_a, of_b = (flow.calls for flow in flows)
+        only_a, only_b = of_a & ~of_b, of_b & ~of_a
+        if not all(flow.data for flow in flows) or only_a.bit_count() == only_b.bit_count():
+            return of_a | of_b
+        (stream, branch), calls, own = values, of_a, only_b
+        if only_a.bit_count() > only_b.bit_count():
+            (branch, stream), calls, own = values, of_b, only_a
+        if jnp.shape(stream) == jnp.shape(branch):
+            self.join(stream, branch, own)
+        return calls
+
+    def join(self, stream: Any, branch: Any, calls: int) -> None:
+        """Note a join."""
+        self.found.joins.append(Join(calls, (len(self.found.joins),), addends=(stream, branch)))
+
+    def marked(self, equation: Any, results: list[Any], flows: list[Flow]) -> list[Flow]:
+        """What a mark says."""
+        if equation.params["meaning"] == JOIN:
+            stream, branch, start = flows
+            self.join(results[0], results[1], branch.calls & ~start.calls)
+            calls = stream.calls if stream.data else branch.calls
+            return [stream, dataclasses.replace(branch, calls=calls), start]  # their sum is no second join
+        output, kernel = flows
+        if not kernel.weights:
+            return flows
+        weight = largest(kernel.weights)
+        for call in self.found.calls:
+            call.hidden |= call.weight == weight
+        results[:1], (flow,) = self.layer(weight, results[:1], [output], (jnp.ndim(results[0]) - 1,))
+        return [flow, kernel]
+
+    def inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Callable[..., tuple[list, Records]], Found]:
+        """A function of (taps, values) to (results, records), and what is found when it is traced."""
+        jaxpr, consts, *_ = parts(jaxpr)
+        found = Found()
+        flows = [dataclasses.replace(flow, role=None) for flow in flows]
+
+        def run(taps: Taps, values: Sequence[Any]) -> tuple[list[Any], Records]:
+            interpreter = Interpreter(self.measure, self.samples, self.numbers, taps, self.frozen)
+            results = interpreter.run(jaxpr, consts, values, flows)
+            records = interpreter.records()
+            found.__dict__.update(interpreter.found.__dict__)
+            return results, records
+
+        return run, found
+
+    def look_inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Found, Records]:
+        """What is inside, and the shapes of its records; nothing is computed."""
+        run, found = self.inside(jaxpr, flows)
+        inputs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in parts(jaxpr)[0].invars]
+        return found, jax.eval_shape(lambda *values: run(None, values)[1], *inputs)
+
+    def records(self) -> Records:
+        """Of the calls and joins, in the order in which they were found."""
+        for call in self.found.calls:
+            if call.output is not None:
+                call.record = self.measure.layer(call.output.constant())
+                call.units, scale = call.output.units, call.output.scale
+                call.scale, call.output = largest(scale) if scale else None, None
+        for each in self.found.joins:
+            if each.addends is not None:
+                each.record, each.addends = self.measure.join(*map(lax.stop_gradient, each.addends)), None
+        return [call.record for call in self.found.calls], [each.record for each in self.found.joins]
+
+    def some_taps(self, number: int) -> Taps:
+        """As many taps as there are layers inside of what comes next."""
+        return None if self.taps is None else list(itertools.islice(self.taps, number))
+
+    def adopt(self, found: Found, records: Records, loop: Loop | None = None, tapped: bool = True) -> None:
+        """Take over what was found inside."""
+        self.found.ties_samples |= found.ties_samples
+        loops = () if loop is None else (loop,)
+        for mine, theirs, values in zip(
+            (self.found.calls, self.found.joins), (found.calls, found.joins), records, strict=True
+        ):
+            base = len(mine)
+            for each, record in zip(theirs, values, strict=True):
+                place = (base, *loops, *each.place)
+                mine.append(
+                    dataclasses.replace(each, place=place, loops=(*loops, *each.loops), record=record)  # pyright: ignore
+                )
+        if not tapped:
+            for call in self.found.calls[len(self.found.calls) - len(found.calls) :]:
+                call.tapped = False
+
+
+_INLINED = ("jit", "pjit", "closed_call", "core_call")
+
+
+def _weight(name: str, flows: Sequence[Flow]) -> Weight | Choice | None:
+    """The parameter that an operation of `_LAYERS` applies to data, if it does."""
+    first, second = flows[:2]
+    if first.data and second.weights and name != "gather":
+        return largest(second.weights)
+    if second.data and first.weights:
+        return largest(first.weights)
+    return None
+
+
+def _units_of_dot(equation: Any, number: int) -> tuple[int, ...]:
+    """The axes of a product's result that its operand `number`, the kernel, gives."""
+    contracted, batched = equation.params["dimension_numbers"]
+    shared = len(batched[0])
+    free = [equation.invars[n].aval.ndim - len(contracted[n]) - shared for n in range(2)]
+    first = shared if number == 0 else shared + free[0]
+    return (*range(shared), *range(first, first + free[number]))
+
+
+def _units_of_conv(equation: Any, number: int) -> tuple[int, ...]:
+    return (equation.params["dimension_numbers"].out_spec[1],)
+
+
+def _units_of_gather(equation: Any, number: int) -> tuple[int, ...]:
+    return tuple(equation.params["dimension_numbers"].offset_dims)
+
+
+_LAYERS: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
+    "dot_general": _units_of_dot,
+    "conv_general_dilated": _units_of_conv,
+    "gather": _units_of_gather,
+    CONVOLVE: lambda equation, number: (3,),
+}
+"""Operations that may be layers, and the axes of their results that the kernel gives."""
+
+
+@jax.custom_vjp
+def tap(x: jax.Array, norm: jax.Array) -> jax.Array:
+    """x; the gradient by `norm` is the Euclidean norm of that by x."""
+    return x
+
+
+tap.defvjp(lambda x, norm: (x, norm), lambda norm, g: (g, norm_of(g).astype(norm.dtype)))
+
+
+def norm_of(x: jax.Array) -> jax.Array:
+    """The Euclidean norm of all elements, in float32 or wider, for any size that it can have."""
+    x = x.astype(wide(x.dtype))
+    squares = jnp.sum(jnp.square(x))
+
+    def scaled() -> jax.Array:
+        largest = jnp.max(jnp.abs(x))
+        largest = jnp.where(largest > 0, largest, 1)
+        return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
+
+    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
+    return lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)

@@ -1,0 +1,89 @@
+"""What can be measured: any network, in whatever library it is written.
+
+layer_statistics(model, variables, batch)      # Flax Linen; Haiku: parameters, or (parameters, state)
+layer_statistics(module, None, batch)          # Flax NNX, Equinox, Keras: a module that carries its own
+layer_statistics((init, apply), params, batch) # a pair of functions
+layer_statistics(function, params, batch)      # a function of (parameters, inputs)
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+
+from cnnjax.errors import UserError, short
+from cnnjax.network import MODES, Network, Variables, as_network
+
+Losses = Callable[[Any, Any], jax.Array]
+"""Outputs [sample, ...] and labels [sample, ...] to losses [sample, ...]."""
+cross_entropy: Losses = optax.softmax_cross_entropy_with_integer_labels
+
+
+def as_subject(model: Any, variables: Any) -> tuple[Network, Variables]:
+    """A network, and its variables.
+
+    Raises:
+        UserError: `model` is no network, or `variables` are not its own.
+    """
+    if _is_function(model):
+        if variables is None:
+            raise UserError(f"model={short(model)}: give the parameters that it takes as variables")
+        return _of_function(model), {"params": variables}
+    network = as_network(model)
+    if variables is None:
+        return network, _carried(network, model)
+    if isinstance(variables, Mapping) and "params" in variables:
+        return network, dict(variables)
+    if isinstance(model, nn.Module) or not isinstance(model, tuple):
+        raise UserError(
+            f"variables={short(variables)}: must have 'params', as model.init(...) and result.variables have"
+        )
+    if isinstance(variables, tuple) and len(variables) == 2:
+        return network, dict(zip(("params", "state"), variables, strict=True))
+    return network, {"params": variables}
+
+
+def unpack(model: Any, variables: Any, batch: Any) -> tuple[Network, Variables, tuple[Any, Any]]:
+    """A network, its variables, and the inputs [sample, ...] and labels [sample, ...] of a batch.
+
+    Raises:
+        UserError: `model` is no network, `variables` are not its own, or that is no batch.
+    """
+    network, variables = as_subject(model, variables)
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise UserError(f"batch={short(batch)}: must be (inputs, labels)")
+    inputs, labels = batch
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves((inputs, labels))}
+    if len(sizes) != 1 or sizes == {()}:
+        shapes = " and ".join(str(jax.tree.map(np.shape, part)) for part in (inputs, labels))
+        raise UserError(f"batch: inputs and labels of shape {shapes}; must be [sample, ...], as many of each")
+    return network, variables, (inputs, labels)
+
+
+def _is_function(model: Any) -> bool:
+    """Whether it is a function of (parameters, inputs), and nothing that `as_network` takes."""
+    if isinstance(model, type | nn.Module | Network) or not callable(model):
+        return False
+    if not (inspect.isroutine(model) or hasattr(model, "__wrapped__") or hasattr(model, "func")):
+        return False
+    given = [p for p in inspect.signature(model).parameters.values() if p.name not in (*MODES, "key")]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.default is p.empty and p.kind in positional for p in given) == 2
+
+
+def _of_function(function: Callable[..., Any]) -> Network:
+    def no_init(*_: Any) -> Any:
+        raise UserError("a function of (parameters, inputs) can be measured; to train, give (init, apply)")
+
+    return as_network((no_init, function))
+
+
+def _carried(network: Network, model: Any) -> Variables:
+    """The arrays that a module brings with it."""
+    if isinstance(model, nn.Module | tuple | Network) or inspect.isroutine(model) or isinstance(model, type):
+        raise UserError(f"model={short(model)}: give its variables, which it does not carry itself")
+    return network.init(jax.random.key(0), None)
