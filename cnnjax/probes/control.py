@@ -31,11 +31,11 @@ def _scan(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flo
     params, body = equation.params, equation.params["jaxpr"]
     first, end = params["num_consts"], params["num_consts"] + params["num_carry"]
     loop = Loop(params["length"], params["reverse"])
-    consts, carried = flows[:first], flows[first:end]
-    sliced = [_slice(flow, loop) for flow in flows[end:]]
+    consts, carried = flows[:first], list(map(self.begins, flows[first:end]))
+    sliced = [self.begins(_slice(flow, loop)) for flow in flows[end:]]
     while True:
         seen, _ = self.look_inside(body, [*consts, *carried, *sliced])
-        after = [join(pair) for pair in zip(carried, seen.flows, strict=False)]
+        after = [self.begins(join(pair)) for pair in zip(carried, seen.flows, strict=False)]
         if after == carried:
             break
         carried = after
@@ -57,7 +57,7 @@ def _scan(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flo
     known = [_outside(flow, loop) for flow in found.flows]
     batches = (None if flow.batch is None else flow.batch + 1 for flow in known[end - first :])
     return [*carry, *stacked], [
-        *map(join, zip(flows[first:end], known, strict=False)),
+        *(self.one_of(pair) for pair in zip(flows[first:end], known, strict=False)),
         *(
             dataclasses.replace(f, batch=batch)
             for f, batch in zip(known[end - first :], batches, strict=True)
@@ -83,17 +83,18 @@ def _cond(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flo
     results, records = lax.switch(index, [branch(n) for n in range(len(branches))], taps, operands)
     for (_, found), record in zip(inside, records, strict=True):
         self.adopt(found, record)
-    after = [join(flows) for flows in zip(*(found.flows for _, found in inside), strict=True)]
+    after = [self.one_of(flows) for flows in zip(*(found.flows for _, found in inside), strict=True)]
     return results, [dataclasses.replace(f, data=f.data or of_index.data) for f in after]
 
 
 def _while(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
     params = equation.params
     first, start = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    condition, consts, carried = values[:first], flows[first:start], flows[start:]
+    condition, consts = values[:first], flows[first:start]
+    carried = list(map(self.begins, flows[start:]))
     while True:
         seen, shape = self.look_inside(params["body_jaxpr"], [*consts, *carried])
-        after = [join(pair) for pair in zip(carried, seen.flows, strict=True)]
+        after = [self.begins(join(pair)) for pair in zip(carried, seen.flows, strict=True)]
         if after == carried:
             break
         carried = after
@@ -109,7 +110,7 @@ def _while(self: "Interpreter", equation: Any, values: list[Any], flows: list[Fl
 
     results, records = lax.while_loop(goes_on, step, (values[start:], nan_like(shape)))
     self.adopt(found, records, tapped=False)
-    return results, list(map(join, zip(carried, found.flows, strict=True)))
+    return results, [self.one_of(pair) for pair in zip(flows[start:], found.flows, strict=True)]
 
 
 def _custom(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
@@ -130,7 +131,8 @@ def _opaque(self: "Interpreter", seen: "Found", results: list[Any]):
     """A function with one layer inside is that layer."""
     (flow,), (call,) = seen.flows, seen.calls
     calls = flow.calls & ~(1 << call.number)
-    return self.layer(call.weight, results, [dataclasses.replace(flow, calls=calls)], call.units)
+    root = self.ways.operand(call.number)
+    return self.layer(call.weight, results, [dataclasses.replace(flow, calls=calls)], call.units, root)
 
 
 def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):

@@ -6,7 +6,7 @@ operation's operands; `follow` says how. Operations that it does not know keep w
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 Path = tuple[str, ...]
@@ -74,6 +74,7 @@ class Flow:
         carried: it is made of other arrays that the network brings, such as running averages.
         batch: the axis of the samples; its size is a multiple of their number, and they are its major part.
         calls: bits of the layers that lie on every way from the input to it.
+        root: number of the value that it was made of since the last layer or sum (`Roots`).
         stacked: of a value that parameters were stacked to, what is known of its slices.
         taken: of a slice of length 1 along a parameter's first axis, where it begins.
         role: what it is to the layer that it comes from by arithmetic alone (`cnnjax.probes.response`).
@@ -84,6 +85,7 @@ class Flow:
     carried: bool = False
     batch: int | None = None
     calls: int = 0
+    root: int = dataclasses.field(default=0, compare=False)
     stacked: tuple["Flow", ...] = ()
     taken: int | None = None
     role: Any = dataclasses.field(default=None, compare=False)
@@ -190,6 +192,34 @@ def _stacked(equation: Any, name: str, flows: Sequence[Flow]) -> tuple[Flow, ...
     result = equation.outvars[0].aval
     same = len(kept) == 1 and getattr(result, "shape", ()) and result.shape[0] == len(kept[0])
     return kept[0] if same and name in ("convert_element_type", "copy", "mul", "sharding_constraint") else ()
+
+
+class Roots:
+    """Which values the others are made of, by numbers, for the question where two ways have parted.
+
+    A layer's result is a root. So is what is made of several roots, or a part of one; those are its ancestors.
+    """
+
+    def __init__(self) -> None:
+        self._ancestors = [1]  # bits, by number; the input is 0
+
+    def new(self, parents: Iterable[int] = ()) -> int:
+        """The number of a new root."""
+        number, ancestors = len(self._ancestors), 0
+        for parent in parents:
+            ancestors |= self._ancestors[parent]
+        self._ancestors.append(ancestors | 1 << number)
+        return number
+
+    def is_ancestor(self, one: int, other: int) -> bool:
+        """Whether `other` is made of `one`, or is the same."""
+        return bool(self._ancestors[other] >> one & 1)
+
+    def after(self, name: str, flows: Sequence[Flow]) -> int:
+        """The root of an operation's result."""
+        roots = {flow.root for flow in flows if flow.data}
+        is_part = name in ("slice", "dynamic_slice", "gather", "split")
+        return roots.pop() if len(roots) == 1 and not is_part else self.new(roots)
 
 
 def sums_over_samples(equation: Any, flows: Sequence[Flow]) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -15,7 +15,18 @@ from cnnjax.ops.marks import JOIN
 from cnnjax.ops.precision import wide
 from cnnjax.probes import control, response
 from cnnjax.probes.control import bind, parts
-from cnnjax.probes.flow import NOTHING, Choice, Flow, Loop, Weight, follow, largest, sums_over_samples
+from cnnjax.probes.flow import (
+    NOTHING,
+    Choice,
+    Flow,
+    Loop,
+    Weight,
+    Roots,
+    follow,
+    join,
+    largest,
+    sums_over_samples,
+)
 from cnnjax.probes.response import Image, Output
 
 Record = dict[str, jax.Array]
@@ -79,6 +90,35 @@ class Found:
     ties_samples: bool = False
 
 
+class Ways:
+    """The ways that values have come, across all functions of a trace."""
+
+    def __init__(self) -> None:
+        self.roots = Roots()
+        self._operands: list[int] = []
+
+    def number(self, operand: int) -> int:
+        """A number for a call, of which the operand has this root."""
+        self._operands.append(operand)
+        return len(self._operands) - 1
+
+    def operand(self, number: int) -> int:
+        """The root of that call's operand."""
+        return self._operands[number]
+
+    def join(self, stream: Flow, branch: Flow) -> bool:
+        """Whether the sum of the two is a join: the branch has passed more layers since the ways parted."""
+        only_stream, only_branch = stream.calls & ~branch.calls, branch.calls & ~stream.calls
+        if only_stream.bit_count() >= only_branch.bit_count():
+            return False
+        start = self._operands[_first(only_stream)] if only_stream else stream.root
+        return self.roots.is_ancestor(self._operands[_first(only_branch)], start)
+
+
+def _first(calls: int) -> int:
+    return (calls & -calls).bit_length() - 1
+
+
 Records = tuple[list[Record], list[Record]]
 """Of the calls and of the joins of a traced function."""
 Taps = list[jax.Array] | None
@@ -99,11 +139,11 @@ class Interpreter:
         self,
         measure: Measure,
         samples: int,
-        numbers: Iterator[int],
+        ways: Ways,
         taps: Taps = None,
         frozen: bool = False,
     ) -> None:
-        self.measure, self.samples, self.numbers, self.frozen = measure, samples, numbers, frozen
+        self.measure, self.samples, self.ways, self.frozen = measure, samples, ways, frozen
         self.taps = None if taps is None else iter(taps)
         self.found = Found()
 
@@ -147,6 +187,9 @@ class Interpreter:
             return control.INSIDE[name](self, equation, values, flows)
         results = bind(equation, values)
         known = follow(equation, flows, self.samples)
+        if any(flow.data for flow in known):
+            root = self.ways.roots.after(name, flows)
+            known = [dataclasses.replace(flow, root=root) for flow in known]
         if sums_over_samples(equation, flows):
             self.found.ties_samples = True
             results = lax.stop_gradient(results) if self.frozen else results
@@ -154,38 +197,48 @@ class Interpreter:
             return results, self.marked(equation, results, flows)
         if name in _LAYERS and (weight := _weight(name, flows)):
             units = _LAYERS[name](equation, 0 if flows[0].weights else 1)
-            results, known = self.layer(weight, results, known, units)
+            operand = next(flow for flow in flows if flow.data)
+            results, known = self.layer(weight, results, known, units, operand.root)
         elif (role := response.follow(equation, values, flows, results)) is not None:
             known = [dataclasses.replace(known[0], role=role), *known[1:]]
         elif name in ("add", "add_any"):
-            known = [dataclasses.replace(known[0], calls=self.addition(values, flows))]
+            known = [self.addition(values, flows, known[0])]
         return results, known
 
     def layer(
-        self, weight: Weight | Choice, results: list[Any], flows: list[Flow], units: tuple[int, ...]
+        self,
+        weight: Weight | Choice,
+        results: list[Any],
+        flows: list[Flow],
+        units: tuple[int, ...],
+        root: int,
     ) -> tuple[list[Any], list[Flow]]:
-        """Note a call, and tap its output."""
-        call = Call(next(self.numbers), weight, (len(self.found.calls),))
+        """Note a call, of which the operand has this root, and tap its output."""
+        call = Call(self.ways.number(root), weight, (len(self.found.calls),))
         value = results[0] if self.taps is None else tap(results[0], next(self.taps))
         call.output = Output(value, value, units, flows[0].batch, self.samples)
         self.found.calls.append(call)
         flow = dataclasses.replace(
-            flows[0], calls=flows[0].calls | 1 << call.number, role=Image(call.output), data=True, weights=()
+            flows[0],
+            calls=flows[0].calls | 1 << call.number,
+            root=self.ways.roots.new(),
+            role=Image(call.output),
+            data=True,
+            weights=(),
         )
         return [value, *results[1:]], [flow, *flows[1:]]
 
-    def addition(self, values: list[Any], flows: list[Flow]) -> int:
-        """The layers on the way to a sum; it is noted if it is a join, and then they are the stream's."""
-        of_a, of_b = (flow.calls for flow in flows)
-        only_a, only_b = of_a & ~of_b, of_b & ~of_a
-        if not all(flow.data for flow in flows) or only_a.bit_count() == only_b.bit_count():
-            return of_a | of_b
-        (stream, branch), calls, own = values, of_a, only_b
-        if only_a.bit_count() > only_b.bit_count():
-            (branch, stream), calls, own = values, of_b, only_a
-        if jnp.shape(stream) == jnp.shape(branch):
-            self.join(stream, branch, own)
-        return calls
+    def addition(self, values: list[Any], flows: list[Flow], flow: Flow) -> Flow:
+        """What is known of a sum. If it is a join, it is noted, and has passed the layers of its stream."""
+        (a, b), (of_a, of_b) = values, flows
+        calls = of_a.calls | of_b.calls
+        if of_a.data and of_b.data and jnp.shape(a) == jnp.shape(b):
+            for stream, branch, (of_stream, of_branch) in ((a, b, (of_a, of_b)), (b, a, (of_b, of_a))):
+                if self.ways.join(of_stream, of_branch):
+                    self.join(stream, branch, of_branch.calls & ~of_stream.calls)
+                    root = self.ways.roots.new([of_stream.root])
+                    return dataclasses.replace(flow, calls=of_stream.calls, root=root)
+        return dataclasses.replace(flow, calls=calls)
 
     def join(self, stream: Any, branch: Any, calls: int) -> None:
         """Note a join."""
@@ -204,7 +257,8 @@ class Interpreter:
         weight = largest(kernel.weights)
         for call in self.found.calls:
             call.hidden |= call.weight == weight
-        results[:1], (flow,) = self.layer(weight, results[:1], [output], (jnp.ndim(results[0]) - 1,))
+        units = (jnp.ndim(results[0]) - 1,)
+        results[:1], (flow,) = self.layer(weight, results[:1], [output], units, output.root)
         return [flow, kernel]
 
     def inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Callable[..., tuple[list, Records]], Found]:
@@ -214,7 +268,7 @@ class Interpreter:
         flows = [dataclasses.replace(flow, role=None) for flow in flows]
 
         def run(taps: Taps, values: Sequence[Any]) -> tuple[list[Any], Records]:
-            interpreter = Interpreter(self.measure, self.samples, self.numbers, taps, self.frozen)
+            interpreter = Interpreter(self.measure, self.samples, self.ways, taps, self.frozen)
             results = interpreter.run(jaxpr, consts, values, flows)
             records = interpreter.records()
             found.__dict__.update(interpreter.found.__dict__)
@@ -239,6 +293,14 @@ class Interpreter:
             if each.addends is not None:
                 each.record, each.addends = self.measure.join(*map(lax.stop_gradient, each.addends)), None
         return [call.record for call in self.found.calls], [each.record for each in self.found.joins]
+
+    def begins(self, flow: Flow) -> Flow:
+        """The same at the beginning of a loop's iteration, where it has no history."""
+        return dataclasses.replace(flow, root=self.ways.roots.new())
+
+    def one_of(self, flows: Sequence[Flow]) -> Flow:
+        """What is known of a value that is one of several."""
+        return dataclasses.replace(join(flows), root=self.ways.roots.new(flow.root for flow in flows))
 
     def some_taps(self, number: int) -> Taps:
         """As many taps as there are layers inside of what comes next."""

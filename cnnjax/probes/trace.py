@@ -19,7 +19,6 @@ both were one value. If they have passed equally many, it is no join. What joins
 layers of its stream alone. Where this fails, `cnnjax.ops.marks` says what is meant.
 """
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,9 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from cnnjax.network.base import path_names
 from cnnjax.ops.depth import is_stack, slice_path
 from cnnjax.probes.flow import Flow, Loop, Path, Weight
-from cnnjax.probes.interpret import Call, Interpreter, Join, Measure, Record, Records, Taps
+from cnnjax.probes.interpret import Call, Interpreter, Join, Measure, Record, Records, Taps, Ways
 from cnnjax.probes.response import Output
 
 Iterations = dict[Loop, int]
@@ -175,7 +175,7 @@ class Trace:
         )
 
     def _interpreter(self, taps: Taps) -> Interpreter:
-        return Interpreter(self._measure, self._samples, itertools.count(), taps, self._frozen)
+        return Interpreter(self._measure, self._samples, Ways(), taps, self._frozen)
 
     def _block(self, join: Join, iterations: Iterations, modules: dict[Weight, str]) -> str:
         paths = []
@@ -193,10 +193,7 @@ class Trace:
 
 def by_path(tree: Any) -> dict[Path, Any]:
     """The arrays of a tree by the path of each, in the tree's order."""
-    return {
-        tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    }
+    return {path_names(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def _rows(found: Sequence[Call] | Sequence[Join]) -> list[tuple[int, Iterations]]:
