@@ -38,11 +38,13 @@ class Network:
         source: the object that was brought; a Linen module for one of Linen's.
         init: random key and inputs [batch, ...], of which only shapes and types matter, to `Variables`.
         apply: variables and inputs to outputs and what changed; see `Forward`.
+        own: the variables that the object carries itself; None if it carries none.
     """
 
     source: Any
     init: Callable[[jax.Array, Any], Variables]
     apply: Forward
+    own: Variables | None = None
 
 
 def mode(function: Callable[..., Any], train: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import equinox  # pyright: ignore[reportMissingImports]
 import jax
 
-from cnnjax.network.base import Network, Variables, at, nested, path_names
+from cnnjax.network.base import Network, at, nested, path_names
 
 AXIS = "batch"
 
@@ -22,28 +22,27 @@ def network(model: Any, state: Any = None) -> Network:
     paths = [path_names(path) for path, _ in jax.tree_util.tree_flatten_with_path(arrays)[0]]
     states, of_state = jax.tree.flatten(state)
 
-    def init(key: jax.Array, inputs: Any) -> Variables:
-        variables = {"params": nested(dict(zip(paths, leaves, strict=True)))}
-        if state is not None:
-            variables["state"] = {str(number): leaf for number, leaf in enumerate(states)}
-        return variables
+    own = {"params": nested(dict(zip(paths, leaves, strict=True)))}
+    if state is not None:
+        own["state"] = {f"{number:04d}": leaf for number, leaf in enumerate(states)}
 
     def apply(variables, inputs, *, train, key=None, extra=()):
         params = jax.tree.unflatten(structure, [at(variables["params"], path) for path in paths])
         module = equinox.combine(params, rest)
         module = module if train else equinox.nn.inference_mode(module)
-        random = key is not None and "key" in inspect.signature(module.__call__).parameters
-        keys = jax.random.split(key, len(jax.tree.leaves(inputs)[0])) if random else None
+        random = "key" in inspect.signature(module.__call__).parameters
+        samples = len(jax.tree.leaves(inputs)[0])
+        keys = None if key is None or not random else jax.random.split(key, samples)
 
         def of_one(x: Any, key: Any, *state: Any) -> Any:
-            return module(x, *state, key=key) if random else module(x, *state)
+            return module(x, *state) if key is None else module(x, *state, key=key)
 
         if state is None:
             return jax.vmap(of_one, (0, 0), axis_name=AXIS)(inputs, keys), {}
-        before = jax.tree.unflatten(of_state, list(variables["state"].values()))
+        before = jax.tree.unflatten(of_state, jax.tree.leaves(variables["state"]))
         mapped = jax.vmap(of_one, (0, 0, None), out_axes=(0, None), axis_name=AXIS)
         outputs, after = mapped(inputs, keys, before)
         changed = {name: leaf for name, leaf in zip(variables["state"], jax.tree.leaves(after), strict=True)}
         return outputs, {"state": changed} if train else {}
 
-    return Network(model if state is None else (model, state), init, apply)
+    return Network(model if state is None else (model, state), lambda key, inputs: own, apply, own)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import keras  # pyright: ignore[reportMissingImports]
 
 from cnnjax.errors import UserError
-from cnnjax.network.base import Network, Variables, at, nested, short_repr
+from cnnjax.network.base import Network, at, nested, short_repr
 
 
 def network(model: Any) -> Network:
@@ -26,23 +26,22 @@ def network(model: Any) -> Network:
     seeds = [variable.dtype == "uint32" for variable in others]  # of Keras's random number generators
     paths, state_paths = ([tuple(variable.path.split("/")) for variable in each] for each in (params, others))
 
-    def init(key: jax.Array, inputs: Any) -> Variables:
-        values = (
-            {p: v.value for p, v in zip(*of, strict=True)} for of in ((paths, params), (state_paths, others))
-        )
-        of_params, of_others = map(nested, values)
-        return {"params": of_params, "state": of_others}
+    own = {
+        "params": nested({path: v.value for path, v in zip(paths, params, strict=True)}),
+        "state": nested({path: v.value for path, v in zip(state_paths, others, strict=True)}),
+    }
 
     def apply(variables, inputs, *, train, key=None, extra=()):
         values = [at(variables["params"], path) for path in paths]
         state = [at(variables["state"], path) for path in state_paths]
         if key is not None:  # its random streams begin anew, so that a step is a function of (seed, step)
-            drawn = [
-                jax.random.bits(jax.random.fold_in(key, n), x.shape, jnp.uint32) for n, x in enumerate(state)
+            keys = jax.random.split(key, len(state))
+            state = [
+                jax.random.bits(one, jnp.shape(old), jnp.uint32) if seed else old
+                for one, old, seed in zip(keys, state, seeds, strict=True)
             ]
-            state = [new if seed else old for new, seed, old in zip(drawn, seeds, state, strict=True)]
         outputs, after = model.stateless_call(values, state, inputs, training=train)
         changed = nested(dict(zip(state_paths, after, strict=True)))
         return outputs, {"state": changed} if train else {}
 
-    return Network(model, init, apply)
+    return Network(model, lambda key, inputs: own, apply, own)

@@ -53,7 +53,8 @@ def network(model: Any) -> Network:
         changed = nnx.split(module, *kinds)[3]
         return outputs, {"state": as_dict(changed, state)} if train else {}
 
-    return Network(model, init, apply)
+    own = init(jax.random.key(0), None) if isinstance(model, nnx.Module) else None
+    return Network(model, init, apply, own)
 
 
 def _seeded(rngs: Any, key: jax.Array) -> Any:

@@ -140,7 +140,7 @@ ALTERNATIVES = (
     "select_n",
     "dynamic_update_slice",
 )
-"""Operations whose result the input reaches by any operand that depends on it; by all, through the others."""
+"""Operations whose result the input reaches by any one operand; by all of them, through the others."""
 
 
 def _calls(name: str, flows: Sequence[Flow]) -> int:
@@ -197,7 +197,7 @@ def _stacked(equation: Any, name: str, flows: Sequence[Flow]) -> tuple[Flow, ...
 class Roots:
     """Which values the others are made of, by numbers, for the question where two ways have parted.
 
-    A layer's result is a root. So is what is made of several roots, or a part of one; those are its ancestors.
+    A layer's result is a root. So is what is made of several roots, its ancestors, or of a part of one.
     """
 
     def __init__(self) -> None:

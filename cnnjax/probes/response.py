@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnnjax.probes.flow import Flow, Weights, moved
+from cnnjax.probes.flow import Flow, Weights, largest, moved
 
 Number = Any
 """A number, or an array that broadcasts to z and has one for each unit."""
@@ -153,7 +153,7 @@ def _is_z(
         return True
     if name == "add":
         other = flows[1 - number]
-        bias = other.weights and not other.carried and jnp.size(values[1 - number]) == output.number_of_units
+        bias = other.weights and largest(other.weights).size == output.number_of_units
         if not bias or jnp.shape(result) != jnp.shape(output.z):
             return False
     elif name in MOVES:
@@ -163,7 +163,7 @@ def _is_z(
         if any(to is None or to >= len(after) or after[to] != before[axis] for axis, to in moves.items()):
             return False
         output.units = tuple(moves[axis] for axis in output.units)  # pyright: ignore
-        output.batch = moves.get(output.batch)
+        output.batch = None if output.batch is None else moves[output.batch]
     else:
         return False
     output.z = output.response = result

@@ -35,7 +35,9 @@ def as_subject(model: Any, variables: Any) -> tuple[Network, Variables]:
         return _of_function(model), {"params": variables}
     network = as_network(model)
     if variables is None:
-        return network, _carried(network, model)
+        if network.own is None:
+            raise UserError(f"model={short(model)}: give its variables, which it does not carry itself")
+        return network, network.own
     if isinstance(variables, Mapping) and "params" in variables:
         return network, dict(variables)
     if isinstance(model, nn.Module) or not isinstance(model, tuple):
@@ -80,10 +82,3 @@ def _of_function(function: Callable[..., Any]) -> Network:
         raise UserError("a function of (parameters, inputs) can be measured; to train, give (init, apply)")
 
     return as_network((no_init, function))
-
-
-def _carried(network: Network, model: Any) -> Variables:
-    """The arrays that a module brings with it."""
-    if isinstance(model, nn.Module | tuple | Network) or inspect.isroutine(model) or isinstance(model, type):
-        raise UserError(f"model={short(model)}: give its variables, which it does not carry itself")
-    return network.init(jax.random.key(0), None)
