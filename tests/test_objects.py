@@ -424,6 +424,39 @@ def test_probes_of_ones_own_write_scalars_and_arrays(tmp_path):
     )
 
 
+class Record(cnnjax.probes.Probe):
+    """All that the statistics of a step depend on."""
+
+    def measure(self, context):
+        leaves = jax.tree.leaves(context.variables)
+        named = {f"leaf{number:02d}": leaf for number, leaf in enumerate(leaves)}
+        return {"inputs": context.inputs, "labels": context.labels, **named}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nnx", "pair"])
+def test_networks_of_any_library_are_measured_in_their_steps(tmp_path, name):
+    config, objects = CASES[name]
+    probes = [cnnjax.probes.LayerProbe(), cnnjax.probes.SampleProbe(4), Record()]
+    result = cnnjax.train(config, tmp_path / "run", probes=probes, **objects)
+    folder = tmp_path / "run" / "probes"
+    with np.load(folder / "record" / "step_2.npz") as seen:
+        batch = seen["inputs"], seen["labels"]
+        leaves = [seen[f"leaf{number:02d}"] for number in range(len(seen.files) - 2)]
+    structure = jax.tree.structure(result.variables)
+    with np.load(folder / "step_2.npz") as found, np.load(folder / "samples" / "step_2.npz") as samples:
+        measure = jax.jit(lambda v: cnnjax.probes.layer_statistics(objects["model"], v, batch))
+        expected = measure(jax.tree.unflatten(structure, leaves))
+        assert tuple(found["layers"]) == expected.layers
+        assert tuple(samples["layers"]) == (*expected.layers, "all parameters")
+        np.testing.assert_allclose(found["weight_norm"], expected.weight_norm, rtol=1e-5)
+        if name == "pair":  # the other one draws another dropout mask
+            for field in ("rms", "weight_gradient_norm", "activation_gradient_norm", "activation"):
+                np.testing.assert_allclose(found[field], getattr(expected, field), rtol=1e-4)
+        assert np.isfinite(found["update_norm"]).all()
+        assert np.isfinite(found["gradient_cosine"]).all()
+
+
 def test_a_stateful_pair_and_a_list_of_parameters(tmp_path):
     def init(key, x):
         return [jax.random.normal(key, (x.shape[-1], 3))], {"calls": jnp.zeros(())}

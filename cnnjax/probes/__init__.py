@@ -1,5 +1,6 @@
 """Measure a network that exists already, at initialisation or while it trains; depth is an axis."""
 
+from cnnjax.ops import marks
 from cnnjax.probes import curvature, jacobian, shattering, theory
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
 from cnnjax.probes.probe import Probe, StepContext
@@ -22,6 +23,7 @@ __all__ = [
     "input_gradients",
     "jacobian",
     "layer_statistics",
+    "marks",
     "sample_statistics",
     "shattering",
     "theory",

@@ -90,3 +90,32 @@ def test_against_the_dense_hessian_of_a_network(key):
     assert moments[0] == pytest.approx(1, abs=1e-4)
     assert moments[1] == pytest.approx(exact.mean(), abs=4 * spread)
     assert moments[2] == pytest.approx((exact**2).mean(), rel=0.5)
+
+
+def test_gauss_newton_is_the_fisher_information_and_the_empirical_one_is_of_the_labels(key):
+    """Against sums over samples and classes of outer products of gradients, each by itself."""
+    params = {"a": jax.random.normal(key, (3, 4)), "b": jax.random.normal(key, (4, 5))}
+    images, labels = jax.random.normal(key, (6, 3)), jnp.array([0, 1, 2, 3, 4, 0])
+
+    def model(params, x):
+        return jnp.tanh(x @ params["a"]) @ params["b"]
+
+    @jax.jit
+    def matrices(params):
+        flat, unravel = ravel_pytree(params)
+
+        def log_odds(flat):
+            return jax.nn.log_softmax(model(unravel(flat), images))
+
+        gradients, odds = jax.jacobian(log_odds)(flat), jnp.exp(log_odds(flat))
+        information = jnp.einsum("nc,ncp,ncq->pq", odds, gradients, gradients) / len(labels)
+        own = gradients[jnp.arange(len(labels)), labels]
+        products = (
+            curvature.ggn_product(model, params, (images, labels)),
+            curvature.empirical_fisher_product(model, params, (images, labels)),
+        )
+        dense = [jax.vmap(product)(jnp.eye(size)) for product, size in products]
+        return dense, (information, own.T @ own / len(labels))
+
+    for found, expected in zip(*matrices(params), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
