@@ -5,12 +5,16 @@ from collections.abc import Container
 from numbers import Integral
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.counting import any_network
 from cnnjax.counting.trace import rows
 from cnnjax.counting.walk import Row, shape_text
 from cnnjax.errors import UserError, short
 from cnnjax.models import build
+from cnnjax.probes.subject import as_subject
 
 LARGEST = 2**15  # pixels a side: jax indexes the arrays of larger images by more than 32 bits
 
@@ -84,37 +88,46 @@ class Summary:
 
 
 def summary(
-    network: str | nn.Module, input: int | tuple[int, int, int] | None = None, **fields: Any
+    network: Any, input: int | tuple[int, ...] | None = None, variables: Any = None, **fields: Any
 ) -> Summary:
     """Count a network layer by layer.
 
     Args:
-        network: a name and `fields` as `build` takes them, or a module.
-        input: side of a square image, or [height, width, channel]; without it, the network's `input_shape`.
+        network: a name and `fields` as `build` takes them, a Linen module, or any network
+            (`cnnjax.probes.subject`), whose layers are then those that probes find.
+        input: side of a square image, or the shape of one input, such as [height, width, channel]; without
+            it, the network's `input_shape`.
+        variables: of a network that is not Linen's and does not carry them itself.
 
     Raises:
         UserError: the name or a field is unknown, the image does not fit, or a module does not say its input.
     """
-    model = network if isinstance(network, nn.Module) else build(network, **fields)
-    name = network if isinstance(network, str) else type(network).__name__
-    natural = getattr(model, "input_shape", None)
+    model: Any = build(network, **fields) if isinstance(network, str) else network
+    name = network if isinstance(network, str) else getattr(network, "__name__", type(network).__name__)
+    is_linen = isinstance(model, nn.Module)
+    natural = getattr(model, "input_shape", None) if is_linen else None
     square = input is not None and not isinstance(input, tuple | list)
     shape: Any = (input, input, natural[2] if natural else 3) if square else input or natural
     if shape is None:
         raise UserError(f"{name} does not say its natural input: give input=(height, width, channel)")
-    if not _is_shape(shape):
+    if not _is_shape(shape, dimensions=3 if is_linen else None):
         raise UserError(
             f"input={short(input)}: must be pixels a side or (height, width, channel), of 1 to {LARGEST}"
         )
-    if hasattr(model, "convolution"):
-        model = model.clone(convolution="native")  # the one that a trace shows
-    return Summary(name, tuple(shape), tuple(map(_layer, rows(model, tuple(shape)))))
+    if is_linen:
+        if hasattr(model, "convolution"):
+            model = model.clone(convolution="native")  # the one that a trace shows
+        found = rows(model, tuple(shape))
+    else:
+        subject, of_subject = as_subject(model, variables)
+        found = any_network.rows(subject, of_subject, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    return Summary(name, tuple(shape), tuple(map(_layer, found)))
 
 
-def _is_shape(shape: Any) -> bool:
+def _is_shape(shape: Any, dimensions: int | None) -> bool:
     return (
         isinstance(shape, tuple | list)
-        and len(shape) == 3
+        and dimensions in (None, len(shape))
         and all(isinstance(size, Integral) and 1 <= int(size) <= LARGEST for size in shape)
     )
 

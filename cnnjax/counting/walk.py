@@ -70,11 +70,13 @@ def _union(fields: Iterable[Field]) -> Field:
     return tuple(Reach(min(low), max(high), max(step)) for low, high, step in axes)
 
 
-def _see(equation: Any, field: Field) -> Field:
-    """What the result of one operation sees, when its operands see `field`."""
+def _see(equation: Any, field: Field, spatial: tuple[int, int]) -> Field:
+    """What the result of one operation sees, when its operands see `field` along the axes `spatial`."""
     name, params = equation.primitive.name, equation.params
-    shape = equation.invars[0].aval.shape
+    shape, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if name == "conv_general_dilated":
+        if len(shape) != 4:
+            return field
         kernel = equation.invars[1].aval.shape
         sizes = (
             (kernel[axis] - 1) * dilation + 1
@@ -86,17 +88,20 @@ def _see(equation: Any, field: Field) -> Field:
     elif len(shape) != 4:
         return field
     elif name.startswith("reduce_window"):
-        lows = (low for low, _ in params["padding"][1:3])
-        windows = zip(params["window_dimensions"][1:3], params["window_strides"][1:3], lows, strict=True)
+        sizes, strides, padding = (
+            [params[name][axis] for axis in spatial]
+            for name in ("window_dimensions", "window_strides", "padding")
+        )
+        windows = zip(sizes, strides, (low for low, _ in padding), strict=True)
     elif name == "pad":
-        windows = ((1, 1, low) for low, _, _ in params["padding_config"][1:3])
+        windows = ((1, 1, params["padding_config"][axis][0]) for axis in spatial)
     elif name == "slice":
         strides = params["strides"] or (1,) * 4
-        windows = zip((1, 1), strides[1:3], (-first for first in params["start_indices"][1:3]), strict=True)
+        windows = ((1, strides[axis], -params["start_indices"][axis]) for axis in spatial)
     elif name.startswith("reduce_") and "axes" in params:
-        windows = ((shape[axis] if axis in params["axes"] else 1, 1, 0) for axis in (1, 2))
-    elif equation.outvars[0].aval.shape[1:3] != shape[1:3]:  # flattened: what follows sees the whole image
-        windows = ((shape[axis], 1, 0) for axis in (1, 2))
+        windows = ((shape[axis] if axis in params["axes"] else 1, 1, 0) for axis in spatial)
+    elif len(after) < 4:
+        windows = ((shape[axis], 1, 0) for axis in spatial)  # flattened: what follows sees the whole image
     else:
         return field
     return tuple(reach.window(*window) for reach, window in zip(field, windows, strict=True))
@@ -114,6 +119,7 @@ class Walk:
         self.parts: dict[Path, _Part] = {}
         self.counted: set[Path] = set()
         self.poolings: Counter[tuple[Path, str]] = Counter()
+        self.spatial = (1, 2)  # until a convolution says otherwise
 
     def run(self, jaxpr: Any, fields: Iterable[Field | None], alive: set[int] | bool) -> list[Field | None]:
         """Fields of the results, given those of the arguments; None is what does not depend on the image."""
@@ -161,7 +167,9 @@ class Walk:
             self.pooling(params["name"], equation, operands[0], field, alive)
             return [field] * results
 
-        before, field = field, _see(equation, field)
+        if name == "conv_general_dilated" and len(axes := params["dimension_numbers"].lhs_spec[2:]) == 2:
+            self.spatial = axes
+        before, field = field, _see(equation, field, self.spatial)
         if name in ("conv_general_dilated", "dot_general"):
             self.multiply(equation)
         elif name.startswith("reduce_") and self.open:

@@ -132,7 +132,9 @@ def _opaque(self: "Interpreter", seen: "Found", results: list[Any]):
     (flow,), (call,) = seen.flows, seen.calls
     calls = flow.calls & ~(1 << call.number)
     root = self.ways.operand(call.number)
-    return self.layer(call.weight, results, [dataclasses.replace(flow, calls=calls)], call.units, root)
+    return self.layer(
+        call.weight, results, [dataclasses.replace(flow, calls=calls)], call.units, root, call.equation
+    )
 
 
 def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):

@@ -1,12 +1,13 @@
 """Matrices of all parameters without forming them: their largest eigenvalue, trace and spectral density.
 
-They are the Hessian of a loss, its Gauss-Newton part, which for the cross-entropy is the Fisher information,
-and the empirical Fisher matrix. Each is given by its product with a vector. Lanczos re-orthogonalises in full, without which float32 finds the same eigenvalues again and again (Ghorbani,
-Krishnan and Xiao 2019, arXiv 1901.10159), so it keeps a vector of all parameters for each step. All functions
-are pure, for `jit`.
+They are the Hessian of a loss; its Gauss-Newton part, which for the cross-entropy is the Fisher information;
+and the empirical Fisher matrix. Each is given by its product with a vector, which for the Hessian is the
+gradient of <gradient, v>. Lanczos re-orthogonalises in full, without which float32 finds the same eigenvalues
+again and again (Ghorbani, Krishnan and Xiao 2019, arXiv 1901.10159), so it keeps a vector of all parameters
+for each step. All functions are pure, for `jit`.
 
-matfree (0.6.3) has Lanczos, too, but goes on after the last distinct eigenvalue: of diag(1, 2, 3, 3, 3) it gives
-five values, one of them 3.7. Here such values have the weight 0.
+matfree (0.6.3) has Lanczos, too, but its steps after the last distinct eigenvalue bring false ones: of
+diag(1, 2, 3, 3, 3) it finds 3.76, with a weight above 0.
 """
 
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def ggn_product(
     statistics: str = "batch",
     loss: Losses = cross_entropy,
 ) -> tuple[Product, int]:
-    """A function of v to G v, and the number of parameters: G = J^T H J is the generalised Gauss-Newton matrix.
+    """A function of v to G v, G = J^T H J the generalised Gauss-Newton matrix; and the number of parameters.
 
     J is the outputs' Jacobian by the parameters, H the Hessian of the mean loss by the outputs (Schraudolph
     2002; Martens 2020, arXiv 1412.1193, section 8). It is the Hessian without the network's own curvature,
@@ -94,10 +95,10 @@ def empirical_fisher_product(
     statistics: str = "batch",
     loss: Losses = cross_entropy,
 ) -> tuple[Product, int]:
-    """A function of v to F v, and the number of parameters: F is the mean of g g^T over the samples' gradients g.
+    """A function of v to F v, F the mean of g g^T over samples' gradients g; and the number of parameters.
 
-    It takes the labels of the batch, not the model's own, so it is not the Fisher information (Kunstner et al.
-    2019, arXiv 1905.12558). Arguments and errors are those of `batch_loss`.
+    The labels are those of the batch, not drawn from the model's outputs, so F is not the Fisher information
+    (Kunstner et al. 2019, arXiv 1905.12558). Arguments and errors are those of `batch_loss`.
     """
     network, variables, (inputs, labels) = unpack(model, variables, batch)
     function = function_of(network, variables, inputs, statistics)

@@ -59,6 +59,7 @@ class Call:
 
     number: int
     weight: Weight | Choice
+    equation: Any
     place: tuple[int | Loop, ...]
     loops: tuple[Loop, ...] = ()
     tapped: bool = True
@@ -198,7 +199,7 @@ class Interpreter:
         if name in _LAYERS and (weight := _weight(name, flows)):
             units = _LAYERS[name](equation, 0 if flows[0].weights else 1)
             operand = next(flow for flow in flows if flow.data)
-            results, known = self.layer(weight, results, known, units, operand.root)
+            results, known = self.layer(weight, results, known, units, operand.root, equation)
         elif (role := response.follow(equation, values, flows, results)) is not None:
             known = [dataclasses.replace(known[0], role=role), *known[1:]]
         elif name in ("add", "add_any"):
@@ -212,9 +213,10 @@ class Interpreter:
         flows: list[Flow],
         units: tuple[int, ...],
         root: int,
+        equation: Any,
     ) -> tuple[list[Any], list[Flow]]:
-        """Note a call, of which the operand has this root, and tap its output."""
-        call = Call(self.ways.number(root), weight, (len(self.found.calls),))
+        """Note a call by this operation, of which the operand has this root, and tap its output."""
+        call = Call(self.ways.number(root), weight, equation, (len(self.found.calls),))
         value = results[0] if self.taps is None else tap(results[0], next(self.taps))
         call.output = Output(value, value, units, flows[0].batch, self.samples)
         self.found.calls.append(call)
@@ -258,7 +260,7 @@ class Interpreter:
         for call in self.found.calls:
             call.hidden |= call.weight == weight
         units = (jnp.ndim(results[0]) - 1,)
-        results[:1], (flow,) = self.layer(weight, results[:1], [output], units, output.root)
+        results[:1], (flow,) = self.layer(weight, results[:1], [output], units, output.root, equation)
         return [flow, kernel]
 
     def inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Callable[..., tuple[list, Records]], Found]:

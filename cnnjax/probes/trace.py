@@ -88,6 +88,8 @@ class Trace:
         scales: for each, the parameter that its normalisation multiplies by, or None.
         parameters: the name of each layer's parameter, once each.
         ties_samples: whether a sample's output depends on the others: something is summed over them.
+        jaxpr: the trace itself, whose arguments are the leaves of the parameters and the inputs.
+        equations: the layers' operations in it.
         blocks: the joins in their order, by what the names of their branches' layers have in common.
     """
 
@@ -109,13 +111,14 @@ class Trace:
             frozen: in `run`, what is summed over the samples counts as constant.
         """
         jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(params, inputs)
+        self.jaxpr: Any = jaxpr.jaxpr
         self._jaxpr, self._structure = jaxpr, jax.tree.structure(shapes)
         self._measure, self._frozen = measure, frozen
         leaves = jax.tree.leaves(inputs)
-        self._samples = len(leaves[0])
+        self._samples = leaves[0].shape[0]
         self._known = [
             *(Flow(weights=(Weight(path, leaf.size),)) for path, leaf in by_path(params).items()),
-            *(Flow(data=True, batch=0 if jnp.ndim(leaf) else None) for leaf in leaves),
+            *(Flow(data=True, batch=0 if leaf.shape else None) for leaf in leaves),
         ]
         found: Any = None
 
@@ -135,6 +138,7 @@ class Trace:
         self.weights = tuple(call.weight.at(iterations) for call, iterations in calls)
         self.scales = tuple(call.scale and call.scale.at(iterations) for call, iterations in calls)
         modules = _modules({call.weight.at(iterations) for call, iterations in calls})
+        self.equations = [call.equation for call in found.calls]
         self.ties_samples: bool = found.ties_samples
         self.parameters = {weight: modules[weight] for weight in self.weights}
         self.layers = _numbered([modules[weight] for weight in self.weights])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+import cnnjax
 from cnnjax.models import build
 from cnnjax.probes import layer_statistics
 from cnnjax.probes.subject import as_subject
@@ -28,7 +29,12 @@ def ours():
     return variables, (x, y), statistics
 
 
-@pytest.mark.parametrize("library", libraries.IN)
+FAST = ("function", "NNX")  # the others take as long to compile
+
+
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in libraries.IN]
+)
 def test_statistics_are_those_of_ours(ours, library):
     variables, batch, expected = ours
     other, its_own = libraries.IN[library](flatten_dict(variables["params"], sep="/"))
@@ -38,3 +44,23 @@ def test_statistics_are_those_of_ours(ours, library):
     for name, value in expected.arrays().items():
         if isinstance(value, jax.Array):
             np.testing.assert_allclose(found.arrays()[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("library", ["NNX", "Equinox", "Keras"])
+def test_costs_are_those_of_ours(ours, library):
+    """The other two always are in training mode here: BatchNorm's statistics see the whole image."""
+    variables, *_ = ours
+    other, its_own = libraries.IN[library](flatten_dict(variables["params"], sep="/"))
+    found = cnnjax.summary(other, (8, 8, 3), its_own)
+    expected = cnnjax.summary("resnet8", (8, 8, 3), width=4)
+    for what in ("parameters", "macs", "receptive_field"):
+        assert getattr(found, what) == getattr(expected, what)
+    layers = [layer for layer in found.layers if layer.macs]
+    theirs = [layer for layer in expected.layers if layer.macs]
+    for layer, one in zip(layers, theirs, strict=True):
+        assert sorted(layer.output) == sorted(one.output)
+        assert (layer.macs, layer.receptive_field, layer.stride) == (
+            one.macs,
+            one.receptive_field,
+            one.stride,
+        )
