@@ -16,7 +16,10 @@ KINDS = {"conv_general_dilated": "convolution", "dot_general": "product", "gathe
 
 
 def rows(network: Network, variables: Variables, inputs: Any) -> list[Row]:
-    """The layers in the order of their calls; of `variables` and `inputs` [1, ...] only shapes matter."""
+    """The layers in the order of their calls; of `variables` and `inputs` [2, ...] only shapes matter.
+
+    There are two samples, since of one the axis could not be told from others of length 1.
+    """
     params = variables["params"]
 
     def forward(params: Any, inputs: Any) -> Any:
@@ -36,7 +39,7 @@ class _Walk(Walk):
     def __init__(self, trace: Trace, params: Any) -> None:
         super().__init__({}, {})
         self.layers = {id(equation) for equation in trace.equations}
-        self.calls = iter(zip(trace.layers, trace.weights, strict=True))
+        self.calls = iter(zip(trace.layers, trace.weights, trace.shapes, strict=True))
         self.left = {path: leaf.size for path, leaf in by_path(params).items()}
         self.owners = {weight.path[:-1] for weight in trace.weights}
         self.rest = Row((), "product without parameters", (Reach(0, 0, 1),) * 2)
@@ -47,12 +50,12 @@ class _Walk(Walk):
         """The fields of an operation's results, and its row if it is a layer."""
         if id(equation) not in self.layers:
             return super().step(equation, operands, alive)
-        name, weight = next(self.calls)
+        name, weight, shape = next(self.calls)
         row = Row((name,), KINDS.get(equation.primitive.name, ""), self.rest.field)
         self.open.append(row)
         (field, *others) = super().step(equation, operands, alive)
         self.open.pop()
-        row.field, row.output = field or row.field, equation.outvars[0].aval.shape
+        row.field, row.output = field or row.field, (1, *shape)
         own = [path for path in self.left if path[:-1] == weight.path[:-1] or path == weight.path]
         row.parameters = sum(self.left.pop(path) for path in own if path[:-1] or path == weight.path)
         self.rows.append(row)
@@ -66,5 +69,7 @@ class _Walk(Walk):
         for path, size in self.left.items():
             modules[path[:-1] or path] = modules.get(path[:-1] or path, 0) + size
         field = (Reach(0, 0, 1),) * 2
+        for row in self.rows:
+            row.macs, row.connections = row.macs // 2, row.connections // 2
         self.rows += [Row(path, "", field, parameters=size) for path, size in modules.items()]
         return self.rows

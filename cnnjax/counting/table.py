@@ -103,7 +103,7 @@ def summary(
         UserError: the name or a field is unknown, the image does not fit, or a module does not say its input.
     """
     model: Any = build(network, **fields) if isinstance(network, str) else network
-    name = network if isinstance(network, str) else getattr(network, "__name__", type(network).__name__)
+    name = network if isinstance(network, str) else _name(network)
     is_linen = isinstance(model, nn.Module)
     natural = getattr(model, "input_shape", None) if is_linen else None
     square = input is not None and not isinstance(input, tuple | list)
@@ -120,8 +120,15 @@ def summary(
         found = rows(model, tuple(shape))
     else:
         subject, of_subject = as_subject(model, variables)
-        found = any_network.rows(subject, of_subject, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+        found = any_network.rows(subject, of_subject, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
     return Summary(name, tuple(shape), tuple(map(_layer, found)))
+
+
+def _name(network: Any) -> str:
+    """What a network that is an object is called."""
+    if isinstance(network, tuple) and network:
+        network = network[0]
+    return getattr(network, "__name__", type(network).__name__)
 
 
 def _is_shape(shape: Any, dimensions: int | None) -> bool:

@@ -65,6 +65,7 @@ class Call:
     tapped: bool = True
     hidden: bool = False
     units: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
     scale: Weight | Choice | None = None
     output: Output | None = None
     record: Any = None
@@ -289,7 +290,7 @@ class Interpreter:
         for call in self.found.calls:
             if call.output is not None:
                 call.record = self.measure.layer(call.output.constant())
-                call.units, scale = call.output.units, call.output.scale
+                call.units, call.shape, scale = call.output.units, call.output.shape, call.output.scale
                 call.scale, call.output = largest(scale) if scale else None, None
         for each in self.found.joins:
             if each.addends is not None:

@@ -55,6 +55,16 @@ class Output:
         return dataclasses.replace(self, z=z, response=response, gain=gain, offset=offset)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of z for one sample."""
+        sizes = list(jnp.shape(self.z))
+        if self.batch is not None:
+            sizes[self.batch] //= self.samples
+            if sizes[self.batch] == 1:
+                del sizes[self.batch]
+        return tuple(sizes)
+
+    @property
     def number_of_units(self) -> int:
         """How many outputs have weights of their own."""
         return math.prod(jnp.shape(self.z)[axis] for axis in self.units)

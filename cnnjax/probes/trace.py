@@ -86,6 +86,7 @@ class Trace:
         layers: their names, in the order of the calls.
         weights: for each, the parameter that it is called by.
         scales: for each, the parameter that its normalisation multiplies by, or None.
+        shapes: of each one's output, for one sample.
         parameters: the name of each layer's parameter, once each.
         ties_samples: whether a sample's output depends on the others: something is summed over them.
         jaxpr: the trace itself, whose arguments are the leaves of the parameters and the inputs.
@@ -138,6 +139,7 @@ class Trace:
         self.weights = tuple(call.weight.at(iterations) for call, iterations in calls)
         self.scales = tuple(call.scale and call.scale.at(iterations) for call, iterations in calls)
         modules = _modules({call.weight.at(iterations) for call, iterations in calls})
+        self.shapes = tuple(call.shape for call, _ in calls)
         self.equations = [call.equation for call in found.calls]
         self.ties_samples: bool = found.ties_samples
         self.parameters = {weight: modules[weight] for weight in self.weights}

@@ -55,8 +55,7 @@ def test_costs_are_those_of_ours(ours, library):
     expected = cnnjax.summary("resnet8", (8, 8, 3), width=4)
     for what in ("parameters", "macs", "receptive_field"):
         assert getattr(found, what) == getattr(expected, what)
-    layers = [layer for layer in found.layers if layer.macs]
-    theirs = [layer for layer in expected.layers if layer.macs]
+    layers, theirs = ([layer for layer in each.layers if layer.macs] for each in (found, expected))
     for layer, one in zip(layers, theirs, strict=True):
         assert sorted(layer.output) == sorted(one.output)
         assert (layer.macs, layer.receptive_field, layer.stride) == (
