@@ -1,10 +1,7 @@
 import os
-from importlib.metadata import version
 
-# Tests compile more than they compute. Subprocesses inherit both settings.
+# Tests compile more than they compute. Subprocesses inherit it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if version("jaxlib").startswith("0.10."):  # saves a third of the compile time; newer ones have no such flag
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 
 import jax
 import pytest
