@@ -77,11 +77,12 @@ def bits(result):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(result.variables)]
 
 
-QUICK = ("linen", "pair")
-EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+def each(quick):
+    """All cases; but for the `quick` ones they are slow."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", each(quick=("linen", "pair")))
 def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, name):
     config, objects = CASES[name]
     whole = cnnjax.train(config, tmp_path / "whole", **objects)
@@ -94,7 +95,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, name):
     assert all(np.isfinite(value) for value in result.metrics.values())
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", each(quick=("pair",)))
 def test_four_seeds_at_once_take_the_same_first_steps(tmp_path, name):
     config, objects = CASES[name]
     config = dataclasses.replace(config, steps=1, evaluate_every=1, checkpoint_every=1, warmup_steps=0)
@@ -294,7 +295,7 @@ def test_a_frozen_parameter_stays(tmp_path):
 
 
 def own_network_variables():
-    return own_network.Net().init(jax.random.key(7), jnp.zeros((1, 28, 28, 1)))
+    return jax.jit(own_network.Net().init)(jax.random.key(7), jnp.zeros((1, 28, 28, 1)))
 
 
 def test_an_average_is_tested_beside_the_weights(tmp_path):

@@ -174,6 +174,7 @@ def test_every_parameter_gets_a_gradient(name, fields, image):
     assert_every_parameter_gets_a_gradient(model, image, batch=2 if image[0] == 299 else 8)
 
 
+@pytest.mark.usefixtures("some_modules")
 @pytest.mark.parametrize(
     ("name", "heads"), [("googlenet", 2), ("googlenet_torchvision", 2), ("inception_v3", 1)]
 )

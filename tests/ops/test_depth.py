@@ -81,8 +81,9 @@ def reference(variables, images):
 
 @pytest.mark.parametrize(
     ("loop", "layout", "remat"),
-    [("scan", "by block", False), ("scan", "stacked", False), ("unrolled", "stacked", False),
-     ("unrolled", "by block", True), ("scan", "stacked", True)],
+    [("scan", "by block", False), pytest.param("scan", "stacked", False, marks=pytest.mark.slow),
+     ("unrolled", "stacked", False), pytest.param("unrolled", "by block", True, marks=pytest.mark.slow),
+     ("scan", "stacked", True)],
 )  # fmt: skip
 def test_every_loop_and_layout_gives_the_same(variables, images, reference, loop, layout, remat):
     model = build("resnet8", **FIELDS, loop=loop, remat=remat)

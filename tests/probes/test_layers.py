@@ -185,7 +185,7 @@ def test_branch_and_stream_are_what_is_added(batch, fields, join):
         np.testing.assert_allclose(measured[0], jnp.sqrt(jnp.mean(value**2)), rtol=1e-9)
 
 
-@pytest.mark.parametrize("layout", ["by block", "stacked"])
+@pytest.mark.parametrize("layout", [pytest.param("by block", marks=pytest.mark.slow), "stacked"])
 def test_scanned_nets_give_the_same(residual, batch, layout):
     model, variables, expected = residual
     variables = stack(variables) if layout == "stacked" else variables
