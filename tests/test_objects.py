@@ -77,12 +77,10 @@ def bits(result):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(result.variables)]
 
 
-def each(quick):
-    """All cases; but for the `quick` ones they are slow."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+EACH = [name if name == "pair" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 
-@pytest.mark.parametrize("name", each(quick=("linen", "pair")))
+@pytest.mark.parametrize("name", EACH)
 def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, name):
     config, objects = CASES[name]
     whole = cnnjax.train(config, tmp_path / "whole", **objects)
@@ -95,7 +93,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(tmp_path, name):
     assert all(np.isfinite(value) for value in result.metrics.values())
 
 
-@pytest.mark.parametrize("name", each(quick=("pair",)))
+@pytest.mark.parametrize("name", EACH)
 def test_four_seeds_at_once_take_the_same_first_steps(tmp_path, name):
     config, objects = CASES[name]
     config = dataclasses.replace(config, steps=1, evaluate_every=1, checkpoint_every=1, warmup_steps=0)

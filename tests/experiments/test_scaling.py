@@ -46,6 +46,7 @@ def rows(tmp_path_factory):
     return {(each["mesh"], each["shard"], each["batch"]): each for each in found}
 
 
+@pytest.mark.slow
 def test_every_layout_has_the_losses_of_one_device(rows):
     """In the first step but for rounding; tests/training/test_devices.py compares later ones, in float64."""
     several = [each for each in rows.values() if each["devices"] > 1]
@@ -57,6 +58,7 @@ def test_every_layout_has_the_losses_of_one_device(rows):
         assert each["loss_difference"] < 0.01
 
 
+@pytest.mark.slow
 def test_exchanges_are_those_of_the_design(rows):
     def kinds(*key):
         return set(rows[key]["traffic"])
@@ -66,6 +68,7 @@ def test_exchanges_are_those_of_the_design(rows):
     assert kinds("data=2", "fsdp", 64) >= {"all-reduce", "all-gather"}
 
 
+@pytest.mark.slow
 def test_memory_falls(rows):
     alone, copied, divided = (
         rows[key]["bytes_per_device"]

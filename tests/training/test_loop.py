@@ -163,6 +163,7 @@ def test_a_damaged_checkpoint_costs_its_interval_only(monkeypatch, data, uninter
     assert_same(result, uninterrupted)
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_process(uninterrupted, data, tmp_path):
     """A process is killed as soon as its first checkpoint is there; this one goes on."""
     code = f"""

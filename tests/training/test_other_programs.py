@@ -41,6 +41,7 @@ def test_several_steps_in_one_dispatch_give_the_same_numbers(monkeypatch, tmp_pa
     assert_same(cnnjax.train(config, out, **together), three_by_three)
 
 
+@pytest.mark.slow
 def test_scanned_over_depth_a_run_leaves_the_same(tmp_path):
     """Metrics, result and checkpoints are by block; only rounding may differ."""
     fields = {**CONFIG.model_options, "stage_sizes": (3,)}
