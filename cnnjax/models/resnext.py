@@ -31,7 +31,7 @@ from cnnjax.models.resnet import IMAGENET_STAGES, Bottleneck, ResNet, bottleneck
 from cnnjax.ops.depth import stage_of
 
 
-class Path(nn.Module):
+class BlockPath(nn.Module):
     """One of a block's paths: 1x1 and 3x3 convolution, each with what follows it."""
 
     filters: int
@@ -56,7 +56,7 @@ class Path(nn.Module):
         return self.kernel_init(key, (*inputs, self.cardinality * outputs), dtype)[..., :outputs]
 
 
-class SplitPath(Path):
+class SplitBlockPath(BlockPath):
     """One of a block's paths with its own share of the last 1x1 convolution."""
 
     outputs: int = 0
@@ -87,10 +87,10 @@ class ConcatenatedBottleneck(Bottleneck):
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
-        y = jnp.concatenate([path(y) for path in self.paths(Path, order)], axis=-1)
+        y = jnp.concatenate([path(y) for path in self.paths(BlockPath, order)], axis=-1)
         return self.conv(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
 
-    def paths(self, path: type[Path], order: Original, **fields: Any) -> list[Path]:
+    def paths(self, path: type[BlockPath], order: Original, **fields: Any) -> list[BlockPath]:
         """The paths, path01, path02, ..."""
         return [
             path(
@@ -118,7 +118,7 @@ class SplitBottleneck(ConcatenatedBottleneck):
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
-        first, *others = (path(y) for path in self.paths(SplitPath, order, outputs=4 * self.filters))
+        first, *others = (path(y) for path in self.paths(SplitBlockPath, order, outputs=4 * self.filters))
         return sum(others, start=first)
 
 

@@ -22,7 +22,7 @@ from cnnjax.mesh import check_divisible
 from cnnjax.ops.conv import best_form
 from cnnjax.probes import LayerProbe
 from cnnjax.training import inputs, program
-from cnnjax.training.claim import environment
+from cnnjax.training.run_dir import environment
 
 CONFIG = cnnjax.Config(
     model="resnet8",
