@@ -1,6 +1,6 @@
 """Names to objects: the one room that knows both.
 
-`resolve` makes a `Task` of a Config and of the objects that a user own_objects.
+`resolve` makes a `Task` from a Config and the objects that a user gives.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ class Objects:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that were own_objects, but probes, which have no part in what is trained."""
+        """Those that the user gave, except probes, which have no part in what is trained."""
         return {name: value for name, value in vars(self).items() if name in OWNED and value is not None}
 
 
@@ -113,7 +113,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
 
 
 def _try_out(task: Task, own_objects: Mapping[str, Any]) -> tuple[bool, dict[str, str]]:
-    """Whether outputs are logits of the data's classes, and the fingerprints of the objects."""
+    """Whether outputs are logits of the data's classes, and the fingerprints of the user's objects."""
     if not set(own_objects) - {"data", "initial"} and isinstance(task.data, Dataset | Stream):
         return True, {}  # of our own all of this is known
     return try_out(task, own_objects, *example(task.data, task.config.batch_size, task.network.source))

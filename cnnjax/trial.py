@@ -17,7 +17,7 @@ KEY = jax.ShapeDtypeStruct((), jax.dtypes.prng_key)
 
 
 def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -> tuple[bool, dict[str, str]]:
-    """Whether outputs are logits of the data's classes, and the fingerprint of each object that was own_objects.
+    """Whether outputs are logits of the data's classes, and a fingerprint of each of the user's objects.
 
     Args:
         task: what will be trained.
@@ -87,7 +87,7 @@ def _check_per_example(
 
 @contextlib.contextmanager
 def _blamed(what: str, own_objects: Mapping[str, Any], where: str = "") -> Iterator[None]:
-    """What fails inside is told as a mistake in the object, if it was own_objects."""
+    """Report what fails inside as a mistake in the object, if it is one of the user's."""
     try:
         yield
     except UserError:

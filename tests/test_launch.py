@@ -151,6 +151,13 @@ def test_work_of_one_process_is_not_done_by_several(monkeypatch):
         alone()
 
 
+def test_a_script_that_does_not_join_the_other_processes_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("CNNJAX_PROCESSES", "2")
+    with pytest.raises(UserError, match=r"inside `with cnnjax\.launch\.joined\(\):`"):
+        cnnjax.train(CONFIG, tmp_path / "run", data=synthetic(train=50, test=21, size=8))
+    assert not (tmp_path / "run").exists()
+
+
 def test_processes_end_with_a_launcher_that_is_killed():
     """Also one that was asked to stop and waits for another that has gone."""
     waits = "trap '' TERM; echo up; exec sleep 600"
