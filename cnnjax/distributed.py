@@ -62,7 +62,7 @@ def check_joined() -> None:
     if several and not jax.distributed.is_initialized():
         raise UserError(
             "cnnjax.launch started several processes, which have not joined each other: "
-            "do the work of the script inside `with cnnjax.launch.joined():`"
+            "do the script's work inside `with joined():`, by `from cnnjax.launch import joined`"
         )
 
 
