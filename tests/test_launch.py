@@ -154,11 +154,7 @@ def test_work_of_one_process_is_not_done_by_several(monkeypatch):
 def test_a_script_that_does_not_join_the_other_processes_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("CNNJAX_PROCESSES", "2")
     with pytest.raises(UserError, match=r"inside `with joined\(\):`, by `from cnnjax\.launch"):
-        cnnjax.train(
-            dataclasses.replace(CONFIG, dtype="float32"),
-            tmp_path / "run",
-            data=synthetic(train=50, test=21, size=8),
-        )
+        cnnjax.train(cnnjax.Config(data="synthetic"), tmp_path / "run", data=synthetic(train=50, test=21))
     assert not (tmp_path / "run").exists()
 
 
