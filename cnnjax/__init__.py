@@ -1,4 +1,4 @@
-"""cnnjax: why deep convolutional networks train, or do not. The public face; jax is imported on first use."""
+"""cnnjax: why deep convolutional networks train, or not. Its public names; jax is imported on first use."""
 
 import importlib
 import importlib.metadata

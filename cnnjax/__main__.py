@@ -24,7 +24,7 @@ class Models:
     """Shell pattern for the names, such as 'resnet*'."""
 
     def run(self) -> None:
-        """Print a name and its reference a line."""
+        """Print one line per network, with its name and reference."""
         from cnnjax.models.registry import build, find, list_models
 
         names = list_models(self.pattern)
@@ -107,7 +107,7 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a network and test it; the same command goes on where it was stopped."""
+    """Train and test a network; the same command continues where it was stopped."""
 
     out: Path
     """Folder of the run."""
@@ -206,7 +206,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """List the runs in a folder and below: what was trained, how far it is, final errors, seconds."""
+    """List the runs below a folder: what was trained, the step reached, final errors, seconds."""
 
     folder: tyro.conf.Positional[Path] = Path("runs")
     """Where they are."""

@@ -1,4 +1,4 @@
-"""Command lines: tyro parses them, and what is wrong with one is said in one line."""
+"""Parse command lines with tyro, and report what is wrong with one in a single line."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from cnnjax.errors import UserError
 
 
 def parse(kind: Any, description: str | None, prog: str | None = None) -> Any:
-    """An instance of `kind` from the command line of `prog`, or of the module that runs; `--help` ends here.
+    """Parse the command line of `prog`, or of the running module, into a `kind`; `--help` exits here.
 
     Raises:
         UserError: the command line is wrong.
@@ -34,7 +34,7 @@ def _module() -> str:
 
 
 def _one_line(box: str, prog: str) -> str:
-    """What tyro says in a box, without its frame and the help of the options that it names."""
+    """Extract tyro's message from its box, without the frame and the help of the options it names."""
     said, *hints = _sections(box)
     text = said.removeprefix("Error parsing ").rstrip(".")
     for hint in hints:
@@ -47,7 +47,7 @@ def _one_line(box: str, prog: str) -> str:
 
 
 def _sections(box: str) -> list[str]:
-    """The texts between the rules of the box; its frame is of lines, or of blanks where there are none."""
+    """The texts between the rules of the box, whose frame is drawn with lines or with blanks."""
     sections: list[list[str]] = [[]]
     for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines():
         inside = line.strip("│ ")

@@ -1,4 +1,4 @@
-"""Costs side by side, and the comparisons that the papers argue with: all of them traced and counted."""
+"""Costs side by side, and the comparisons behind the papers' arguments, all counted from traces."""
 
 import dataclasses
 from functools import partial

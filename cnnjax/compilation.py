@@ -1,4 +1,4 @@
-"""Where programs are compiled for, and where they are kept: a second start need not compile them again."""
+"""The device that programs are compiled for, and the cache that saves a second start from compiling."""
 
 import os
 from pathlib import Path
@@ -21,9 +21,9 @@ def check_backend() -> None:
 
 
 def use_cache() -> Path:
-    """Turn on XLA's persistent compilation cache, in the user's own cache folder; returns that folder.
+    """Turn on XLA's persistent compilation cache in the user's own cache folder, and return that folder.
 
-    What lies there is trusted code, so nobody else may write to it.
+    Its contents are run as trusted code, so nobody else may write to it.
 
     Raises:
         UserError: as `check_backend`.

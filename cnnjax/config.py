@@ -1,4 +1,4 @@
-"""One training run as data: a frozen dataclass that goes to JSON and back; and which checkpoints it keeps."""
+"""One training run as data: a frozen dataclass that converts to JSON and back; which checkpoints to keep."""
 
 import dataclasses
 import json
@@ -77,54 +77,54 @@ class Config:
     Attributes:
         model: a name that `build` knows, or `package.module:Net` or `path/net.py:Net` for one of your own.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
-        dtype: of the network's computation; with bfloat16 parameters, statistics and the loss are float32.
-            float64 is float64 in everything, and needs the environment variable JAX_ENABLE_X64=1.
+        dtype: of the network's computation. With bfloat16, parameters, statistics and the loss are float32;
+            float64 means float64 everywhere, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
-        validation: this many training images, drawn by `seed`, are held out and tested on instead of the
+        validation: number of training images, drawn by `seed`, to hold out and test on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
-        downsample: average pixels in squares of this side.
-        augment: what is done to a training image; "crop_flip" pads 4 pixels, crops at random and flips half.
-            Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
-            "area_crop_flip" (Szegedy et al. 2014) are for them alone (`cnnjax.data.pictures`).
+        downsample: side of the squares of pixels to average.
+        augment: how training images are augmented; "crop_flip" pads by 4 pixels, crops at random and flips
+            half of them. Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015)
+            and "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
         normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
-            photographs have ImageNet's statistics for both. "none" divides by 255 alone. It is for images of
-            bytes; other arrays reach the network as they are.
-        seed: of the initial weights, and unless there is a `data_seed` of the order of the images, the
+            photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
+            of bytes; other arrays reach the network unchanged.
+        seed: of the initial weights and, unless there is a `data_seed`, of the order of the images, the
             augmentation and dropout.
-        data_seed: of the order of the images, the augmentation and dropout, to set them apart.
+        data_seed: a seed of its own for the order of the images, the augmentation and dropout.
         initial: a run's folder or a file of weights (`.safetensors`, torchvision's `.pth`) to start from;
-            what has another shape there, such as the classifier for other classes, begins anew.
-        freeze: patterns, such as "stage1*", of the paths of parameters that stay as they are.
+            parameters of another shape there, such as a classifier for other classes, start afresh.
+        freeze: patterns, such as "stage1*", of the paths of parameters that are not trained.
         steps: gradient steps; one epoch is training images / `batch_size` of them.
         batch_size: over all devices.
         loss: "cross_entropy" of the softmax, or "map", LeNet-5's (`cnnjax.models.lenet5.map_loss`).
         map_constant: the constant j of "map".
         optimizer: "sgd" with momentum, "adam" with its paper's constants (0.9, 0.999, 1e-8), or any other
-            optimizer of optax's by name.
-        optimizer_options: further arguments of it, such as `{"b2": 0.95}`.
+            of optax's optimizers by name.
+        optimizer_options: its further arguments, such as `{"b2": 0.95}`.
         learning_rate: its peak.
         schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`;
-            "constant"; or any other schedule of optax's by name, such as "warmup_cosine" or "exponential".
-        schedule_options: further arguments of it, such as `{"decay_rate": 0.5}`.
+            "constant"; or any other of optax's schedules by name, such as "warmup_cosine" or "exponential".
+        schedule_options: its further arguments, such as `{"decay_rate": 0.5}`.
         boundaries: steps, for "piecewise" only.
-        rate_drop: the factor of a drop; Wide ResNet has 0.2.
-        warmup_steps: so many steps before the rate is at its peak.
-        warmup: "linear", a rise from 0; or "tenth" of the rate all the time, as the paper has for 110 layers
-            (with "piecewise").
+        rate_drop: factor of each drop; Wide ResNet uses 0.2.
+        warmup_steps: number of steps before the rate reaches its peak.
+        warmup: "linear", a rise from 0; or "tenth", a tenth of the rate throughout, as in the paper for
+            110 layers (with "piecewise").
         momentum: of SGD, in the form v = momentum * v + gradient.
-        nesterov: a step along momentum * v + gradient, as Wide ResNet and DenseNet have it.
-        weight_decay: added to the gradient before the optimizer sees it (coupled), but decoupled in those of
-            optax's that have it so, such as adamw, lion and lamb.
-        decay: "convolutions" decays their kernels alone, as the paper; "kernels" those of fully connected
-            layers too, as nets that end in such need it; "all" every parameter.
+        nesterov: whether to step along momentum * v + gradient, as Wide ResNet and DenseNet do.
+        weight_decay: added to the gradient before the optimizer sees it (coupled), except in optax's
+            optimizers with decoupled decay, such as adamw, lion and lamb.
+        decay: "convolutions" decays only their kernels, as in the paper; "kernels" also those of fully
+            connected layers, for nets that end in such layers; "all" every parameter.
         groups: patterns of parameters' paths to multiples of rate and decay, such as
             `{"*/bias": {"rate": 2, "decay": 0}}`; the first that matches counts.
-        clip_value: gradients are clipped to so much, each number by itself.
-        clip_norm: gradients are scaled to at most this norm, all together.
-        accumulate: batches whose gradients are averaged for one update.
+        clip_value: bound to which each number of the gradients is clipped.
+        clip_norm: largest norm of all gradients together; larger ones are scaled down.
+        accumulate: number of batches whose gradients are averaged for one update.
         ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
         metrics: names of `cnnjax.losses.METRICS` to test besides the error, such as "top5_error".
-        probes: names of what measures the steps, "layers" or "samples".
+        probes: names of the probes that measure the steps, "layers" or "samples".
         evaluate_every: steps between evaluations of the whole test set.
         checkpoint_every: steps between checkpoints.
     """
@@ -219,7 +219,7 @@ class Config:
                 )
 
     def _set_mapping(self, field: str) -> None:
-        """Keep a field's values as a file gives them back, so that equal configs compare equal."""
+        """Store a field's values as a file returns them, so that equal configs compare equal."""
         if not isinstance(getattr(self, field), Mapping):
             self._reject(field, "must be fields by name, such as {'width': 8}")
         try:
@@ -241,7 +241,7 @@ class Config:
     def from_json(cls, value: Mapping[str, Any]) -> "Config":
         """The Config that `to_json` wrote; raises UserError when a field is unknown.
 
-        A field that is null where it can't be was an object's to decide, and is left as it is by default.
+        A field that is null but may not be was decided by an object; it keeps its default.
         """
         if not isinstance(value, Mapping):
             raise UserError(f"a configuration must be fields by name, not {short(value)}")
@@ -256,7 +256,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointPolicy:
-    """Which checkpoints of a run stay; one stays when any of the three says so. It decides no numbers."""
+    """Which checkpoints of a run to keep: those that any of the three fields asks for. Changes no numbers."""
 
     last: int = 2
     """The newest so many."""
@@ -279,7 +279,7 @@ KEEP = CheckpointPolicy()
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-    """How runs are recorded and divided; it decides no numbers."""
+    """How runs are recorded and divided over devices. Changes no numbers."""
 
     tensorboard: bool = False
     """Whether to write TensorBoard files too."""

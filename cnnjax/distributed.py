@@ -1,10 +1,11 @@
 """Several processes, on one machine or on many, that run one program together by JAX's distributed runtime.
 
 All run the same code in step, each with its own devices. Process 0 alone reads and writes a run's folder;
-what it finds there, or what fails there, it tells the others (`once`).
+what it finds there, or what fails there, it tells the others (`on_process_zero`).
 """
 
 import functools
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ def first() -> bool:
     return jax.process_index() == 0
 
 
-def once(act: Callable[[], T]) -> T:
+def on_process_zero(act: Callable[[], T]) -> T:
     """What `act` gives in process 0, which alone calls it; its UserError or OSError is raised in all."""
     if jax.process_count() == 1:
         return act()
@@ -55,7 +56,17 @@ def _from_first(value: Any) -> Any:
     return pickle.loads(received[:size])
 
 
-def check_shared(mesh: Mesh) -> None:
+def check_joined() -> None:
+    """Raise UserError if the launcher started several processes and this one has not joined the others."""
+    several = os.environ.get("CNNJAX_PROCESSES", "1") != "1" or os.environ.get("CNNJAX_COORDINATOR") == "auto"
+    if several and not jax.distributed.is_initialized():
+        raise UserError(
+            "cnnjax.launch started several processes, which have not joined each other: "
+            "do the script's work inside `with joined():`, by `from cnnjax.launch import joined`"
+        )
+
+
+def check_spans_processes(mesh: Mesh) -> None:
     """Raise UserError unless every process has devices of the mesh."""
     if without := set(range(jax.process_count())) - {device.process_index for device in mesh.devices.flat}:
         raise UserError(

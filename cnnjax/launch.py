@@ -68,20 +68,20 @@ class Args:
 
     def environments(self) -> list[dict[str, str]]:
         """What is set in the environment of each process that is started here."""
-        shared = {"CNNJAX_COORDINATOR": self.coordinator or f"127.0.0.1:{_free_port()}"}
+        common = {"CNNJAX_COORDINATOR": self.coordinator or f"127.0.0.1:{_free_port()}"}
         if self.devices is not None:
             # Threads for all virtual devices, whatever the cores: on fewer, collectives wait for each other.
             threads = str(4 * self.devices)
-            shared |= {
+            common |= {
                 "JAX_PLATFORMS": "cpu",
                 "JAX_NUM_CPU_DEVICES": str(self.devices),
                 "PJRT_NPROC": threads,
             }
         if self.processes is None:
-            return [shared]
-        shared["CNNJAX_PROCESSES"] = str(self.processes)
+            return [common]
+        common["CNNJAX_PROCESSES"] = str(self.processes)
         numbers = range(self.processes) if self.process is None else [self.process]
-        return [{**shared, "CNNJAX_PROCESS": str(number)} for number in numbers]
+        return [{**common, "CNNJAX_PROCESS": str(number)} for number in numbers]
 
 
 def main(args: Args) -> int:

@@ -1,6 +1,6 @@
 """Names to objects: the one room that knows both.
 
-`resolve` makes a `Task` of a Config and of the objects that a user brought.
+`resolve` makes a `Task` from a Config and the objects that a user gives.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ class Objects:
 
     @property
     def given(self) -> dict[str, Any]:
-        """Those that were brought, but probes, which have no part in what is trained."""
+        """Those that the user gave, except probes, which have no part in what is trained."""
         return {name: value for name, value in vars(self).items() if name in OWNED and value is not None}
 
 
@@ -78,10 +78,10 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     _check_contradictions(config, given)
     whole = as_data(given["data"] if "data" in given else open_data(config.data))
     data = _prepare(whole, config)
-    brought = dict(given)
+    own_objects = dict(given)
     if "model" not in given and is_object(config.model):
-        brought["model"] = load_named(config, data)
-    network = as_network(brought["model"] if "model" in brought else _build(config, data))
+        own_objects["model"] = load_named(config, data)
+    network = as_network(own_objects["model"] if "model" in own_objects else _build(config, data))
     raw, _ = example(data, config.batch_size, network.source)
     normalize, normalized = _normalizer(config, data, raw)
     augment, augmented = _augment(config, objects, data, raw)
@@ -100,7 +100,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         frozen=functools.partial(frozen_leaves, patterns=config.freeze),
     )
     initial = _initial(config, objects, task)
-    are_logits, fingerprints = _try_out(task, brought)
+    are_logits, fingerprints = _try_out(task, own_objects)
     return dataclasses.replace(
         task,
         # Outputs that are no logits have no class to be wrong about.
@@ -112,11 +112,11 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     )
 
 
-def _try_out(task: Task, brought: Mapping[str, Any]) -> tuple[bool, dict[str, str]]:
-    """Whether outputs are logits of the data's classes, and the fingerprints of what was brought."""
-    if not set(brought) - {"data", "initial"} and isinstance(task.data, Dataset | Stream):
+def _try_out(task: Task, own_objects: Mapping[str, Any]) -> tuple[bool, dict[str, str]]:
+    """Whether outputs are logits of the data's classes, and the fingerprints of the user's objects."""
+    if not set(own_objects) - {"data", "initial"} and isinstance(task.data, Dataset | Stream):
         return True, {}  # of our own all of this is known
-    return try_out(task, brought, *example(task.data, task.config.batch_size, task.network.source))
+    return try_out(task, own_objects, *example(task.data, task.config.batch_size, task.network.source))
 
 
 def _in_place(given: Mapping[str, Any], data: Data, normalized: str, augmented: str) -> dict[str, Any]:

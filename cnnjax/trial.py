@@ -16,12 +16,12 @@ from cnnjax.training.task import Task
 KEY = jax.ShapeDtypeStruct((), jax.dtypes.prng_key)
 
 
-def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tuple[bool, dict[str, str]]:
-    """Whether outputs are logits of the data's classes, and the fingerprint of each object that was brought.
+def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -> tuple[bool, dict[str, str]]:
+    """Whether outputs are logits of the data's classes, and a fingerprint of each of the user's objects.
 
     Args:
         task: what will be trained.
-        brought: the objects among its parts, by their names as arguments of `train`.
+        own_objects: the objects among its parts, by their names as arguments of `train`.
         raw: shapes of a batch of raw inputs, [batch, ...].
         labels: shapes of its labels, [batch, ...].
 
@@ -30,51 +30,51 @@ def try_out(task: Task, brought: Mapping[str, Any], raw: Any, labels: Any) -> tu
     """
     network, key = task.network, jax.eval_shape(lambda: jax.random.key(0))
     inputs = jax.eval_shape(task.normalize, raw)
-    with _blamed("augment", brought):
+    with _blamed("augment", own_objects):
         x, y = jax.eval_shape(task.augment, key, inputs, labels)
-    with _blamed("model", brought, f" on inputs {_show(inputs)}"):
+    with _blamed("model", own_objects, f" on inputs {_show(inputs)}"):
         variables = jax.eval_shape(network.init, key, inputs)
 
     def forward(variables: Any, x: Any, key: Any) -> Any:
         return network.apply(variables, x, train=True, key=key)
 
-    with _blamed("model", brought, f" on inputs {_show(x)}"):
+    with _blamed("model", own_objects, f" on inputs {_show(x)}"):
         outputs, new = jax.eval_shape(forward, variables, x, key)
         jax.eval_shape(lambda variables, x: network.apply(variables, x, train=False), variables, inputs)
-    _check_carried(brought, variables, new)
-    if "model" in brought:
-        _check_outputs(brought, outputs, jax.tree.leaves(labels)[0].shape[0])
-    are_logits = _are_logits(outputs, labels, task.data.classes, exactly="loss" in brought)
-    if "loss" not in brought and not are_logits:
+    _check_carried(own_objects, variables, new)
+    if "model" in own_objects:
+        _check_outputs(own_objects, outputs, jax.tree.leaves(labels)[0].shape[0])
+    are_logits = _are_logits(outputs, labels, task.data.classes, exactly="loss" in own_objects)
+    if "loss" not in own_objects and not are_logits:
         raise UserError(
             f"the loss {task.config.loss} takes logits [batch, {task.data.classes or 'class'}] and whole "
             f"labels [batch], but outputs are {_show(outputs)} and labels {_show(labels)}: give loss=, a "
             "function of both to [batch]"
         )
-    _check_per_example("loss", brought, task.loss, outputs, y)
+    _check_per_example("loss", own_objects, task.loss, outputs, y)
     for name, metric in task.metrics.items():
         if name != "error" or are_logits:
             what = f"metrics[{name!r}]"
             _check_per_example(what, {what: metric}, metric, outputs, labels)
     found = {}
-    if "model" in brought:
+    if "model" in own_objects:
         found["model"] = fingerprint(forward, variables, x, key)
-    if "loss" in brought:
+    if "loss" in own_objects:
         found["loss"] = fingerprint(task.loss, outputs, y)
-    if "augment" in brought:
+    if "augment" in own_objects:
         found["augment"] = fingerprint(task.augment, key, inputs, labels)
-    if "optimizer" in brought:
-        found["optimizer"] = _fingerprint_of_optimizer(task, brought, variables["params"])
-    if {"model", "loss"} & set(brought):
-        _check_every_parameter_counts(task, brought, variables, x, y, key)
+    if "optimizer" in own_objects:
+        found["optimizer"] = _fingerprint_of_optimizer(task, own_objects, variables["params"])
+    if {"model", "loss"} & set(own_objects):
+        _check_every_parameter_counts(task, own_objects, variables, x, y, key)
     return are_logits, found
 
 
 def _check_per_example(
-    what: str, brought: Mapping[str, Any], function: Any, outputs: Any, labels: Any
+    what: str, own_objects: Mapping[str, Any], function: Any, outputs: Any, labels: Any
 ) -> jax.ShapeDtypeStruct:
     """The shape that `function` gives; raises UserError unless it is one number for each example."""
-    with _blamed(what, brought, f" on outputs {_show(outputs)} and labels {_show(labels)}"):
+    with _blamed(what, own_objects, f" on outputs {_show(outputs)} and labels {_show(labels)}"):
         found = jax.eval_shape(function, outputs, labels)
     batch = jax.tree.leaves(labels)[0].shape[0]
     if getattr(found, "shape", None) != (batch,):
@@ -86,26 +86,26 @@ def _check_per_example(
 
 
 @contextlib.contextmanager
-def _blamed(what: str, brought: Mapping[str, Any], where: str = "") -> Iterator[None]:
-    """What fails inside is told as a mistake in the object, if it was brought."""
+def _blamed(what: str, own_objects: Mapping[str, Any], where: str = "") -> Iterator[None]:
+    """Report what fails inside as a mistake in the object, if it is one of the user's."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # a user's object may raise anything
-        if what not in brought:
+        if what not in own_objects:
             raise
         reason = (str(error).strip() or "no message").splitlines()[0][:200]
         raise UserError(
-            f"{what}={describe(brought[what])} fails{where}: {type(error).__name__}: {reason}"
+            f"{what}={describe(own_objects[what])} fails{where}: {type(error).__name__}: {reason}"
         ) from error
 
 
-def _check_outputs(brought: Mapping[str, Any], outputs: Any, batch: int) -> None:
+def _check_outputs(own_objects: Mapping[str, Any], outputs: Any, batch: int) -> None:
     leaves = jax.tree.leaves(outputs)
     if not leaves or any(leaf.shape[:1] != (batch,) for leaf in leaves):
         raise UserError(
-            f"model={describe(brought['model'])} must give outputs [batch, ...]; "
+            f"model={describe(own_objects['model'])} must give outputs [batch, ...]; "
             f"for {batch} examples it gives {_show(outputs)}"
         )
 
@@ -122,19 +122,19 @@ def _are_logits(outputs: Any, labels: Any, classes: int | None, exactly: bool) -
     )
 
 
-def _check_carried(brought: Mapping[str, Any], variables: Any, new: Any) -> None:
+def _check_carried(own_objects: Mapping[str, Any], variables: Any, new: Any) -> None:
     """What a network carries must come back from a step in the shapes it went in with."""
     for name, tree in variables.items():
         after = new.get(name, tree)
         if name != "params" and jax.tree.map(_shape_of, tree) != jax.tree.map(_shape_of, after):
             raise UserError(
-                f"model={describe(brought.get('model'))}: its collection {name!r} changes shape from "
+                f"model={describe(own_objects.get('model'))}: its collection {name!r} changes shape from "
                 f"{_show(tree)} to {_show(after)} in a step; it must keep it"
             )
 
 
 def _check_every_parameter_counts(
-    task: Task, brought: Mapping[str, Any], variables: Any, x: Any, y: Any, key: Any
+    task: Task, own_objects: Mapping[str, Any], variables: Any, x: Any, y: Any, key: Any
 ) -> None:
     """Each parameter that is not frozen must have a gradient, whatever its value."""
     carried = {name: tree for name, tree in variables.items() if name != "params"}
@@ -146,8 +146,8 @@ def _check_every_parameter_counts(
         heads = [outputs, *jax.tree.leaves(new.get("auxiliary", {}))]
         return jnp.stack([task.loss(head, y).mean() for head in heads]).sum()
 
-    what = "model" if "model" in brought else "loss"
-    with _blamed(what, brought, " in the backward pass"):
+    what = "model" if "model" in own_objects else "loss"
+    with _blamed(what, own_objects, " in the backward pass"):
         traced = jax.make_jaxpr(jax.grad(loss))(variables["params"], carried, x, y, key)
     paths = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(variables["params"])[0]]
     counts = _depends_on_arguments(traced.jaxpr)
@@ -155,7 +155,7 @@ def _check_every_parameter_counts(
     lost = [path for path, used, fixed in zip(paths, counts, frozen, strict=True) if not (used or fixed)]
     if lost:
         raise UserError(
-            f"{what}={describe(brought[what])}: the loss does not depend on the parameter {lost[0]!r}"
+            f"{what}={describe(own_objects[what])}: the loss does not depend on the parameter {lost[0]!r}"
             f"{f' and {len(lost) - 1} others' if lost[1:] else ''}: leave it out of the network, or out of "
             f"training by freeze={lost[0]!r}"
         )
@@ -170,9 +170,9 @@ def _depends_on_arguments(jaxpr: Any) -> list[bool]:
     return [id(var) in depends for var in jaxpr.outvars]
 
 
-def _fingerprint_of_optimizer(task: Task, brought: Mapping[str, Any], params: Any) -> str:
+def _fingerprint_of_optimizer(task: Task, own_objects: Mapping[str, Any], params: Any) -> str:
     optimizer = task.optimizer(task.config.learning_rate, task.config.weight_decay)
-    with _blamed("optimizer", brought):
+    with _blamed("optimizer", own_objects):
         state = jax.eval_shape(optimizer.init, params)
 
         def update(gradients: Any, state: Any, params: Any) -> Any:

@@ -183,7 +183,7 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.data import load, spec
     from cnnjax.report.curves import error_curves
-    from cnnjax.training.claim import claimed
+    from cnnjax.training.run_dir import experiment_dir
 
     from .runner import Findings, run_all, spread
 
@@ -201,7 +201,7 @@ def main(args: Args) -> None:
         "data_source": data.source,
         **shared,
     }
-    with claimed(args.out, settings, growing=("networks", "seeds", "data_source")):
+    with experiment_dir(args.out, settings, growing=("networks", "seeds", "data_source")):
         metrics = run_all(runs, args.out, data, **args.training)
 
     results = [

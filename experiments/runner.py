@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cnnjax.config import Config, MultiRunMode
 from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
-from cnnjax.distributed import first, once
+from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
@@ -63,7 +63,7 @@ def run_all(
         identities = {
             name: {"config": config.to_json(), "data": data.digest} for name, config in runs.items()
         }
-        done = once(lambda: {name for name in runs if finished(out / name, identities[name])})
+        done = on_process_zero(lambda: {name for name in runs if finished(out / name, identities[name])})
     else:  # they may have to go back, which `train_many` finds out
         check_rewind([out / name for name in runs], resume)
         done = set()
@@ -127,13 +127,13 @@ def _train(
     **options: Any,
 ) -> None:
     step = resume
-    if step is not None and not once(lambda: any(has_begun(out, step) for out in outs)):
+    if step is not None and not on_process_zero(lambda: any(has_begun(out, step) for out in outs)):
         resume = None  # other runs of the experiment go back; these begin
     whole = parse_mesh(mesh) if mesh is not None else None
     train_many(configs, outs, how, mesh=whole, resume=resume, **options)
 
 
-def kept(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once.
 
     A damaged file is set aside, and computed again.

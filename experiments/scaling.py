@@ -218,8 +218,8 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.report.scaling import scaling
-    from cnnjax.training.claim import claimed
     from cnnjax.training.progress import each
+    from cnnjax.training.run_dir import experiment_dir
 
     from .runner import Findings
 
@@ -238,7 +238,7 @@ def main(args: Args) -> None:
     virtual = jax.default_backend() == "cpu"
     settings = {**dataclasses.asdict(args), "out": None, "devices": devices, "virtual": virtual}
     rows = []
-    with claimed(args.out, settings):
+    with experiment_dir(args.out, settings):
         for layout, batch in each(layouts(devices, args.batch), "scaling", "setting"):
             rows.append(measure(args, layout, batch))
     compare(rows, virtual)

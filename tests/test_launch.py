@@ -10,7 +10,7 @@ import pytest
 
 import cnnjax
 from cnnjax.data.synthetic import synthetic
-from cnnjax.distributed import check_shared
+from cnnjax.distributed import check_spans_processes
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from cnnjax.launch import Args, alone
@@ -30,7 +30,7 @@ CONFIG = cnnjax.Config(
 )
 RUN = """
 import os, signal, sys
-from cnnjax.distributed import check_shared
+from cnnjax.distributed import check_spans_processes
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
 
@@ -141,7 +141,7 @@ def test_one_of_several_hosts():
 def test_every_process_has_devices_of_the_mesh(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="a mesh of 1 of the 1 devices leaves process 1 without any"):
-        check_shared(cnnjax.make_mesh())
+        check_spans_processes(cnnjax.make_mesh())
 
 
 def test_work_of_one_process_is_not_done_by_several(monkeypatch):
@@ -149,6 +149,13 @@ def test_work_of_one_process_is_not_done_by_several(monkeypatch):
     monkeypatch.setenv("CNNJAX_COORDINATOR", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"start it without cnnjax\.launch"):
         alone()
+
+
+def test_a_script_that_does_not_join_the_other_processes_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("CNNJAX_PROCESSES", "2")
+    with pytest.raises(UserError, match=r"inside `with joined\(\):`, by `from cnnjax\.launch"):
+        cnnjax.train(cnnjax.Config(data="synthetic"), tmp_path / "run", data=synthetic(train=50, test=21))
+    assert not (tmp_path / "run").exists()
 
 
 def test_processes_end_with_a_launcher_that_is_killed():

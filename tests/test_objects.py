@@ -77,8 +77,7 @@ def bits(result):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(result.variables)]
 
 
-QUICK = ("linen", "pair")
-EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+EACH = [name if name == "pair" else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -294,7 +293,7 @@ def test_a_frozen_parameter_stays(tmp_path):
 
 
 def own_network_variables():
-    return own_network.Net().init(jax.random.key(7), jnp.zeros((1, 28, 28, 1)))
+    return jax.jit(own_network.Net().init)(jax.random.key(7), jnp.zeros((1, 28, 28, 1)))
 
 
 def test_an_average_is_tested_beside_the_weights(tmp_path):

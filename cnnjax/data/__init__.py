@@ -1,8 +1,8 @@
-"""Data sets as uint8 arrays, from the program itself, local archives, a cache or tensorflow-datasets.
+"""Data sets as uint8 arrays, from the package itself, local archives, a cache or tensorflow-datasets.
 
 `load` never uses the network; `fetch` may. Batches (`cnnjax.data.batches`) are a function of (seed, step) and
-augmentation (`cnnjax.data.augment`) is pure and runs inside jit. Photographs too many for memory are a
-`Stream`, decoded and augmented on the host by the same rule.
+augmentation (`cnnjax.data.augment`) is pure and runs inside jit. Photographs that do not fit
+into memory are a `Stream`, decoded and augmented on the host as the same function of (seed, step).
 """
 
 from pathlib import Path
@@ -41,16 +41,16 @@ __all__ = [
 def open_data(
     name: str | Path, workers: int = 0, data_dir: Path | str | None = None, *, verify: bool = True
 ) -> Dataset | Stream:
-    """What `load` gives, or what `open_stream` gives for ImageNet and folders of photographs.
+    """Open a data set: by `load`, or by `open_stream` for ImageNet and folders of photographs.
 
     Args:
         name: of a data set, or the path of a folder.
-        workers: processes that read photographs ahead; 0 takes threads.
+        workers: number of processes that read photographs ahead; 0 uses threads.
         data_dir: the folder of a data set's archives.
         verify: whether these must have the official checksums.
 
     Raises:
-        UserError: it is not there or not as it should be, or photographs are given a `data_dir`.
+        UserError: it is missing or damaged, or `data_dir` is given for photographs.
     """
     if not is_streamed(name):
         return load(str(name), data_dir, verify=verify)

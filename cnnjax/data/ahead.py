@@ -16,8 +16,8 @@ def reading_ahead(
 ) -> Iterator[Iterator[Any]]:
     """Yield an iterator over `put(read(number))`, in order, computed before they are asked for.
 
-    `read` runs in `workers` processes, or without any in a thread for each core, and `put` in one thread of
-    this process. A bounded number of results waits. What `read` raises is raised here.
+    `read` runs in `workers` processes, or for 0 in one thread per core; `put` runs in one thread of this
+    process. The number of waiting results is bounded. What `read` raises is raised here.
     """
     import grain  # it imports jax
     from absl import flags

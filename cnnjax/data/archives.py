@@ -1,9 +1,9 @@
 """Readers of the archives in which the data sets are published, packed or unpacked.
 
-Each reader takes the paths of the archives, or of what comes out of them, and gives `(train_images,
+Each reader takes the paths of the archives, or of their unpacked contents, and returns `(train_images,
 train_labels, test_images, test_labels)`: images uint8 `[image, height, width, channel]`, labels int32
 `[image]`, in the archive's own order.
-A file that is damaged, cut short or of another format is a `UserError` that names it.
+A file that is damaged, truncated or of another format raises a `UserError` that names it.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def read_svhn(train: Path, test: Path) -> Arrays:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever a parser throws at bad content into one line that names the file."""
+    """Turn any error of a parser on bad content into one line that names the file."""
     try:
         yield
     except Exception as error:
@@ -107,7 +107,7 @@ def _idx(path: Path, rank: int) -> np.ndarray:
 
 
 def _members(archive: Path, names: set[str]) -> dict[str, bytes]:
-    """Read the named files of a .tar.gz, whatever folder they lie in, or of a folder."""
+    """Read the named files from a .tar.gz, in whatever folder they are, or from a folder."""
     files = {}
     if archive.is_dir():
         files = {name: (archive / name).read_bytes() for name in names if (archive / name).is_file()}
@@ -145,7 +145,7 @@ def _whole(labels: np.ndarray) -> np.ndarray:
     """The same numbers as int32.
 
     Raises:
-        ValueError: one of them is none, or the array is no list of numbers.
+        ValueError: one of them is not an integer, or the array is not a list of numbers.
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iuf":
         raise ValueError(f"its labels are {labels.dtype} of shape {labels.shape}, not whole numbers [image]")

@@ -55,7 +55,7 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 def augmentation(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The function of (key, images) of this name."""
+    """Look up the augmentation of this name, a function of (key, images)."""
     if name not in AUGMENTATIONS:
         raise UserError(f"augment={name!r} is for photographs; small images take {', '.join(AUGMENTATIONS)}")
     return AUGMENTATIONS[name]
@@ -64,7 +64,7 @@ def augmentation(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
 def normalizer(
     train_images: np.ndarray, kind: str, dtype: Any = np.float32
 ) -> Callable[[jax.Array], jax.Array]:
-    """Make the function that takes uint8 images to normalised images of the same shape, in `dtype`.
+    """Make a function from uint8 images to normalised images of the same shape, in `dtype`.
 
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
     `channel` brings each channel of the training set to mean 0 and standard deviation 1; `none`
@@ -86,9 +86,9 @@ def normalizer(
 
 
 def photograph_normalizer(kind: str, dtype: Any = np.float32) -> Callable[[jax.Array], jax.Array]:
-    """As `normalizer`, by ImageNet's statistics for all photographs: their own would take a pass over them.
+    """Like `normalizer`, with ImageNet's statistics for all photographs; computing their own takes a pass.
 
-    The mean image of random crops is taken as one colour.
+    The mean image of random crops is taken to be a single colour.
     """
     _check(kind)
     if kind == "none":

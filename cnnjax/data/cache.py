@@ -1,4 +1,4 @@
-"""Decoded data sets on disk, memory-mapped, so that a second start has its data at once."""
+"""Decoded data sets on disk, memory-mapped, so that a second start has its data immediately."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ _LAYOUT = 1  # to be raised when the files or the canonical order change: older 
 
 
 def entry_folder(name: str, key: str = OFFICIAL) -> Path:
-    """Say where the arrays of a data set lie, or would."""
+    """The folder of a data set's arrays, whether it exists or not."""
     return cache_root() / "datasets" / name / key
 
 

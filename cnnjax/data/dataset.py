@@ -127,7 +127,7 @@ class Dataset:
 
 
 def _check_array(what: str, array: np.ndarray, dtype: type[np.generic], rank: int, wanted: str) -> None:
-    """Raise UserError that names the first record that is to blame, if one is."""
+    """Raise UserError that names the first faulty record, if there is one."""
     if not isinstance(array, np.ndarray):
         raise UserError(f"{what} are no numpy array but {type(array).__name__}, not {wanted}")
     if array.dtype == dtype and array.ndim == rank:
@@ -163,7 +163,7 @@ def _box_average(images: np.ndarray, factor: int) -> np.ndarray:
 
 
 def draw_held_out(name: str, total: int, validation: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, rising, of `validation` of `total` training images drawn by `seed`, and of the others.
+    """Draw `validation` of `total` training images by `seed`: sorted indices of these, and of the others.
 
     Raises:
         UserError: nothing would be held out, or nothing left.

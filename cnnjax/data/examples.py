@@ -1,4 +1,4 @@
-"""Examples that are no named data set: arrays of any shape, and sources that are read item by item."""
+"""Examples without a named data set: arrays of any shape, and sources that are read item by item."""
 
 import dataclasses
 import hashlib
@@ -18,8 +18,8 @@ SAMPLED = 64  # items of a source that its digest reads
 class Arrays:
     """Inputs and labels in memory, in two splits; each is an array [example, ...] or a tree of such.
 
-    They reach the network as they are. `classes` is the number of classes where labels are whole numbers
-    [example], else None.
+    They reach the network unchanged. `classes` is the number of classes if labels are whole numbers
+    [example], and None otherwise.
     """
 
     train_inputs: Any
@@ -79,15 +79,15 @@ class Arrays:
         )
 
     def downsampled(self, factor: int) -> "Arrays":
-        """Only by 1: these are no images of a data set."""
+        """Accept only a factor of 1: these are not images of a data set."""
         return _never_downsampled(self, factor)
 
 
 class Items(Protocol):
-    """Examples in any order of access: grain's sources, Hugging Face's data sets, a list, your own class.
+    """A random-access source of examples: grain's, a Hugging Face data set, a list, your own class.
 
-    An item is a pair (input, label), or a mapping with the entry "label", whose first other entry is the
-    input, or of two entries; pictures of Pillow become uint8 [height, width, channel].
+    An item is a pair (input, label), a mapping with the entry "label" whose first other entry is the
+    input, or a mapping of two entries; Pillow's pictures become uint8 [height, width, channel].
     """
 
     def __len__(self) -> int: ...
@@ -122,7 +122,7 @@ class Source:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the numbers of examples and of some of them: to read all would take a pass."""
+        """SHA-256 of the numbers of examples and of a sample of them; reading all would take a pass."""
         digest = hashlib.sha256()
         for items in (self.train, self.test):
             digest.update(str(len(items)).encode())
@@ -138,7 +138,7 @@ class Source:
         return dataclasses.replace(self, train=_Some(self.train, kept), test=_Some(self.train, held_out))
 
     def downsampled(self, factor: int) -> "Source":
-        """Only by 1: items are what the source gives."""
+        """Accept only a factor of 1: items are used as the source gives them."""
         return _never_downsampled(self, factor)
 
 
@@ -158,7 +158,7 @@ class _Some:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingItems:
-    """Reads rows of training batches: a function of the step, to inputs and labels [run, 1, row, ...]."""
+    """Read rows of training batches: from the step to inputs and labels [run, 1, row, ...]."""
 
     items: Items
     seeds: Sequence[int]
@@ -177,7 +177,7 @@ class TrainingItems:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationItems:
-    """Reads rows of test batches: a function of the batch's number. The last goes on with the first ones."""
+    """Read rows of test batches by the batch's number. The last one is filled up with the first examples."""
 
     items: Items
     batch_size: int
@@ -190,7 +190,7 @@ class EvaluationItems:
 
 
 def read_item(items: Items, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Input and label of an item; raises UserError if it is no pair."""
+    """Split an item into input and label; raises UserError if that is impossible."""
     item = items[index]
     if isinstance(item, Mapping):
         inputs = [value for name, value in item.items() if name != "label"]
@@ -211,7 +211,7 @@ def read_item(items: Items, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_data(data: Any) -> Any:
-    """What a user gave as `data=`, as a `Dataset`, `Arrays`, `Source` or stream.
+    """Convert what a user passed as `data=` to a `Dataset`, `Arrays`, `Source` or stream.
 
     Four arrays (x, y, x_test, y_test), two sources (train, test), or a mapping of "train" and "test" to
     sources; anything else is returned as it is.
@@ -262,7 +262,7 @@ def _from_arrays(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset | Arrays:
 
 
 def _count_classes_of(sources: Sequence[Items]) -> int:
-    """One more than the largest label: all items are read once, if the source does not say it itself."""
+    """The number of classes: as the source says, or one more than the largest label of all its items."""
     names = getattr(getattr(sources[0], "features", {}).get("label", None), "num_classes", None)
     if names:  # Hugging Face's
         return int(names)

@@ -63,7 +63,7 @@ class Folder(NamedTuple):
     Attributes:
         test: empty if the folder is not divided.
         classes: how many; their folders' names, sorted, are the labels.
-        remarks: what its owner should know.
+        remarks: notes for its owner, as lines of text.
     """
 
     train: FolderRecords
@@ -75,7 +75,7 @@ class Folder(NamedTuple):
 def open_folder(folder: Path) -> Folder:
     """List the photographs of a folder.
 
-    Hidden files and folders are passed over. Pictures may lie deeper than in their class's folder.
+    Hidden files and folders are skipped. Pictures may be in subfolders of their class's folder.
 
     Raises:
         UserError: it has another layout, a class has no training pictures, or a link leads nowhere.
@@ -115,7 +115,7 @@ def open_folder(folder: Path) -> Folder:
 
 
 def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
-    """Raise UserError if what a folder holds are data sets of another form, and say what to name instead."""
+    """Raise UserError if a folder holds data sets of another form, and suggest what to name instead."""
     for entry in SPECS.values():
         if entry.packings and find_packing((*entry.packings, *entry.unpacked), folder):
             raise UserError(
@@ -128,7 +128,7 @@ def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
 
 
 def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """The names, below `split`, of its pictures by class, and the paths of all other files; in order."""
+    """Sorted names, relative to `split`, of its pictures by class; and the paths of all other files."""
     pictures: dict[str, list[str]] = {}
     others: list[str] = []
     for entry in _visible(split):
@@ -155,7 +155,7 @@ def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
 def _files(
     folder: str, prefix: str, above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """The files in a folder and in those below it, each with its name after `prefix`, in order."""
+    """Sorted files in a folder and its subfolders, each with its name after `prefix`."""
     here = os.path.realpath(folder)
     if here in above:  # a link leads back
         return
@@ -167,7 +167,7 @@ def _files(
 
 
 def _visible(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name, but for hidden things and junk."""
+    """The entries of a folder, by name, without hidden files and junk."""
     with os.scandir(folder) as entries:
         seen = [entry for entry in entries if entry.name[0] != "." and entry.name not in _JUNK]
     return sorted(seen, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Archives, or what was unpacked from them, in a folder of the user's: found, and checked by checksum."""
+"""Find archives, or their unpacked contents, in a user's folder, and check them by checksum."""
 
 import hashlib
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ def find_packing(packings: Sequence[Packing], folder: Path) -> Packing | None:
 
 
 def place(archive: Archive, folder: Path) -> Path:
-    """Where an archive is, if `folder` holds it; a folder that was unpacked may also be named itself."""
+    """Where an archive is, if `folder` holds it; `folder` may also be the unpacked folder itself."""
     return folder if folder.name == archive.name else folder / archive.name
 
 
 def require_packing(entry: Spec, packings: Sequence[Packing], folder: Path) -> Packing:
-    """Find the first packing as `find_packing` does; if there is none, say which files are missing."""
+    """Find the first packing as `find_packing` does, or raise a UserError that lists the missing files."""
     if not folder.is_dir():
         raise UserError(f"{entry.name}: there is no folder {folder}; give --data-dir one that exists")
     if packing := find_packing(packings, folder):

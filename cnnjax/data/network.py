@@ -9,7 +9,7 @@ _SECONDS = 5.0
 
 
 def unreachable(url: str) -> str | None:
-    """Say why `url` cannot be downloaded now, or None if its server starts to send it.
+    """Why `url` cannot be downloaded now, or None if its server starts to send it.
 
     tensorflow-datasets would repeat a failing download for more than a minute. The answer comes within
     5 seconds even where looking up the host's name hangs, which no timeout of a socket covers.

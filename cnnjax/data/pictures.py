@@ -1,7 +1,7 @@
-"""From a photograph to a square input of a network, on the host.
+"""Make square inputs of a network from photographs, on the host.
 
-Sides are given for an input of 224 pixels, as in the papers, and in proportion for others. What training does
-to a picture is decided by a numpy generator alone.
+Sides are given for an input of 224 pixels, as in the papers, and in proportion for others. Everything
+random comes from a numpy generator.
 """
 
 import math
@@ -19,17 +19,17 @@ Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]  # picture
 
 
 def centre(image: Image.Image, size: int, _: np.random.Generator | None = None) -> Image.Image:
-    """The central square once the shorter side is 256: for evaluation."""
+    """The central square after resizing the shorter side to 256, for evaluation."""
     return centre_square(image, _of(256, size), size)
 
 
 def crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A square at random once the shorter side is 256 (Krizhevsky et al. 2012, section 4.1)."""
+    """A random square after resizing the shorter side to 256 (Krizhevsky et al. 2012, section 4.1)."""
     return _window(image, size, _of(256, size), rng)
 
 
 def scale_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A square at random once the shorter side is one of 256 to 480 (He et al. 2015, section 3.4)."""
+    """A random square after resizing the shorter side to 256 to 480 (He et al. 2015, section 3.4)."""
     return _window(image, size, int(rng.integers(_of(256, size), _of(480, size), endpoint=True)), rng)
 
 

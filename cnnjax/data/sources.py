@@ -24,7 +24,7 @@ _SYSTEM_FOLDERS = {"fashion_mnist": Path("/usr/share/datasets/fashion-mnist")}  
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set made ready, and the folder of its arrays (None if it is part of the program)."""
+    """A data set that is ready to use, and the folder of its arrays (None if it is part of the package)."""
 
     dataset: Dataset
     folder: Path | None
@@ -95,7 +95,7 @@ def fetch(
 
 
 def find(name: str) -> str | None:
-    """Say where `load` would take a data set from, or None if it is not on this machine."""
+    """Where `load` would read a data set from, or None if it is not on this machine."""
     entry = spec(name)
     if not entry.packings:
         return "part of cnnjax"
@@ -174,7 +174,7 @@ def _cached(entry: Spec, key: str, build: Callable[[], Dataset], rebuild: bool) 
 
 @contextlib.contextmanager
 def _records_folder(entry: Spec, keep: bool) -> Iterator[Path]:
-    """Yield tensorflow-datasets' own folder, or a temporary one for data that cannot lie there."""
+    """Yield tensorflow-datasets' own folder, or a temporary one for data that must not be kept there."""
     if keep and not tfds_source.holds_tfrecord(entry.name):
         yield tfds_source.home()
     else:

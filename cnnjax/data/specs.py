@@ -14,8 +14,8 @@ from cnnjax.errors import UserError
 class Archive:
     """A file as it is published.
 
-    `repacked` is the digest of another packing of the same content, `unpacked` the file or folder that comes
-    out of it.
+    `repacked` is the digest of another packing of the same content, `unpacked` the file or folder that it
+    unpacks to.
     """
 
     name: str

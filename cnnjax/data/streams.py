@@ -199,7 +199,7 @@ class TrainingRows:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRows:
-    """Reads rows of test batches: a function of the batch's number. The last goes on with the first ones."""
+    """Read rows of test batches by the batch's number. The last one is filled up with the first examples."""
 
     records: Records
     batch_size: int

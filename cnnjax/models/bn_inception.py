@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_rates
-from cnnjax.models.googlenet import Conv, Inception, Layers, Step, scaled
+from cnnjax.models.googlenet import Conv, Inception, LayerTemplates, Step, scaled
 from cnnjax.models.network import BatchNormNetwork, Template
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
@@ -110,7 +110,7 @@ class BNInception(BatchNormNetwork, kw_only=True):
         conv = partial(
             scaled, self.conv(use_bias=self.use_bias, kernel_init=he_normal_fan_in), self.width / 64
         )
-        layers = Layers(conv, self.batch_norm(train), ACTIVATIONS[self.activation])
+        layers = LayerTemplates(conv, self.batch_norm(train), ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
 
         x = layers(x.astype(self.dtype), Conv(64, 7, strides=2), 1)

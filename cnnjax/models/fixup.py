@@ -87,16 +87,14 @@ class FixupResNet(ResNet, kw_only=True):
     }
     stem_activates: ClassVar[bool] = False
 
-    def block_conv(self, conv: Template) -> Template:
+    def branch_templates(self, conv: Template) -> dict[str, Template]:
         """Scale He et al.'s kernels, and begin those of a branch's last convolution at 0."""
-        depth = self.block_class().depth
-        factor = sum(self.stage_sizes) ** (-1 / (2 * depth - 2))
-        init = partial(_scaled, self.kernel_initializer(), factor)
-        inits: dict[str, Any] = {"conv1": init, "conv2": init}
-        inits[f"conv{depth}"] = nn.initializers.zeros
-        return lambda *arguments, name, **fields: conv(
-            *arguments, kernel_init=inits[name], name=name, **fields
-        )
+        factor = sum(self.stage_sizes) ** (-1 / (2 * self.block_class().depth - 2))
+        scaled = partial(_scaled, self.kernel_initializer(), factor)
+        return {
+            "conv": partial(conv, kernel_init=scaled),
+            "last_conv": partial(conv, kernel_init=nn.initializers.zeros),
+        }
 
     def head(self, x: jax.Array, train: bool) -> jax.Array:
         """Features [batch, height, width, channel] to logits."""

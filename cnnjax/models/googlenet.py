@@ -53,7 +53,7 @@ class Fork(NamedTuple):
 Step = Conv | Fork | Callable[[jax.Array], jax.Array]
 
 
-class Layers(NamedTuple):
+class LayerTemplates(NamedTuple):
     """Templates of what a `Conv` consists of: convolution, norm and activation."""
 
     conv: Template
@@ -72,7 +72,7 @@ class Branch(nn.Module):
     """Convolutions, numbered from 1, and poolings, one after the other."""
 
     steps: tuple[Step, ...]
-    layers: Layers
+    layers: LayerTemplates
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -97,7 +97,7 @@ class Inception(nn.Module):
     """
 
     branches: tuple[tuple[Step, ...], ...]
-    layers: Layers
+    layers: LayerTemplates
     refine: Template | None = None
 
     @nn.compact
@@ -125,7 +125,7 @@ class AuxiliaryHead(nn.Module):
     pool: Callable[[jax.Array], jax.Array]
     dropout: float
     train: bool
-    layers: Layers
+    layers: LayerTemplates
     dense: Template
     classifier: Template
 
@@ -241,7 +241,7 @@ class GoogLeNet(BatchNormNetwork, kw_only=True):
         conv = self.conv(use_bias=lrn, kernel_init=kernel_init, bias_init=bias_init)
         norm = no_norm if lrn else self.batch_norm(train)
         normalize = partial(local_response_norm, size=5, alpha=1e-4, beta=0.75, k=1.0, alpha_per="mean")
-        layers = Layers(partial(scaled, conv, ratio), norm, ACTIVATIONS[self.activation])
+        layers = LayerTemplates(partial(scaled, conv, ratio), norm, ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
         head = partial(
             AuxiliaryHead,

@@ -22,7 +22,7 @@ import jax
 from flax import linen as nn
 
 from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
-from cnnjax.models.googlenet import Conv, Fork, Inception, Layers, Step, scaled, sow_logits
+from cnnjax.models.googlenet import Conv, Fork, Inception, LayerTemplates, Step, scaled, sow_logits
 from cnnjax.models.network import BatchNormNetwork, Template
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
@@ -95,8 +95,8 @@ class AuxiliaryHead(nn.Module):
     """A classifier on top of the last 17x17 module, for training."""
 
     num_classes: int
-    layers: Layers
-    layers_5x5: Layers
+    layers: LayerTemplates
+    layers_5x5: LayerTemplates
     classifier: Template
 
     @nn.compact
@@ -160,9 +160,9 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
         init = KERNEL_INITS[self.kernel_init]
         norm = self.batch_norm(train)
 
-        def layers_from(std: float) -> Layers:
+        def layers_from(std: float) -> LayerTemplates:
             conv = partial(scaled, self.conv(use_bias=False, kernel_init=init(std)), self.width / 32)
-            return Layers(conv, norm, ACTIVATIONS[self.activation])
+            return LayerTemplates(conv, norm, ACTIVATIONS[self.activation])
 
         layers = layers_from(0.1)
         inception = nn.remat(Inception) if self.remat else Inception

@@ -29,6 +29,7 @@ class Block(nn.Module):
         filters: of the branch's first convolution.
         strides: of the whole block.
         conv: template of a convolution.
+        last_conv: template of the branch's last convolution.
         shortcut: template of what joins input and branch (`cnnjax.models.shortcuts`).
         order: template of the order of the layers.
         activated: whether the stem has already applied what comes before the branch.
@@ -44,6 +45,7 @@ class Block(nn.Module):
     activated: bool = False
     refine: Template | None = None
     survives: Any = None
+    last_conv: Template | None = None
 
     depth: ClassVar[int]  # convolutions in a row
 
@@ -55,6 +57,10 @@ class Block(nn.Module):
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """The convolutions, named conv1, conv2, ..., and what comes between them."""
         raise NotImplementedError
+
+    def last(self, *arguments: Any, **fields: Any) -> nn.Module:
+        """The branch's last convolution, from its own template if it has one."""
+        return (self.last_conv or self.conv)(*arguments, **fields)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -177,7 +183,7 @@ class ResidualNet(BatchNormNetwork, kw_only=True):
         shortcut_class, block_class = self.choices["shortcut"][self.shortcut], self.block_class()
         block = partial(
             nn.remat(block_class) if self.remat else block_class,
-            conv=self.block_conv(conv),
+            **self.branch_templates(conv),
             shortcut=partial(shortcut_class, conv, norm, train, **shortcut_class.fields_from(self)),
             order=order,
             refine=self.refine(),
@@ -207,9 +213,9 @@ class ResidualNet(BatchNormNetwork, kw_only=True):
         """The class of the blocks."""
         return self.choices["block"][self.block]
 
-    def block_conv(self, conv: Template) -> Template:
-        """The blocks' template of a convolution, from that of the whole network."""
-        return conv
+    def branch_templates(self, conv: Template) -> dict[str, Template]:
+        """The blocks' templates of convolutions, as fields of `Block`, from that of the whole network."""
+        return {"conv": conv}
 
     def refine(self) -> Template | None:
         """A template of a layer at the end of each branch, or None."""

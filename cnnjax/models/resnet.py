@@ -42,7 +42,7 @@ class BasicBlock(Block):
         """[batch, height, width, channel] to [batch, height / strides, width / strides, filters]."""
         y = self.conv(self.filters, (3, 3), self.strides, padding=1, name="conv1")(y)
         y = order.between(y, 1)
-        return self.conv(self.filters, (3, 3), 1, padding=1, name="conv2")(y)
+        return self.last(self.filters, (3, 3), 1, padding=1, name="conv2")(y)
 
 
 class Bottleneck(Block):
@@ -76,7 +76,7 @@ class Bottleneck(Block):
         groups = self.cardinality
         y = self.conv(inner, (3, 3), strides["3x3"], padding=1, feature_group_count=groups, name="conv2")(y)
         y = order.between(y, 2)
-        return self.conv(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
+        return self.last(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
 
 
 def group_width(filters: int, base_width: int) -> int:

@@ -15,6 +15,7 @@ The paper says that its CIFAR nets have pre-activation blocks; the released code
 reports better numbers with them. `order="full_preactivation"` gives the paper's.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from cnnjax.models.resnet import IMAGENET_STAGES, Bottleneck, ResNet, bottleneck
 from cnnjax.ops.depth import stage_of
 
 
-class Path(nn.Module):
+class BlockPath(nn.Module):
     """One of a block's paths: 1x1 and 3x3 convolution, each with what follows it."""
 
     filters: int
@@ -56,7 +57,7 @@ class Path(nn.Module):
         return self.kernel_init(key, (*inputs, self.cardinality * outputs), dtype)[..., :outputs]
 
 
-class SplitPath(Path):
+class SplitBlockPath(BlockPath):
     """One of a block's paths with its own share of the last 1x1 convolution."""
 
     outputs: int = 0
@@ -87,10 +88,10 @@ class ConcatenatedBottleneck(Bottleneck):
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
-        y = jnp.concatenate([path(y) for path in self.paths(Path, order)], axis=-1)
-        return self.conv(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
+        y = jnp.concatenate([path(y) for path in self.paths(BlockPath, order)], axis=-1)
+        return self.last(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
 
-    def paths(self, path: type[Path], order: Original, **fields: Any) -> list[Path]:
+    def paths(self, path: type[BlockPath], order: Original, **fields: Any) -> list[BlockPath]:
         """The paths, path01, path02, ..."""
         return [
             path(
@@ -118,7 +119,7 @@ class SplitBottleneck(ConcatenatedBottleneck):
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
-        first, *others = (path(y) for path in self.paths(SplitPath, order, outputs=4 * self.filters))
+        first, *others = (path(y) for path in self.paths(SplitBlockPath, order, outputs=4 * self.filters))
         return sum(others, start=first)
 
 
@@ -158,26 +159,27 @@ class ResNeXt(ResNet, kw_only=True):
         return FORMS[self.form]
 
 
-def convert(variables: Any, form: str, cardinality: int) -> Any:
-    """Convert the variables of a ResNeXt, by block or stacked, from any form to `form`."""
-    names = path_names(cardinality)
+def convert(model: ResNeXt, variables: Any, form: str) -> Any:
+    """Convert variables of `model`, by block or stacked, from any form to `form`."""
+    names, layers = path_names(model.cardinality), _layers_in_a_path(model.clone(form=form))
     return {
         kind: {
-            name: _split(_grouped(entry, names), names, _in_path(tree, form)) if stage_of(name) else entry
+            name: _split(_grouped(entry, names), names, layers) if stage_of(name) else entry
             for name, entry in tree.items()
         }
         for kind, tree in variables.items()
     }
 
 
-def _in_path(tree: Mapping[str, Any], form: str) -> tuple[str, ...]:
-    """The layers of a block that are a path's own."""
-    if form == "grouped":
-        return ()
-    # Orders with a BN or ReLU before the first convolution, and so at the net's end, count from that one.
-    bn, act = "bn_last" in tree, "act_last" in tree
-    between = (f"bn{1 + bn}", f"act{1 + act}", f"bn{2 + bn}", f"act{2 + act}")
-    return ("conv1", "conv2", *between, *(("conv3",) if form == "split" else ()))
+@functools.cache
+def _layers_in_a_path(model: ResNeXt) -> frozenset[str]:
+    """The names of the layers that each path of a block has for itself."""
+    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), images)
+    blocks = [entry for tree in shapes.values() for name, entry in tree.items() if stage_of(name)]
+    first, *_ = path_names(model.cardinality)
+    return frozenset().union(*(block.get(first, {}) for block in blocks))
 
 
 def _grouped(block: dict[str, Any], names: list[str]) -> dict[str, Any]:
@@ -192,13 +194,13 @@ def _grouped(block: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {**layers, **whole}
 
 
-def _split(block: dict[str, Any], names: list[str], layers: tuple[str, ...]) -> dict[str, Any]:
+def _split(block: dict[str, Any], names: list[str], layers: frozenset[str]) -> dict[str, Any]:
     def part(layer: str, index: int) -> Any:
         axis = _axis(layer)
         return jax.tree.map(lambda leaf: jnp.split(leaf, len(names), axis)[index], block[layer])
 
     paths = {
-        name: {layer: part(layer, index) for layer in layers if layer in block}
+        name: {layer: part(layer, index) for layer in block if layer in layers}
         for index, name in enumerate(names if layers else ())
     }
     return {**paths, **{layer: entry for layer, entry in block.items() if layer not in layers}}

@@ -91,7 +91,7 @@ class HalvedBottleneck(Bottleneck):
         y = order.between(y, 1)
         y = self.conv(inner, (3, 3), self.strides, padding=1, feature_group_count=groups, name="conv2")(y)
         y = order.between(y, 2)
-        return self.conv(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
+        return self.last(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
 
 
 class SpatialProjectionWhereNeeded(ProjectionWhereNeeded):

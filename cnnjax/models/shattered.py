@@ -75,7 +75,7 @@ def looks_linear_layers(key: jax.Array, depth: int, width: int) -> jax.Array:
 LAYERS = {"he": (nn.relu, he_layers), "looks_linear": (crelu, looks_linear_layers)}
 
 
-class Layers(nn.Module):
+class HiddenLayers(nn.Module):
     """`depth` layers W relu(norm(x)), alone ("feedforward") or as x + beta W relu(norm(x)) ("residual").
 
     With `weights` "looks_linear" the ReLU is a concatenated one, and the net is linear until it is trained.
@@ -124,7 +124,7 @@ class ScalarNet(nn.Module):
         first = self.param("first", lambda key: he_layers(key, 1, self.width)[0])
         readout = self.param("readout", nn.initializers.normal(self.width**-0.5), (self.width,))
         x = nn.relu(t[:, None] - thresholds) @ first
-        x = Layers(self.net, self.depth - 1, self.width, self.norm, self.beta, name="layers")(x)
+        x = HiddenLayers(self.net, self.depth - 1, self.width, self.norm, self.beta, name="layers")(x)
         return x @ readout
 
 

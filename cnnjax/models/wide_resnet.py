@@ -40,7 +40,7 @@ class WideBlock(BasicBlock):
         """[batch, height, width, channel] to [batch, height / strides, width / strides, filters]."""
         y = self.conv(self.filters, (3, 3), self.strides, padding=1, name="conv1")(y)
         y = nn.Dropout(self.dropout, deterministic=not self.train)(order.between(y, 1))
-        return self.conv(self.filters, (3, 3), 1, padding=1, name="conv2")(y)
+        return self.last(self.filters, (3, 3), 1, padding=1, name="conv2")(y)
 
 
 class WideResNet(ResidualNet, kw_only=True):

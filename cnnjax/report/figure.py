@@ -16,11 +16,11 @@ styled = matplotlib.rc_context({"svg.hashsalt": "cnnjax", "svg.fonttype": "path"
 
 
 def panels(
-    rows: int, columns: int, width: float = 4.0, height: float = 3.4, **shared: Any
+    rows: int, columns: int, width: float = 4.0, height: float = 3.4, **options: Any
 ) -> tuple[Any, np.ndarray]:
     """A figure and its axes [row, column], each panel `width` by `height` inches."""
     figure = Figure(figsize=(width * columns, height * rows))
-    axes = figure.subplots(rows, columns, squeeze=False, **shared)
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)

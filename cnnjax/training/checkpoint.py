@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from cnnjax.config import CheckpointPolicy
-from cnnjax.distributed import once
+from cnnjax.distributed import on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import set_aside, write_json
 
@@ -87,7 +87,7 @@ class Checkpoints:
         `test_error` is that of `step`, if it was evaluated, for `CheckpointPolicy.best`; `note`,
         JSON values, comes back.
         """
-        once(lambda: self._save(step, state, test_error, note))
+        on_process_zero(lambda: self._save(step, state, test_error, note))
 
     def _save(
         self, step: int, state: Mapping[str, Any], test_error: float | None, note: Mapping[str, Any]
@@ -111,7 +111,7 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint is of another network.
         """
-        return once(lambda: self._restore(like, say))
+        return on_process_zero(lambda: self._restore(like, say))
 
     def _restore(self, like: Mapping[str, Any], say: Callable[[str], None]) -> Restored | None:
         for step in reversed(kept_steps(self.folder)):
@@ -144,7 +144,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Return when everything saved is on disk."""
-        once(self._wait)
+        on_process_zero(self._wait)
 
     def _wait(self) -> None:
         if self._manager:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from cnnjax.distributed import once
+from cnnjax.distributed import on_process_zero
 from cnnjax.errors import UserError
 
 
@@ -19,7 +19,7 @@ def locked(folder: Path) -> Iterator[None]:
     are the folders that were made for it, if nothing else was written there.
     """
     with contextlib.ExitStack() as held:
-        once(lambda: _lock(folder, held))
+        on_process_zero(lambda: _lock(folder, held))
         yield
 
 

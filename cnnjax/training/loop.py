@@ -54,7 +54,7 @@ class Training:
         self._step = self._saved = self._written = runs[0].step
         self._pending: deque[Any] = deque()
         self._wants_to_end = False  # a callback said so
-        self._progress = Progress([run.config for run in runs], self._step)
+        self._progress = Progress(task.short_name, [run.config for run in runs], self._step)
 
     def to_the_end(self) -> State:
         """Train, test and save; returns the last state, [run, ...] on the devices.

@@ -13,7 +13,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
 from cnnjax.config import Config, Shard
-from cnnjax.distributed import check_shared, fetch, place
+from cnnjax.distributed import check_spans_processes, fetch, place
 from cnnjax.mesh import (
     by_groups,
     for_runs,
@@ -50,7 +50,7 @@ class Program:
     """A task's data on the devices and its compiled functions, for runs of one program."""
 
     def __init__(self, task: Task, mesh: Mesh, shard: Shard = "replicated"):
-        check_shared(mesh)
+        check_spans_processes(mesh)
         module = task.network.source
         check_groups(task.config.batch_size, getattr(module, "bn_groups", 1))
         self._task, self._mesh = task, mesh

@@ -149,12 +149,12 @@ def duration(seconds: float) -> str:
 class Progress:
     """Of runs that train together: loss and error of the last steps, the last test error, images/s."""
 
-    def __init__(self, configs: Sequence[Config], step: int):
+    def __init__(self, model: str, configs: Sequence[Config], step: int):
         config = configs[0]
         self._runs, self._batch_size, self._step = len(configs), config.batch_size, step
         self._then: tuple[float, int] | None = None  # of the note before
         self._records: Sequence[list[dict[str, Any]]] = ()
-        name = f"{config.model} seed {', '.join(str(config.seed) for config in configs)}"
+        name = f"{model} seed {', '.join(str(config.seed) for config in configs)}"
         self._bar = Bar(name, config.steps, "step", step)
         if step < config.steps:
             self._bar.start("compiling")

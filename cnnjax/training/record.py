@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from cnnjax.distributed import first, once
+from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
-from cnnjax.training.claim import Identity, environment
+from cnnjax.training.run_dir import Identity, environment
 
 
 class Record:
@@ -38,7 +38,7 @@ class Record:
         self._board: Any = None
         self.begun = False
         self._digest = hashlib.sha256()
-        self.lines, self.verified = once(lambda: self._read(written, say))
+        self.lines, self.verified = on_process_zero(lambda: self._read(written, say))
         for line in self.lines:
             self._digest.update(_text(line))
 
@@ -68,7 +68,7 @@ class Record:
     def begin(self) -> None:
         """Open the file for new lines; those of later steps make room."""
         self.begun = True
-        once(self._open)
+        on_process_zero(self._open)
 
     def _open(self) -> None:
         whole, _ = sort_lines(self.path)
@@ -108,7 +108,7 @@ class Record:
 
     def flush(self) -> None:
         """Bring all lines to disk."""
-        once(self._flush)
+        on_process_zero(self._flush)
 
     def _flush(self) -> None:
         if self._file:
@@ -150,13 +150,13 @@ def final_metrics(lines: Sequence[Mapping[str, Any]], step: int) -> dict[str, fl
 def finished(out: Path, identity: Identity) -> dict[str, float] | None:
     """The final metrics of a finished run of this identity, if its files agree."""
     with contextlib.suppress(OSError, UserError, TypeError):
-        claimed, found = read_json(out / "config.json"), read_json(out / "result.json")
+        recorded, found = read_json(out / "config.json"), read_json(out / "result.json")
         lines, damaged = sort_lines(out / "metrics.jsonl")
         metrics = final_metrics(lines, found.get("step", identity["config"]["steps"]))
         agrees = all(
-            each.get(name, value) == value for each in (claimed, found) for name, value in identity.items()
+            each.get(name, value) == value for each in (recorded, found) for name, value in identity.items()
         )
-        if not damaged and agrees and found.get("metrics") == metrics and "config" in claimed:
+        if not damaged and agrees and found.get("metrics") == metrics and "config" in recorded:
             return metrics
     return None
 

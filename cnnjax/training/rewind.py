@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cnnjax.distributed import once
+from cnnjax.distributed import on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl, replacing
 from cnnjax.training.checkpoint import find_damage, kept_steps
@@ -19,12 +19,12 @@ def rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
     exists the run went back before, and nothing is done: so the same command, stopped, goes on. A run without
     any checkpoint is left to start at step 0. What `check_rewind` refuses must not come here.
     """
-    once(lambda: _rewind(out, step, say))
+    on_process_zero(lambda: _rewind(out, step, say))
 
 
 def check_rewind(outs: Sequence[Path], step: int) -> None:
     """Raise UserError if no run has checkpoints, or if one has some but no whole one of `step`."""
-    once(lambda: _check(outs, step))
+    on_process_zero(lambda: _check(outs, step))
 
 
 def _check(outs: Sequence[Path], step: int) -> None:

@@ -10,13 +10,12 @@ import jax
 import numpy as np
 
 from cnnjax.config import CheckpointPolicy, Config
-from cnnjax.distributed import once
+from cnnjax.distributed import on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl, set_aside
 from cnnjax.network import Variables
 from cnnjax.probes.probe import Probe
 from cnnjax.training.checkpoint import Checkpoints, find_damage, kept_steps, read_checkpoint
-from cnnjax.training.claim import Identity, elsewhere, write_claim
 from cnnjax.training.divergence import check_first_step, check_weights
 from cnnjax.training.record import (
     Record,
@@ -26,6 +25,7 @@ from cnnjax.training.record import (
     write_arrays,
     write_result,
 )
+from cnnjax.training.run_dir import Identity, elsewhere, init_run_dir
 from cnnjax.training.step import Measured, Metrics, State
 
 LAYERS = "layers"  # the probe whose files lie in probes/ itself
@@ -50,7 +50,7 @@ class Run:
     def begin(self) -> None:
         """A step was taken, or there is something to write down: the folder is this run's."""
         if not self.record.begun:
-            once(lambda: write_claim(self.out, self.identity))
+            on_process_zero(lambda: init_run_dir(self.out, self.identity))
             self.record.begin()
 
     def write(self, steps: range, metrics: Metrics, measured: Measured) -> None:
@@ -79,7 +79,7 @@ class Run:
         return self.record.value("test_loss", step) is not None
 
     def _write_arrays(self, name: str, step: int, arrays: Mapping[str, Any]) -> None:
-        once(lambda: write_arrays(self._probed(name, step), arrays))
+        on_process_zero(lambda: write_arrays(self._probed(name, step), arrays))
 
     def _probed(self, name: str, step: int) -> Path:
         folder = self.out / "probes"
@@ -88,7 +88,7 @@ class Run:
     def check_probes(self, probes: Sequence[Probe], say: Callable[[str], None]) -> None:
         """Set damaged files of measurements aside, and say which are not there."""
         due = {probe.name: [step for step in range(self.step) if probe.due(step)] for probe in probes}
-        once(lambda: self._check_probes(due, say))
+        on_process_zero(lambda: self._check_probes(due, say))
 
     def _check_probes(self, due: Mapping[str, list[int]], say: Callable[[str], None]) -> None:
         for name, steps in due.items():
@@ -115,13 +115,13 @@ class Run:
         """Write the final metrics of a run that ended at `step`, and return them."""
         if self.result is None:
             self.result = found = final_metrics(self.record.lines, step)
-            once(lambda: write_result(self.out, self.identity, step, found))
-        once(self._restore_claim)
+            on_process_zero(lambda: write_result(self.out, self.identity, step, found))
+        on_process_zero(self._restore_config_file)
         return self.result
 
-    def _restore_claim(self) -> None:
+    def _restore_config_file(self) -> None:
         if not (self.out / "config.json").exists():  # it was lost, or damaged and moved
-            write_claim(self.out, self.identity)
+            init_run_dir(self.out, self.identity)
 
 
 @contextlib.contextmanager
@@ -150,12 +150,12 @@ def open_run_dir(
                 say(f"{out}: goes on from step {step} of {config.steps}")
                 if changes := elsewhere(out, identity):
                     say(f"{out}: was run elsewhere ({'; '.join(changes)}): its last bits may differ")
-        elif once(lambda: bool(read_jsonl(out / "metrics.jsonl"))):
+        elif on_process_zero(lambda: bool(read_jsonl(out / "metrics.jsonl"))):
             say(f"{out}: no whole checkpoint, starts again from step 0")
         with contextlib.closing(Record(out, step, tensorboard, written, say)) as record:
             result = None
             if step == config.steps:
-                result = once(lambda: read_result(out, identity, step, record, say))
+                result = on_process_zero(lambda: read_result(out, identity, step, record, say))
             yield Run(config, identity, out, step, state, checkpoints, record, result)
 
 

@@ -12,15 +12,16 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from cnnjax.config import KEEP, OUR_SCHEDULES, CheckpointPolicy, Config, MultiRunMode, Shard, differences
+from cnnjax.distributed import check_joined
 from cnnjax.errors import UserError
 from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
 from cnnjax.training.callbacks import Callback
-from cnnjax.training.claim import check_claim
 from cnnjax.training.lock import locked
 from cnnjax.training.loop import Training, largest_divisor
 from cnnjax.training.program import Program
 from cnnjax.training.rewind import check_rewind, rewind
 from cnnjax.training.run import Run, open_run_dir
+from cnnjax.training.run_dir import check_run_dir
 from cnnjax.training.step import State
 from cnnjax.training.stop import Stop, stop_on_signals
 from cnnjax.training.task import Task
@@ -75,6 +76,7 @@ def train_runs(
     task: Task, configs: Sequence[Config], outs: Sequence[Path], how: MultiRunMode, session: Session
 ) -> list[Result]:
     """Train each config in its own folder, all with one program; see `cnnjax.train_many`."""
+    check_joined()
     _check_alike(configs, outs, how)
     at_once = 1 if how == "sequential" else len(configs)
     batch_size = configs[0].batch_size
@@ -89,7 +91,7 @@ def train_runs(
         for out in outs:
             held.enter_context(locked(out))
         for identity, out in zip(identities, outs, strict=True):
-            check_claim(out, identity, say)
+            check_run_dir(out, identity, say)
         program = functools.cache(lambda mesh: Program(task, mesh, session.shard))
         state_shapes = program(mesh_for(at_once)).state_shapes
         if session.resume is not None:

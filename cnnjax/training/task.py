@@ -64,6 +64,11 @@ class Task:
         """What the network is called."""
         return self.in_place.get("model") or self.config.model
 
+    @property
+    def short_name(self) -> str:
+        """The network's name, or its class without its fields."""
+        return self.name.split(" ", 1)[0]
+
     def identity_of(self, config: Config) -> dict[str, Any]:
         """What a run as `config` must agree on to go on, as JSON: its config, and digests of the rest."""
         return {"config": {**config.to_json(), **self.in_place}, **self.identity}

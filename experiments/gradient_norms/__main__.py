@@ -19,7 +19,7 @@ def main(args: Args) -> None:
     from cnnjax.compilation import use_cache
     from cnnjax.data import load
     from cnnjax.models import build
-    from cnnjax.training.claim import claimed
+    from cnnjax.training.run_dir import experiment_dir
 
     from ..runner import Findings
     from .initial import measure_initial
@@ -29,11 +29,11 @@ def main(args: Args) -> None:
     for depth in chosen.depths:
         initial = [FAMILIES[name].model(depth) for name in args.families]
         for model in (*initial, *(f"{name}{depth}" for name in args.trained)):
-            build(model)  # what cannot be claims no folder
+            build(model)  # what cannot be built is rejected before the folder is made
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
     found = Findings()
-    with claimed(args.out, settings, growing=("families", "trained", "depths")):
+    with experiment_dir(args.out, settings, growing=("families", "trained", "depths")):
         if args.families:
             measure_initial(args, data, found)
         if chosen.steps and args.trained:

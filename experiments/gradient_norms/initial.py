@@ -18,7 +18,7 @@ from cnnjax.probes import layer_statistics
 from cnnjax.report.depth import against_depth
 from cnnjax.training.progress import each
 
-from ..runner import Findings, do, how_many, kept
+from ..runner import Findings, cached_npz, do, how_many
 from ..workers import Job
 from .rows import row
 from .settings import FAMILIES, Args
@@ -65,7 +65,7 @@ class Net:
             built = build(self.model, **options, **FAMILIES[self.family].options)
             return initial(built, images, labels, seeds)
 
-        return kept(self.file, measure)
+        return cached_npz(self.file, measure)
 
 
 def measure_share(nets: Sequence[Net], *measured: Any) -> None:

@@ -15,8 +15,8 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.models.registry import find
-    from cnnjax.training.claim import claimed
     from cnnjax.training.progress import each
+    from cnnjax.training.run_dir import experiment_dir
 
     from ..runner import Findings
     from .convolutional import convolutional
@@ -34,7 +34,7 @@ def main(args: Args) -> None:
         find(name)
     use_cache()
     found = Findings()
-    with claimed(args.out, settings, growing=("parts",)):
+    with experiment_dir(args.out, settings, growing=("parts",)):
         for part in each(args.parts, "shattered gradients", "part"):
             parts[part](args, found)
     found.write(args.out, str(question))

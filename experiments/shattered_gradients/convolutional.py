@@ -20,7 +20,7 @@ from cnnjax.probes.theory import gaussian_effective_rank
 from cnnjax.report.shattering import correlations, sample_measures
 from cnnjax.training.progress import each
 
-from ..runner import Findings, kept, spread
+from ..runner import Findings, cached_npz, spread
 from .settings import Args
 
 MEASURES = ("mean_cosine", "effective_rank", "normalised_rank", "alignment")
@@ -81,7 +81,7 @@ def convolutional(args: Args, found: Findings) -> None:
     rows = []
 
     def measured(title: str, name: str, depth: int | None, make: Any) -> dict[str, np.ndarray]:
-        arrays = kept(args.out / "convolutional" / f"{name}.npz", lambda: statistics(make(), batches))
+        arrays = cached_npz(args.out / "convolutional" / f"{name}.npz", lambda: statistics(make(), batches))
         values = {measure: spread(arrays[measure].tolist()) for measure in MEASURES}
         row = {"experiment": "convolutional", "net": title, "depth": depth, "nets": chosen.nets}
         found.results.append({**row, "statistics": "frozen", **values})

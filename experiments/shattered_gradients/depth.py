@@ -8,20 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.models.shattered import NORMS, Layers
+from cnnjax.models.shattered import NORMS, HiddenLayers
 from cnnjax.probes import theory
 from cnnjax.probes.shattering import mean_cosine, mean_over_pairs
 from cnnjax.report import shattering
 from cnnjax.training.progress import each
 
-from ..runner import Findings, kept, spread
+from ..runner import Findings, cached_npz, spread
 from .settings import Args, Family, Preset
 
 
 @functools.cache
 def initializer(depth: int, width: int, weights: str = "he") -> Any:
-    """Compiled: a key to the variables of `Layers`, which look alike whatever the family."""
-    model = Layers("feedforward", depth, width, "none", weights=weights)
+    """Compiled: a key to the variables of `HiddenLayers`, which look alike whatever the family."""
+    model = HiddenLayers("feedforward", depth, width, "none", weights=weights)
     return jax.jit(lambda key: model.lazy_init(key, jnp.zeros((1, width))))
 
 
@@ -32,7 +32,7 @@ def measurement(net: str, norm: str, depth: int, width: int) -> Any:
 
     @jax.jit
     def measure(variables: Any, inputs: jax.Array, readout: jax.Array, beta: float) -> dict[str, jax.Array]:
-        model = Layers(net, depth, width, norm, beta)
+        model = HiddenLayers(net, depth, width, norm, beta)
 
         def output(x: jax.Array) -> tuple[jax.Array, Any]:
             y, sown = model.apply(variables, x, mutable=["intermediates"])
@@ -109,7 +109,7 @@ def against_depth(args: Args, found: Findings) -> None:
     rows = []
     for family in each(chosen.families, "depth", "family"):
         measured = [
-            kept(
+            cached_npz(
                 args.out / "depth" / f"{family.name}_{depth}.npz",
                 lambda family=family, depth=depth: statistics(family, depth, chosen, args.seed),
             )

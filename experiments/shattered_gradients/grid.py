@@ -12,7 +12,7 @@ from cnnjax.probes.shattering import autocorrelation, brown_noise, white_noise
 from cnnjax.report.shattering import autocorrelations, signals
 from cnnjax.training.progress import each
 
-from ..runner import Findings, kept
+from ..runner import Findings, cached_npz
 from .settings import Args, Family, Preset
 
 SHOWN_LAGS = (1, 4, 8, 15)
@@ -50,7 +50,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
     curves: dict[str, dict[str, Any]] = {}
     rows = []
     for family in each(chosen.grid_families, "one_dimensional", "family"):
-        gradients = kept(
+        gradients = cached_npz(
             folder / f"{family.name}.npz",
             lambda family=family: {
                 str(depth): grid_gradients(family, depth, chosen.nets, chosen, args.seed)
@@ -73,7 +73,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
         found.results.append({"experiment": "noise", "noise": name, "autocorrelation": mean.tolist()})
         rows.append([f"{name} noise", "", *(f"{mean[lag]:.2f}" for lag in SHOWN_LAGS)])
 
-    shown = kept(
+    shown = cached_npz(
         folder / "signals.npz",
         lambda: {
             f"{_layers(depth)}, {family.title}": grid_gradients(

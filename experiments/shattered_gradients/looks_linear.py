@@ -6,11 +6,11 @@ import jax
 
 from cnnjax.config import Config
 from cnnjax.data import load, spec
-from cnnjax.models.shattered import Layers
+from cnnjax.models.shattered import HiddenLayers
 from cnnjax.probes.shattering import mean_cosine
 from cnnjax.report.curves import error_curves
 
-from ..runner import Findings, kept, run_all, spread
+from ..runner import Findings, cached_npz, run_all, spread
 from .depth import initializer
 from .settings import Args, Preset, Training
 
@@ -24,7 +24,7 @@ NETS = {
 
 def linear_correlation(weights: str, depth: int, chosen: Preset, seed: int) -> Any:
     """Mean cosine of the gradients of one feedforward net without normalisation."""
-    model: Any = Layers("feedforward", depth, chosen.width, "none", weights=weights)
+    model: Any = HiddenLayers("feedforward", depth, chosen.width, "none", weights=weights)
     key = jax.random.key(seed)
     variables = initializer(depth, chosen.width, weights)(key)
     inputs = jax.random.normal(key, (chosen.points, chosen.width))
@@ -90,7 +90,7 @@ def looks_linear(args: Args, found: Findings) -> None:
     chosen = args.chosen
     rows = []
     for weights in ("he", "looks_linear"):
-        values = kept(
+        values = cached_npz(
             args.out / "looks_linear" / f"{weights}.npz",
             lambda weights=weights: {
                 str(depth): linear_correlation(weights, depth, chosen, args.seed)

@@ -73,7 +73,7 @@ class Training:
 
     Attributes:
         data: a data set.
-        downsample: average pixels in squares of this side.
+        downsample: side of the squares of pixels to average.
         width: filters of the first stage.
         depths: each 4n + 2.
         steps: of each run.

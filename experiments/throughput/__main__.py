@@ -95,8 +95,8 @@ def main(args: Args) -> None:
     from cnnjax.files import write_json
     from cnnjax.models.registry import find
     from cnnjax.report.bars import bars
-    from cnnjax.training.claim import environment
     from cnnjax.training.progress import each
+    from cnnjax.training.run_dir import environment
 
     from ..runner import text_table
 

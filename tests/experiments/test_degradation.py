@@ -99,7 +99,8 @@ def test_text_table():
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    args = Args(preset="smoke", depths=(8,), seeds=2, steps=4, out=tmp_path_factory.mktemp("smoke") / "runs")
+    out = tmp_path_factory.mktemp("smoke") / "runs"
+    args = Args(preset="smoke", depths=(8,), seeds=2, steps=4, workers=1, out=out)
     main(args)
     return args
 
@@ -132,7 +133,7 @@ def test_the_page_needs_nothing_else(smoke):
 def test_a_second_start_trains_nothing_and_draws_the_same(smoke, monkeypatch, capsys):
     monkeypatch.setattr("experiments.runner.train_many", lambda *_, **__: pytest.fail("trained again"))
     before = {name: (smoke.out / name).read_bytes() for name in ("summary.json", "degradation.svg")}
-    main(dataclasses.replace(smoke, workers=1))
+    main(smoke)
     assert before == {name: (smoke.out / name).read_bytes() for name in before}
     out = capsys.readouterr().out
     assert "4 of 4 runs are finished" in out
@@ -157,6 +158,7 @@ def test_the_paper_preset_prints_published_errors(smoke, monkeypatch, capsys):
     assert re.search(r"resnet20 .* 8.75", table)
 
 
+@pytest.mark.slow
 def test_cifar10_end_to_end_from_an_archive_in_the_genuine_format(write_cifar, tiny, cache, tmp_path):
     """The paper's preset on a tiny archive: read here, and prepared by tensorflow-datasets first."""
     from cnnjax.data import fetch

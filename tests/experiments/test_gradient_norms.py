@@ -18,7 +18,7 @@ SIGMOID = "plain, sigmoid, no norm"
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("norms")
-    args = Args(preset="smoke", families=(SIGMOID,), trained=("plain",), out=out)
+    args = Args(preset="smoke", families=(SIGMOID,), trained=("plain",), workers=1, out=out)
     main(args)
     return args
 

@@ -36,7 +36,7 @@ def test_efficiencies(virtual, strong, weak):
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     out = tmp_path_factory.mktemp("scaling") / "runs"
-    arguments = "--model resnet8 --width 4 --batch 8 --virtual 2 --dispatches 2 --out"
+    arguments = "--model lenet5_modern --width None --batch 64 --virtual 2 --dispatches 2 --out"
     command = [sys.executable, "-m", "experiments.scaling", *arguments.split(), out]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -46,6 +46,7 @@ def rows(tmp_path_factory):
     return {(each["mesh"], each["shard"], each["batch"]): each for each in found}
 
 
+@pytest.mark.slow
 def test_every_layout_has_the_losses_of_one_device(rows):
     """In the first step but for rounding; tests/training/test_devices.py compares later ones, in float64."""
     several = [each for each in rows.values() if each["devices"] > 1]
@@ -57,19 +58,21 @@ def test_every_layout_has_the_losses_of_one_device(rows):
         assert each["loss_difference"] < 0.01
 
 
+@pytest.mark.slow
 def test_exchanges_are_those_of_the_design(rows):
     def kinds(*key):
         return set(rows[key]["traffic"])
 
-    assert kinds("data=1", "replicated", 8) == set()
-    assert kinds("data=2", "replicated", 8) == {"all-reduce"}
-    assert kinds("data=2", "fsdp", 8) >= {"all-reduce", "all-gather"}
+    assert kinds("data=1", "replicated", 64) == set()
+    assert kinds("data=2", "replicated", 64) == {"all-reduce"}
+    assert kinds("data=2", "fsdp", 64) >= {"all-reduce", "all-gather"}
 
 
+@pytest.mark.slow
 def test_memory_falls(rows):
     alone, copied, divided = (
         rows[key]["bytes_per_device"]
-        for key in (("data=1", "replicated", 8), ("data=2", "replicated", 8), ("data=2", "fsdp", 8))
+        for key in (("data=1", "replicated", 64), ("data=2", "replicated", 64), ("data=2", "fsdp", 64))
     )
     assert copied["state"] == alone["state"]
     assert divided["state"] < 0.75 * alone["state"]

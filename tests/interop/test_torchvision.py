@@ -61,7 +61,10 @@ def assert_equal(back, weights):
         np.testing.assert_array_equal(back[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["alexnet", "inception_v3", "resnet18"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", *(pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "inception_v3"))],
+)
 def test_logits(name, reference):
     weights = weights_of(name, reference)
     model, variables = from_torchvision(name, weights)

@@ -19,7 +19,7 @@ import cnnjax.models.inception_v3
 from cnnjax import counting
 from cnnjax.errors import UserError
 from cnnjax.models import build
-from cnnjax.models.googlenet import Conv, Fork, Inception, Layers, no_norm
+from cnnjax.models.googlenet import Conv, Fork, Inception, LayerTemplates, no_norm
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.pooling import max_pool
 from tests.counting import parameters, profile, trace
@@ -111,7 +111,7 @@ def test_layers_in_depth(name, layers):
 
 def test_a_module_is_its_branches_side_by_side():
     """Against convolutions and poolings by hand: a chain, a fork, a pooling, in order."""
-    layers = Layers(nn.Conv, no_norm, ACTIVATIONS["relu"])
+    layers = LayerTemplates(nn.Conv, no_norm, ACTIVATIONS["relu"])
     pool = partial(max_pool, size=3, strides=1, padding=1)
     branches = ((Conv(2), Conv(3, (1, 3))), (Conv(4), Fork(Conv(2, (1, 3)), Conv(3, (3, 1)))), (pool,))
     module = Inception(branches, layers)
@@ -174,6 +174,7 @@ def test_every_parameter_gets_a_gradient(name, fields, image):
     assert_every_parameter_gets_a_gradient(model, image, batch=2 if image[0] == 299 else 8)
 
 
+@pytest.mark.usefixtures("some_modules")
 @pytest.mark.parametrize(
     ("name", "heads"), [("googlenet", 2), ("googlenet_torchvision", 2), ("inception_v3", 1)]
 )

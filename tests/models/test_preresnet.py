@@ -125,7 +125,7 @@ def test_every_shortcut_fits_where_the_shape_changes(key, name):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("preresnet8", {"remat": True}),
+        pytest.param("preresnet8", {"remat": True}, marks=pytest.mark.slow),
         ("preresnet11", {"shortcut": "C", "norm": "none", "activation": "prelu", "kernel_init": "glorot"}),
         (
             "resnet8",

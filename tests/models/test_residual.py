@@ -18,7 +18,12 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", NETS)
+QUICK = ("se_resnet11", "looks_linear6")  # of the others tests/models/test_every_network.py has the families
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETS]
+)
 def test_every_parameter_gets_a_gradient(name):
     model = build(name, **{"width": 4, "stage_sizes": (1, 2), "loop": "scan", **NETS[name]})
     assert_every_parameter_gets_a_gradient(model, (8, 8, 3))

@@ -106,8 +106,9 @@ def test_initial_weights_have_the_papers_distribution():
 
 @pytest.mark.parametrize(
     ("name", "fields"),
-    [("plain8", {}), ("resnet8", {"dtype": jnp.bfloat16}), ("resnet8", {"shortcut": "C"}),
-     ("resnet50", {"stage_sizes": (1, 2), "dtype": jnp.bfloat16})],
+    [pytest.param("plain8", {}, marks=pytest.mark.slow), ("resnet8", {"dtype": jnp.bfloat16}),
+     pytest.param("resnet8", {"shortcut": "C"}, marks=pytest.mark.slow),
+     pytest.param("resnet50", {"stage_sizes": (1, 2), "dtype": jnp.bfloat16}, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_every_parameter_gets_a_gradient(name, fields):
     assert_every_parameter_gets_a_gradient(build(name, width=4, num_classes=10, **fields), (16, 16, 3))

@@ -30,13 +30,13 @@ def test_the_forms_are_one_function(key, form, fields):
     images = jax.random.normal(key, (4, *image))
 
     def run(form):
-        converted = convert(variables, form, 3)
+        converted = convert(grouped, variables, form)
 
         def apply(v):
             return grouped.clone(form=form).apply(v, images, train=True, mutable=["batch_stats"])
 
         logits, new = compiled(apply, converted)(converted)
-        return logits, convert(new, "grouped", 3)
+        return logits, convert(grouped, new, "grouped")
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), run(form), run("grouped")
@@ -50,10 +50,10 @@ def test_variables_go_from_form_to_form(order):
     all_variables = [random_variables(model, (8, 8, 3)) for model in models]
     for one, variables in zip(models, all_variables, strict=True):
         for other, expected in zip(models, all_variables, strict=True):
-            converted = convert(variables, other.form, 4)
+            converted = convert(one, variables, other.form)
             assert jax.tree.map(np.shape, converted) == jax.tree.map(np.shape, expected)
-            jax.tree.map(np.testing.assert_array_equal, convert(converted, one.form, 4), variables)
-    stacked = convert(stack(all_variables[0]), "split", 4)["params"]["stage2_block02-02"]
+            jax.tree.map(np.testing.assert_array_equal, convert(one, converted, one.form), variables)
+    stacked = convert(models[0], stack(all_variables[0]), "split")["params"]["stage2_block02-02"]
     assert stacked["path01"]["conv3"]["kernel"].shape == (1, 1, 1, 32, 128)
 
 
@@ -61,7 +61,7 @@ def test_variables_go_from_form_to_form(order):
 def test_initial_kernels_have_the_variance_of_the_grouped_ones(form):
     model = build("resnext29_2x64d", form=form, width=32, stage_sizes=(1,), kernel_init="he_fan_in")
     params = unflatten_dict(initial(model, (8, 8, 3)), sep="/")
-    block = convert({"params": params}, "grouped", 2)["params"]["stage1_block01"]
+    block = convert(model, {"params": params}, "grouped")["params"]["stage1_block01"]
     for layer, inputs in {"conv1": 32, "conv2": 9 * 32, "conv3": 64}.items():
         kernel = block[layer]["kernel"]
         assert abs(np.std(kernel) / np.sqrt(2 / inputs) - 1) < 4 / np.sqrt(2 * kernel.size), layer

@@ -81,8 +81,9 @@ def reference(variables, images):
 
 @pytest.mark.parametrize(
     ("loop", "layout", "remat"),
-    [("scan", "by block", False), ("scan", "stacked", False), ("unrolled", "stacked", False),
-     ("unrolled", "by block", True), ("scan", "stacked", True)],
+    [("scan", "by block", False), pytest.param("scan", "stacked", False, marks=pytest.mark.slow),
+     ("unrolled", "stacked", False), pytest.param("unrolled", "by block", True, marks=pytest.mark.slow),
+     ("scan", "stacked", True)],
 )  # fmt: skip
 def test_every_loop_and_layout_gives_the_same(variables, images, reference, loop, layout, remat):
     model = build("resnet8", **FIELDS, loop=loop, remat=remat)
@@ -100,7 +101,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in OTHERS]
+)
 def test_other_blocks_scan_too(images, name):
     model = build(name, **{"width": 4, "stage_sizes": (3, 1), "dtype": "float64", **OTHERS[name]})
     variables = random_variables(model, (8, 8, 3))

@@ -172,7 +172,7 @@ def test_every_block_is_seen_once(batch, shortcut):
     [
         ({"shortcut": "constant_scaling", "branch_scale": 0.25}, lambda x, y: (0.5 * x, 0.25 * y)),
         ({"shortcut": "exclusive_gating", "gate_bias": -1e9}, lambda x, y: (x, 0 * y)),
-        ({"survival": 1e-9}, lambda x, y: (x, 0 * y)),
+        pytest.param({"survival": 1e-9}, lambda x, y: (x, 0 * y), marks=pytest.mark.slow),
     ],
 )
 def test_branch_and_stream_are_what_is_added(batch, fields, join):
@@ -192,7 +192,7 @@ def test_branch_and_stream_are_what_is_added(batch, fields, join):
         np.testing.assert_allclose(measured[0], jnp.sqrt(jnp.mean(value**2)), rtol=1e-9)
 
 
-@pytest.mark.parametrize("layout", ["by block", "stacked"])
+@pytest.mark.parametrize("layout", [pytest.param("by block", marks=pytest.mark.slow), "stacked"])
 def test_scanned_nets_give_the_same(residual, batch, layout):
     model, variables, expected = residual
     variables = stack(variables) if layout == "stacked" else variables

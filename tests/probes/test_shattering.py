@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.models.shattered import Layers, ScalarNet
+from cnnjax.models.shattered import HiddenLayers, ScalarNet
 from cnnjax.probes import shattering, theory
 
 
@@ -76,7 +76,7 @@ def test_frozen_statistics_make_each_inputs_gradient_its_own(key, x64):
 
 
 def test_a_looks_linear_net_is_linear_and_its_gradients_are_one(key):
-    model = Layers("feedforward", 50, width=32, norm="none", weights="looks_linear")
+    model = HiddenLayers("feedforward", 50, width=32, norm="none", weights="looks_linear")
     inputs = jax.random.normal(key, (8, 32))
 
     @jax.jit
@@ -94,4 +94,4 @@ def test_a_looks_linear_net_is_linear_and_its_gradients_are_one(key):
 
 def test_bad_nets():
     with pytest.raises(UserError, match="none, center, batch"):
-        Layers("feedforward", 2, norm="layer")
+        HiddenLayers("feedforward", 2, norm="layer")

@@ -13,7 +13,7 @@ from cnnjax.config import KEEP
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from cnnjax.training.record import finished
-from experiments.runner import kept, run_all
+from experiments.runner import cached_npz, run_all
 from tests.training.tiny import CONFIG, DATA, IDENTITY, contents, train
 
 
@@ -153,10 +153,10 @@ def test_an_experiment_repairs_its_runs(run):
 def test_cached_arrays_that_are_damaged_are_computed_again(tmp_path, damage, capsys):
     path = tmp_path / "cached.npz"
     arrays = {"values": np.arange(1000.0)}
-    kept(path, lambda: arrays)
-    kept(path, lambda: pytest.fail("computed again"))
+    cached_npz(path, lambda: arrays)
+    cached_npz(path, lambda: pytest.fail("computed again"))
     damage(path)
     damaged = path.read_bytes()
-    np.testing.assert_array_equal(kept(path, lambda: arrays)["values"], arrays["values"])
+    np.testing.assert_array_equal(cached_npz(path, lambda: arrays)["values"], arrays["values"])
     assert f"{path} is damaged" in capsys.readouterr().out
     assert (tmp_path / "cached.npz.damaged").read_bytes() == damaged

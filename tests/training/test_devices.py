@@ -16,14 +16,38 @@ ROOT = Path(__file__).parents[2]
 # What a network has of a Config, the side of its images, and what its initial kernels are multiplied by:
 # AlexNet's are so small that next to nothing comes through when it is narrow.
 NETS = {
-    "resnet8": (
-        {"model_options": {"width": 8, "stage_sizes": [1, 1]}, "batch_size": 16, "learning_rate": 0.02},
+    "one stage": (
+        {
+            "model": "resnet8",
+            "model_options": {"width": 16, "stage_sizes": [1]},
+            "batch_size": 16,
+            "learning_rate": 0.02,
+        },
         8,
         1,
     ),
-    "alexnet": ({"model_options": {"width": 4}, "batch_size": 4, "learning_rate": 1e-3}, 224, 8),
-    "resnext29_4x16d": (
-        {"model_options": {"width": 8, "stage_sizes": [1, 1, 1]}, "batch_size": 16, "learning_rate": 5e-3},
+    "two stages": (
+        {
+            "model": "resnet8",
+            "model_options": {"width": 8, "stage_sizes": [1, 1]},
+            "batch_size": 16,
+            "learning_rate": 0.02,
+        },
+        8,
+        1,
+    ),
+    "alexnet": (
+        {"model": "alexnet", "model_options": {"width": 4}, "batch_size": 4, "learning_rate": 1e-3},
+        224,
+        8,
+    ),
+    "resnext": (
+        {
+            "model": "resnext29_4x16d",
+            "model_options": {"width": 8, "stage_sizes": [1, 1, 1]},
+            "batch_size": 16,
+            "learning_rate": 5e-3,
+        },
         8,
         1,
     ),
@@ -31,20 +55,22 @@ NETS = {
 STEPS, ITEM = 3, 8  # bytes of a float64
 ONE = "data=1 replicated"
 MESHES = {
-    "resnet8": [ONE, "data=8 replicated", "data=8 fsdp", "data=4,model=2 fsdp"],
+    "one stage": [ONE, "data=8 replicated", "data=8 fsdp"],
     "alexnet": [ONE, "data=1,model=2 model"],
 }
 MORE = {
-    "resnet8": [
+    "two stages": [
         ONE,
         "data=2 replicated",
         "data=4 replicated",
+        "data=8 fsdp",
+        "data=4,model=2 fsdp",
         "data=2,model=4 fsdp",
         "data=4,model=2 model",
         "data=1,model=2 model",
     ],
     "alexnet": [ONE, "data=2,model=2 model", "data=2,model=2 fsdp"],
-    "resnext29_4x16d": [ONE, "data=2 replicated", "data=1,model=2 model", "data=2,model=4 fsdp"],
+    "resnext": [ONE, "data=2 replicated", "data=1,model=2 model", "data=2,model=4 fsdp"],
 }
 
 
@@ -62,7 +88,7 @@ def measure(net, meshes):
     from cnnjax.training.traffic import traffic
 
     fields, side, gain = NETS[net]
-    config = cnnjax.Config(model=net, data="synthetic", dtype="float64", steps=STEPS, **fields)
+    config = cnnjax.Config(data="synthetic", dtype="float64", steps=STEPS, **fields)
     data = synthetic(train=50, test=21, size=side)
     first, found = None, {}
     for text in meshes:
@@ -131,7 +157,7 @@ def test_the_numbers_are_the_same_on_more_meshes(own_cache, net):
 
 def test_devices_exchange_gradients_and_batch_statistics(found):
     """Each BatchNorm channel two sums forward and two backward; the loss and the errors."""
-    found = found["resnet8"]
+    found = found["one stage"]
     one = found["data=8 replicated"]
     reduced = one["parameters"] + 2 * one["statistics"] + 2
     assert one["exchanged"] == {"all-reduce": reduced}
@@ -155,7 +181,7 @@ def test_the_towers_of_alexnet_meet_in_few_layers(found):
 
 def test_memory_of_a_device_falls_as_the_state_is_divided(found):
     """Parameters and momentum, 8 bytes each: an eighth of the large ones, the small ones whole."""
-    found = found["resnet8"]
+    found = found["one stage"]
     one = found["data=8 replicated"]
     assert one["memory"] - found["data=8 fsdp"]["memory"] == 2 * ITEM * one["large"] * 7 / 8
 

@@ -18,7 +18,7 @@ def clock(monkeypatch):
 
 
 def test_a_log_gets_plain_lines_every_tenth_with_the_time_left(clock, capsys):
-    shown = Progress([Config(model="resnet20", steps=200, batch_size=10)], 0)
+    shown = Progress("resnet20", [Config(model="resnet20", steps=200, batch_size=10)], 0)
     lines = []
     for step in range(1, 201):
         lines.append({"step": step, "train_loss": 2.0, "train_error": 0.5})
@@ -50,7 +50,7 @@ def test_the_time_left_counts_from_the_first_step_on(clock, capsys):
 
 
 def test_a_run_that_goes_on_says_where(capsys):
-    Progress([Config(steps=10, boundaries=())] * 2, 4).close()
+    Progress("resnet20", [Config(steps=10, boundaries=())] * 2, 4).close()
     assert capsys.readouterr().err == "resnet20 seed 0, 0: 4 of 10 steps, compiling\n"
 
 

@@ -74,7 +74,7 @@ def test_two_steps_of_resnet20(torch, x64):
     )
     params = unflatten_dict({path: jnp.asarray(value, float) for path, value in params.items()}, sep="/")
     stats = jax.tree.map_with_path(
-        lambda path, value: jnp.full(value.shape, float(path[-1].key == "var")), shapes["batch_stats"]
+        lambda path, value: jnp.full(value.shape, path[-1].key == "var", value.dtype), shapes["batch_stats"]
     )
     config = Config(decay="all")
     optimizer = make_optimizer(config)

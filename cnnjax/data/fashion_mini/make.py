@@ -1,7 +1,7 @@
 """Draw the embedded data set from Fashion-MNIST: `python -m cnnjax.data.fashion_mini.make [FOLDER]`.
 
 FOLDER holds the four official archives; without it the data are what `cnnjax.data.load` finds.
-Made again, the file is the same byte for byte (with the same zlib).
+Running it again gives the same file, byte for byte (with the same zlib).
 """
 
 import io

@@ -15,9 +15,9 @@ from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from cnnjax.training import lock
-from cnnjax.training.claim import _refusal, claimed
 from cnnjax.training.lock import locked
 from cnnjax.training.program import Program
+from cnnjax.training.run_dir import _refusal, experiment_dir
 from experiments.runner import run_all
 from tests.training.tiny import CONFIG, DATA, contents, train
 
@@ -248,7 +248,7 @@ def test_an_experiment_that_failed_at_once_owns_nothing(tmp_path):
     out, settings = tmp_path / "made/out", {"validation": 99_999_999, "networks": ["a"]}
 
     def fail(writes):
-        with claimed(out, settings):
+        with experiment_dir(out, settings):
             assert read(out / "config.json")["experiment"] == settings
             for name in writes:
                 (out / name).write_text("a result")
@@ -261,12 +261,15 @@ def test_an_experiment_that_failed_at_once_owns_nothing(tmp_path):
         fail(writes=["cached.npz"])
     assert (out / "config.json").exists()
 
-    with pytest.raises(UserError, match="validation 99999999 there, 0 here"), claimed(out, {"validation": 0}):
+    with (
+        pytest.raises(UserError, match="validation 99999999 there, 0 here"),
+        experiment_dir(out, {"validation": 0}),
+    ):
         pass
-    with claimed(out, {**settings, "networks": ["a", "b"]}, growing=["networks"]):
+    with experiment_dir(out, {**settings, "networks": ["a", "b"]}, growing=["networks"]):
         pass
     said = []
     (out / "config.json").unlink()
-    with claimed(out, settings, say=said.append):
+    with experiment_dir(out, settings, say=said.append):
         pass
     assert said == [f"{out} has no config.json: what is in it is taken for this experiment's"]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from cnnjax.config import Config, differences
-from cnnjax.distributed import first, once
+from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
@@ -35,41 +35,41 @@ _DEFAULTS = Config().to_json()
 DECIDING = ("jax", "jaxlib", "flax", "optax")  # packages whose version may change the last bits
 
 
-def check_claim(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
+def check_run_dir(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
     """Raise UserError unless `out` is free or holds a run that may go on as `identity` says.
 
     It may as the same config, or as one of more steps if its schedule does not depend on their number; on
     the same data, and with the same objects. A config.json that is damaged is set aside; checkpoints know
     what it said.
     """
-    once(lambda: _check(out, identity, say))
+    on_process_zero(lambda: _check(out, identity, say))
 
 
 def _check(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
     if _holds_nothing(out):
         _read(out, "config")  # is ours, or refused
         return
-    held = _read_or_recover(out, say)
-    if held is None:
+    recorded = _read_or_recover(out, say)
+    if recorded is None:
         say(f"{out}: nothing in it says what was trained there; it goes on as this command says")
         return
-    if refusal := _refusal(held, identity):
+    if refusal := _refusal(recorded, identity):
         note = newest_note(out / "checkpoints")
-        if note is None or _same_run(note, held) or _refusal(note, identity):
+        if note is None or _same_run(note, recorded) or _refusal(note, identity):
             raise UserError(f"{out} {refusal}")
         say(f"{out / NAME} is damaged, checkpoints say otherwise: moved to {set_aside(out / NAME)}")
-    elif "data" not in held:
+    elif "data" not in recorded:
         say(f"{out}: an older version wrote it and did not record its data; it goes on with the data given")
-    elif not _comparable(held, identity):
+    elif not _comparable(recorded, identity):
         say(
-            f"{out}: its objects were traced by {held['objects']['traced by']}, here it is "
+            f"{out}: its objects were traced by {recorded['objects']['traced by']}, here it is "
             f"{identity['objects']['traced by']}: whether they are the same can't be told"
         )
 
 
-def _refusal(held: Mapping[str, Any], identity: Identity) -> str | None:
-    """Why what `held` says is not the beginning of a run of `identity`, if it is not."""
-    there, config = held["config"], identity["config"]
+def _refusal(recorded: Mapping[str, Any], identity: Identity) -> str | None:
+    """Why what `recorded` says is not the beginning of a run of `identity`, if it is not."""
+    there, config = recorded["config"], identity["config"]
     changes = f"holds another config ({'; '.join(_changes(there, config))})"
     if not _same_run({"config": there}, {"config": config}):
         return f"{changes}: give another folder or remove it"
@@ -80,14 +80,14 @@ def _refusal(held: Mapping[str, Any], identity: Identity) -> str | None:
             f"{changes}: the schedule {config['schedule']} depends on the number of steps, so a run can't be "
             "made longer; give another folder"
         )
-    if held.get("data", identity["data"]) != identity["data"]:
+    if recorded.get("data", identity["data"]) != identity["data"]:
         return (
-            f"holds a run on other data (digest {str(held['data'])[:12]} there, "
+            f"holds a run on other data (digest {str(recorded['data'])[:12]} there, "
             f"{identity['data'][:12]} here): "
             "give the same data or another folder"
         )
-    ours, theirs = identity.get("objects", {}), held.get("objects", {})
-    if _comparable(held, identity) and (
+    ours, theirs = identity.get("objects", {}), recorded.get("objects", {})
+    if _comparable(recorded, identity) and (
         other := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     ):
         return (
@@ -97,9 +97,9 @@ def _refusal(held: Mapping[str, Any], identity: Identity) -> str | None:
     return None
 
 
-def _comparable(held: Mapping[str, Any], identity: Identity) -> bool:
+def _comparable(recorded: Mapping[str, Any], identity: Identity) -> bool:
     """Whether the fingerprints of objects, if there are any, were made in the same way."""
-    makers = [each.get("objects", {}).get("traced by") for each in (held, identity)]
+    makers = [each.get("objects", {}).get("traced by") for each in (recorded, identity)]
     return None in makers or makers[0] == makers[1]
 
 
@@ -128,18 +128,18 @@ def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | 
         say(f"{path} is damaged: moved to {set_aside(path)}")
     for read in (lambda: newest_note(out / "checkpoints"), lambda: read_json(out / "result.json")):
         with contextlib.suppress(OSError, UserError):
-            held = read()
-            if isinstance(held, dict) and isinstance(held.get("config"), dict):
-                return held
+            recorded = read()
+            if isinstance(recorded, dict) and isinstance(recorded.get("config"), dict):
+                return recorded
     return None
 
 
 def _read(folder: Path, kind: str) -> dict[str, Any] | None:
     path = folder / NAME
-    held = read_json(path) if path.exists() else None
-    if held is not None and not (isinstance(held, dict) and isinstance(held.get(kind), dict)):
+    recorded = read_json(path) if path.exists() else None
+    if recorded is not None and not (isinstance(recorded, dict) and isinstance(recorded.get(kind), dict)):
         raise UserError(f"{path} holds no {kind}: give another folder")
-    return held
+    return recorded
 
 
 def _holds_nothing(folder: Path) -> bool:
@@ -150,18 +150,18 @@ def _holds_nothing(folder: Path) -> bool:
     )
 
 
-def write_claim(out: Path, identity: Identity) -> None:
+def init_run_dir(out: Path, identity: Identity) -> None:
     """Write what is run in `out`, and where; what the file said before stays in it under "before".
 
     For process 0, once the run has taken a step.
     """
     here = {**identity, "environment": environment(identity["config"])}
-    held = _held(out)
-    before = held.pop("before", [])
-    if not held or not _same_run(held, here):
+    recorded = _recorded(out)
+    before = recorded.pop("before", [])
+    if not recorded or not _same_run(recorded, here):
         before = []  # the one before wrote nothing else
-    elif _deciding(held) != _deciding(here):
-        before = [*before, held]
+    elif _deciding(recorded) != _deciding(here):
+        before = [*before, recorded]
     else:
         return
     write_json(out / NAME, {**here, "before": before} if before else here)
@@ -169,17 +169,17 @@ def write_claim(out: Path, identity: Identity) -> None:
 
 def elsewhere(out: Path, identity: Identity) -> list[str]:
     """What may change the last bits, of what differs between the machine here and where the run was begun."""
-    return once(lambda: _elsewhere(out, identity["config"]))
+    return on_process_zero(lambda: _elsewhere(out, identity["config"]))
 
 
 def _elsewhere(out: Path, config: dict[str, Any]) -> list[str]:
     then, now = (
-        _deciding(each)["environment"] for each in (_held(out), {"environment": environment(config)})
+        _deciding(each)["environment"] for each in (_recorded(out), {"environment": environment(config)})
     )
     return differences({**now, **then}, now)
 
 
-def _held(out: Path) -> dict[str, Any]:
+def _recorded(out: Path) -> dict[str, Any]:
     """What config.json says of a run, or nothing."""
     try:
         return _read(out, "config") or {}
@@ -187,14 +187,14 @@ def _held(out: Path) -> dict[str, Any]:
         return {}
 
 
-def _deciding(held: dict[str, Any]) -> dict[str, Any]:
+def _deciding(recorded: dict[str, Any]) -> dict[str, Any]:
     """What decides a run's numbers, and in `environment` their last bits."""
-    environment = _mapping(held, "environment")
+    environment = _mapping(recorded, "environment")
     versions, flags = _mapping(environment, "versions"), _mapping(environment, "flags")
     return {
-        "config": held.get("config"),
-        "data": held.get("data"),
-        "objects": held.get("objects"),
+        "config": recorded.get("config"),
+        "data": recorded.get("data"),
+        "objects": recorded.get("objects"),
         "environment": {
             **{name: environment[name] for name in ("device", "convolution", "x64") if name in environment},
             **{name: versions[name] for name in DECIDING if name in versions},
@@ -209,7 +209,7 @@ def _mapping(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def claimed(
+def experiment_dir(
     folder: Path,
     settings: Mapping[str, Any],
     growing: Sequence[str] = (),
@@ -223,7 +223,7 @@ def claimed(
     Raises:
         UserError: the folder holds other settings.
     """
-    missing = once(lambda: _claim(folder, settings, growing, say))
+    missing = on_process_zero(lambda: _init_experiment_dir(folder, settings, growing, say))
     try:
         yield
     except BaseException:
@@ -235,26 +235,26 @@ def claimed(
         raise
 
 
-def _claim(
+def _init_experiment_dir(
     folder: Path, settings: Mapping[str, Any], growing: Sequence[str], say: Callable[[str], None]
 ) -> list[Path]:
     """The folders that had to be made, the innermost first."""
-    held = (_read(folder, "experiment") or {}).get("experiment")
+    recorded = (_read(folder, "experiment") or {}).get("experiment")
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     if not _holds_nothing(folder):
-        if held is None:
+        if recorded is None:
             say(f"{folder} has no config.json: what is in it is taken for this experiment's")
         else:
             fixed = [
                 {name: value for name, value in each.items() if name not in growing}
-                for each in (held, settings)
+                for each in (recorded, settings)
             ]
             if changes := differences(*fixed):
                 raise UserError(
                     f"{folder} holds another experiment ({'; '.join(changes)}): "
                     "give another folder or remove it"
                 )
-    if held != settings:
+    if recorded != settings:
         write_json(folder / NAME, {"experiment": dict(settings), "environment": environment(settings)})
     return missing
 
