@@ -282,7 +282,7 @@ class Interpreter:
     def look_inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Found, Records]:
         """What is inside, and the shapes of its records; nothing is computed."""
         run, found = self.inside(jaxpr, flows)
-        inputs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in parts(jaxpr)[0].invars]
+        inputs = [variable.aval for variable in parts(jaxpr)[0].invars]
         return found, jax.eval_shape(lambda *values: run(None, values)[1], *inputs)
 
     def records(self) -> Records:

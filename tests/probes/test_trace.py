@@ -1,5 +1,8 @@
 """Layers from the trace: the same network under every transformation of JAX has the same statistics."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -198,3 +201,37 @@ def test_of_while_the_last_iteration_is_measured(example, expected):
     assert found.layers == ("stem", "block/first", "block/second", "head")
     np.testing.assert_allclose(found.rms, plain.rms[jnp.array([0, 5, 6, 7])], rtol=1e-9)
     np.testing.assert_array_equal(np.isnan(found.activation_gradient_norm), [False, True, True, False])
+
+
+DIVIDED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, PartitionSpec as P
+from cnnjax.probes import layer_statistics
+
+jax.config.update("jax_enable_x64", True)
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+
+def block(x, p):
+    return x + jnp.tanh(x @ p["a"]) @ p["b"], None
+
+def net(p, x):
+    return jax.lax.scan(block, x @ p["stem"], p["blocks"])[0] @ p["head"]
+
+def divided(p, x):
+    return jax.shard_map(net, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"))(p, x)
+
+draw = np.random.default_rng(0).normal
+blocks = {"a": 0.4 * draw(size=(3, 6, 6)), "b": 0.4 * draw(size=(3, 6, 6))}
+params = {"stem": draw(size=(7, 6)), "blocks": blocks, "head": draw(size=(6, 5))}
+batch = draw(size=(8, 7)), np.arange(8) % 5
+whole, parts = (jax.jit(lambda p: layer_statistics(f, p, batch))(params) for f in (net, divided))
+assert whole.layers == parts.layers and whole.blocks == parts.blocks
+for name in ("weight_gradient_norm", "activation_gradient_norm", "rms", "branch_rms", "stream_rms"):
+    np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-9)
+"""
+
+
+@pytest.mark.slow
+def test_what_four_devices_measure_is_put_together():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "32"}
+    subprocess.run([sys.executable, "-c", DIVIDED], env={**os.environ, **flags}, check=True)
