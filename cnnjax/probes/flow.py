@@ -77,6 +77,7 @@ class Flow:
         root: number of the value that it was made of since the last layer or sum (`Roots`).
         stacked: of a value that parameters were stacked to, what is known of its slices.
         taken: of a slice of length 1 along a parameter's first axis, where it begins.
+        curve: what it is as a function of each number of that layer's response (`cnnjax.probes.activation`).
         role: what it is to the layer that it comes from by arithmetic alone (`cnnjax.probes.response`).
     """
 
@@ -89,6 +90,7 @@ class Flow:
     stacked: tuple["Flow", ...] = ()
     taken: int | None = None
     role: Any = dataclasses.field(default=None, compare=False)
+    curve: Any = dataclasses.field(default=None, compare=False)
 
 
 NOTHING = Flow()

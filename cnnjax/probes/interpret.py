@@ -13,10 +13,9 @@ from jax.extend.core import Literal, jaxprs_in_params
 from cnnjax.ops.conv import CONVOLVE
 from cnnjax.ops.marks import JOIN
 from cnnjax.ops.precision import wide
-from cnnjax.probes import control, response
+from cnnjax.probes import activation, control, response
 from cnnjax.probes.control import bind, parts
 from cnnjax.probes.flow import (
-    NOTHING,
     Choice,
     Flow,
     Loop,
@@ -27,7 +26,7 @@ from cnnjax.probes.flow import (
     largest,
     sums_over_samples,
 )
-from cnnjax.probes.response import Image, Output
+from cnnjax.probes.response import Image, Output, Statistic
 
 Record = dict[str, jax.Array]
 """Numbers by name; in loops, arrays over their iterations."""
@@ -67,6 +66,7 @@ class Call:
     units: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     scale: Weight | Choice | None = None
+    activation: str = ""
     output: Output | None = None
     record: Any = None
 
@@ -159,7 +159,9 @@ class Interpreter:
         known.update(zip(jaxpr.invars, zip(values, flows, strict=True), strict=True))
 
         def read(variable: Any) -> tuple[Any, Flow]:
-            return (variable.val, NOTHING) if isinstance(variable, Literal) else known[variable]
+            if isinstance(variable, Literal):
+                return variable.val, Flow(curve=activation.constant(variable.val))
+            return known[variable]
 
         last = {v: n for n, e in enumerate(jaxpr.eqns) for v in e.invars if not isinstance(v, Literal)}
         kept = {v for v in jaxpr.outvars if not isinstance(v, Literal)}
@@ -186,6 +188,7 @@ class Interpreter:
             )
             return outs, self.found.flows
         if name in control.INSIDE and any(map(contains_layers, jaxprs_in_params(equation.params))):
+            _take(flows)
             return control.INSIDE[name](self, equation, values, flows)
         results = bind(equation, values)
         known = follow(equation, flows, self.samples)
@@ -199,13 +202,20 @@ class Interpreter:
             return results, self.marked(equation, results, flows)
         if name in _LAYERS and (weight := _weight(name, flows)):
             units = _LAYERS[name](equation, 0 if flows[0].weights else 1)
+            _take(flows)
             operand = next(flow for flow in flows if flow.data)
             results, known = self.layer(weight, results, known, units, operand.root, equation)
-        elif (role := response.follow(equation, values, flows, results)) is not None:
-            known = [dataclasses.replace(known[0], role=role), *known[1:]]
-        elif name in ("add", "add_any"):
+            return results, known
+        role = response.follow(equation, values, flows, results)
+        if role is None and name in ("add", "add_any"):
             known = [self.addition(values, flows, known[0])]
-        return results, known
+        if isinstance(role, Image) and role.output.response is results[0]:
+            curve = activation.identity(role.output)
+        else:
+            curve = activation.follow(equation, [flow.curve for flow in flows])
+        if curve is None and not isinstance(role, Image | Statistic):
+            _take(flows)
+        return results, [dataclasses.replace(known[0], role=role, curve=curve), *known[1:]]
 
     def layer(
         self,
@@ -226,6 +236,7 @@ class Interpreter:
             calls=flows[0].calls | 1 << call.number,
             root=self.ways.roots.new(),
             role=Image(call.output),
+            curve=activation.identity(call.output),
             data=True,
             weights=(),
         )
@@ -268,7 +279,7 @@ class Interpreter:
         """A function of (taps, values) to (results, records), and what is found when it is traced."""
         jaxpr, consts, *_ = parts(jaxpr)
         found = Found()
-        flows = [dataclasses.replace(flow, role=None) for flow in flows]
+        flows = [dataclasses.replace(flow, role=None, curve=None) for flow in flows]
 
         def run(taps: Taps, values: Sequence[Any]) -> tuple[list[Any], Records]:
             interpreter = Interpreter(self.measure, self.samples, self.ways, taps, self.frozen)
@@ -291,6 +302,7 @@ class Interpreter:
             if call.output is not None:
                 call.record = self.measure.layer(call.output.constant())
                 call.units, call.shape, scale = call.output.units, call.output.shape, call.output.scale
+                call.activation = activation.name_of(call.output.curve)
                 call.scale, call.output = largest(scale) if scale else None, None
         for each in self.found.joins:
             if each.addends is not None:
@@ -325,6 +337,14 @@ class Interpreter:
         if not tapped:
             for call in self.found.calls[len(self.found.calls) - len(found.calls) :]:
                 call.tapped = False
+
+
+def _take(flows: Sequence[Flow]) -> None:
+    """Note what layers' responses have become where something else takes them."""
+    for curve in (flow.curve for flow in flows):
+        output = curve and curve.output
+        if output and (output.curve is None or output.curve.values is activation.GRID):
+            output.curve = curve
 
 
 _INLINED = ("jit", "pjit", "closed_call", "core_call")

@@ -58,6 +58,8 @@ class LayerStatistics:
     """[block]: of the shortcut, to which it is added; 0 in a plain net."""
     layers: tuple[str, ...] = struct.field(pytree_node=False)
     blocks: tuple[str, ...] = struct.field(pytree_node=False)
+    activations: tuple[str, ...] = struct.field(pytree_node=False)
+    """What the response goes through next, by what that computes: "relu", "tanh", "identity", "other", ..."""
 
     def __repr__(self) -> str:
         return f"LayerStatistics of {len(self.layers)} layers: {', '.join(vars(self))}"
@@ -189,6 +191,7 @@ def collect(
         **(layers.of_joins or dict.fromkeys(("branch_rms", "stream_rms"), jnp.zeros(0))),
         layers=layers.names,
         blocks=layers.blocks,
+        activations=layers.activations,
     )
 
 

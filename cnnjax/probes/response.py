@@ -37,6 +37,7 @@ class Output:
         offset: see above.
         scale: the parameters that a normalisation multiplies by.
         normalized: whether one was found.
+        curve: what the next activation makes of the response (`cnnjax.probes.activation`).
     """
 
     z: jax.Array
@@ -48,6 +49,7 @@ class Output:
     offset: Number = 0.0
     scale: Weights = ()
     normalized: bool = False
+    curve: Any = None
 
     def constant(self) -> "Output":
         """The same for derivatives, which do not look at what is recorded."""

@@ -47,6 +47,7 @@ class Watched:
         gradient_norms: [layer], Euclidean, of the loss's gradient by a layer's output, for the whole batch.
         names: of the layers, in the order of the calls.
         blocks: names of the joins.
+        activations: what each layer's response goes through next.
         weights: for each layer, the parameter that it is called by.
         scales: for each, the parameter that its normalisation multiplies by, or None.
     """
@@ -56,6 +57,7 @@ class Watched:
     gradient_norms: jax.Array
     names: tuple[str, ...] = struct.field(pytree_node=False)
     blocks: tuple[str, ...] = struct.field(pytree_node=False)
+    activations: tuple[str, ...] = struct.field(pytree_node=False)
     weights: tuple[Weight, ...] = struct.field(pytree_node=False)
     scales: tuple[Weight | None, ...] = struct.field(pytree_node=False)
 
@@ -87,6 +89,7 @@ class Trace:
         weights: for each, the parameter that it is called by.
         scales: for each, the parameter that its normalisation multiplies by, or None.
         shapes: of each one's output, for one sample.
+        activations: what each one's response goes through next (`cnnjax.probes.activation`).
         parameters: the name of each layer's parameter, once each.
         ties_samples: whether a sample's output depends on the others: something is summed over them.
         jaxpr: the trace itself, whose arguments are the leaves of the parameters and the inputs.
@@ -140,6 +143,7 @@ class Trace:
         self.scales = tuple(call.scale and call.scale.at(iterations) for call, iterations in calls)
         modules = _modules({call.weight.at(iterations) for call, iterations in calls})
         self.shapes = tuple(call.shape for call, _ in calls)
+        self.activations = tuple(call.activation for call, _ in calls)
         self.equations = [call.equation for call in found.calls]
         self.ties_samples: bool = found.ties_samples
         self.parameters = {weight: modules[weight] for weight in self.weights}
@@ -176,6 +180,7 @@ class Trace:
             gradient_norms=_in_order(norms, self._order[0]),
             names=self.layers,
             blocks=self.blocks,
+            activations=self.activations,
             weights=self.weights,
             scales=self.scales,
         )

@@ -30,7 +30,7 @@ def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
     # Weights by many small programs, most of which nets share: one of all of them compiles longer.
     variables = (model.lazy_init(jax.random.key(seed), images[:1], train=False) for seed in range(seeds))
     found = [measure(each).arrays() for each in variables]
-    names = ("layers", "blocks")
+    names = ("layers", "blocks", "activations")
     arrays = {name: np.stack([one[name] for one in found]) for name in found[0] if name not in names}
     return {**arrays, **{name: np.array(found[0][name]) for name in names}}
 
@@ -104,7 +104,7 @@ def measure_initial(args: Args, data: Dataset, found: Findings) -> None:
         arrays = net.arrays(*measured)
         for seed in range(chosen.seeds):
             own = {
-                field: values if field in ("layers", "blocks") else values[seed]
+                field: values if field in ("layers", "blocks", "activations") else values[seed]
                 for field, values in arrays.items()
             }
             found.results.append({"part": "init", **row(net.model, net.family, net.depth, seed, 0, own)})

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from cnnjax.ops import marks
-from cnnjax.probes import layer_statistics
+from cnnjax.probes import activation, layer_statistics
 from cnnjax.probes.subject import cross_entropy
 from tests.probes.zoo import NETS, by_interception
 
@@ -212,3 +212,30 @@ def test_regression():
     np.testing.assert_allclose(
         found.activation_gradient_norm[1], np.linalg.norm(2 * (z - targets) / 6), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("name", activation.KNOWN)
+def test_activations_are_found_by_what_they_compute(name):
+    """Written as the library has it, or by hand."""
+    act = activation.KNOWN[name]
+
+    def net(p, x):
+        return act(x @ p["a"] + p["bias"]) @ p["b"]
+
+    params = {"a": matrix(7, 4), "b": matrix(4, 5), "bias": np.zeros(4)}
+    batch = FEATURES, LABELS
+    shapes = jax.eval_shape(lambda params: layer_statistics(net, params, batch), params)
+    assert shapes.activations == (name, "identity")
+
+
+def test_activations_that_are_not_known():
+    def net(p, x):
+        a, gate = x @ p["a"], x @ p["gate"]
+        x = jax.nn.silu(a) * gate
+        x = jnp.maximum(x @ p["b"], 0) + p["slope"] * jnp.minimum(x @ p["b"], 0)
+        return x @ p["c"]
+
+    params = {"a": matrix(7, 4), "gate": matrix(7, 4), "b": matrix(4, 5), "c": matrix(5, 5)}
+    params["slope"] = np.ones(5)
+    shapes = jax.eval_shape(lambda params: layer_statistics(net, params, (FEATURES, LABELS)), params)
+    assert shapes.activations == ("silu", "identity", "relu", "other", "identity")
