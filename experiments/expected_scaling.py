@@ -1,7 +1,7 @@
-"""Expected scaling: what communication leaves of the speed of up to 1,024 accelerators, and where it breaks.
+"""Expected scaling: the speed that communication leaves on up to 1,024 accelerators, and its limits.
 
 A model, not a measurement; `experiments/scaling.md` explains it and `experiments.scaling` measures. Give the
-speed that `experiments.throughput` measured on one device, and the links of the cluster at hand.
+speed that `experiments.throughput` measured on one device, and your cluster's links.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class Args:
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """What of a network matters: `macs` of one image forward, `gradients` in bytes, `norms`: BatchNorms."""
+    """A network's costs: `macs` of one image forward, bytes of `gradients`, number of BatchNorms (`norms`)."""
 
     macs: int
     gradients: int
@@ -53,12 +53,12 @@ class Net:
 
 
 def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm: bool) -> float:
-    """Seconds of a step of `images` on each of so many devices.
+    """Seconds per step with `images` on each of the devices.
 
     Forward and backward pass: three times the forward multiply-adds. The gradients are summed within nodes,
-    in rings, and between them, in trees, while the backward pass, two thirds of the step, goes on: what takes
-    longer is waited for. A BatchNorm over the global batch is waited for four times, twice each way: the
-    messages of a mean and of a variance go up and down a tree of the devices.
+    in rings, and between them, in trees, during the backward pass, two thirds of the step; only what takes
+    longer adds to it. A BatchNorm over the global batch adds four waits, twice each way: the messages of a
+    mean and of a variance go up and down a tree of the devices.
     """
     work = 3 * net.macs * images / args.macs_per_second
     inside, nodes = min(devices, args.node), max(1, devices // args.node)
@@ -70,7 +70,7 @@ def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm:
 
 
 def count(name: str) -> Net:
-    """What of the network called `name` matters."""
+    """Count the costs of the network called `name`."""
     from cnnjax import summary
     from cnnjax.ops.norm import BatchNorm
 

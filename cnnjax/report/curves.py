@@ -1,4 +1,4 @@
-"""Error against training step, in the manner of figures 1 and 6 of He et al. 2015."""
+"""Error against training step, as in figures 1 and 6 of He et al. 2015."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ POINTS = 40  # along a training curve; each is the mean of the steps since the p
 def error_curves(
     panels: Mapping[str, Mapping[str, Sequence[Path]]], stem: Path, title: str
 ) -> dict[str, Path]:
-    """Draw training error (thin) and test error (bold), one panel a family, one colour a network.
+    """Draw training error (thin) and test error (bold): a panel per family, a colour per network.
 
     Args:
         panels: family to label, from the shallowest network to the deepest, to the metrics.jsonl of

@@ -1,4 +1,4 @@
-"""What can be asked: families of fully connected nets, the sizes of the presets, the command line."""
+"""Settings: families of fully connected nets, the sizes of the presets, the command line."""
 
 import dataclasses
 import json
@@ -29,13 +29,13 @@ class Family:
 
     @property
     def title(self) -> str:
-        """What figures call it."""
+        """Its name in figures."""
         norm = {"none": "no norm", "center": "mean-centred", "batch": "BatchNorm"}[self.norm]
         return f"{self.net}, {norm}" + ("" if self.beta is None else f", β = {self.beta:g}")
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a row of the summary says of it."""
+        """Its fields in a row of the summary."""
         return {"net": self.net, "norm": self.norm, "beta": self.beta}
 
 
@@ -95,7 +95,7 @@ class Preset:
     """How large a preset is.
 
     Attributes:
-        width: neurons a layer.
+        width: neurons per layer.
         points: inputs: of the grid, or normal vectors.
         nets: that the autocorrelation is averaged over.
         covariance_nets: for the covariance matrices.
@@ -154,7 +154,7 @@ PRESETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Args:
-    """Measure how alike gradients at different inputs are, against depth."""
+    """Measure how similar gradients at different inputs are, against depth."""
 
     preset: Literal["quick", "paper", "smoke"] = "quick"
     """quick: minutes on a laptop; paper: the same with more nets; smoke: seconds."""
@@ -175,7 +175,7 @@ class Args:
 
     @property
     def chosen(self) -> Preset:
-        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        """The preset with the command line's changes; raises UserError for impossible ones."""
         if not self.parts:
             raise UserError("--parts: there must be one")
         if not 0 <= self.seed < 2**32:
@@ -194,7 +194,7 @@ class Args:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers, and the parts, as JSON has them."""
+        """The settings that decide the numbers, and the parts, as JSON."""
         chosen = dataclasses.asdict(self.chosen)
         common = {"preset": self.preset, "seed": self.seed, "statistics": "frozen", "parts": self.parts}
         return json.loads(json.dumps({**common, **chosen}))

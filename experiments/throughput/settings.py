@@ -1,4 +1,4 @@
-"""What can be asked: the networks to time, beside what, and how often."""
+"""Settings: the networks to time, what to compare them with, and how often."""
 
 import dataclasses
 from pathlib import Path
