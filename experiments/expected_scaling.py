@@ -45,7 +45,7 @@ class Args:
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """A network's costs: `macs` of one image forward, bytes of `gradients`, number of BatchNorms (`norms`)."""
+    """Costs of a network: forward `macs` of one image, bytes of `gradients`, number of `norms` (BatchNorm)."""
 
     macs: int
     gradients: int
