@@ -45,7 +45,7 @@ class Args:
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """Costs of a network: forward `macs` of one image, bytes of `gradients`, number of `norms` (BatchNorm)."""
+    """Costs of a network: `macs` of an image forward, bytes of `gradients`, number of `norms`."""
 
     macs: int
     gradients: int
