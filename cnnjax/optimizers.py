@@ -38,7 +38,7 @@ def make_optimizer(
         UserError: optax has no optimizer of this name, or it takes no such options.
     """
     schedule = learning_rate(config, peak)
-    # optax counts the updates, of which there is one in so many steps.
+    # optax counts the updates, of which there is one every `accumulate` steps.
     rate = (lambda update: schedule(update * config.accumulate)) if config.accumulate > 1 else schedule
     decay = config.weight_decay if weight_decay is None else weight_decay
 

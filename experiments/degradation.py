@@ -67,7 +67,7 @@ class Args(TrainingArgs):
     models: tuple[str, ...] = ()
     """Networks of your own instead, such as path/net.py:Shallow path/net.py:Deep, or others by name."""
     validation: int = 0
-    """Hold out so many training images and test on them; the paper chose its schedule with 5,000."""
+    """Number of training images to hold out and test on; the paper chose its schedule with 5,000."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
     """Folder for the runs, the figure, the summary and the report."""
 
@@ -103,7 +103,7 @@ class Net:
     family: str
     """The panel it is drawn in."""
     label: str
-    """What the figure calls it."""
+    """Its name in the figure."""
     depth: int | None = None
 
     @property

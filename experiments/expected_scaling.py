@@ -18,19 +18,19 @@ class Args:
     models: tuple[str, ...] = ("resnet50", "wrn28_10")
     """Names of networks."""
     batch: int = 128
-    """Images of a device in a step, in weak scaling."""
+    """Images per device and step, in weak scaling."""
     whole_batch: int = 4096
-    """Images of all devices in a step, in strong scaling."""
+    """Images of all devices per step, in strong scaling."""
     macs_per_second: float = 3e13
-    """Multiply-adds that a device does in a second while it trains, as measured; here an assumption."""
+    """Multiply-adds per second of a device in training, as measured; the default is an assumption."""
     node: int = 8
     """Devices in a node."""
     node_bandwidth: float = 4e11
-    """Bytes that a device sends to its node in a second."""
+    """Bytes per second that a device sends within its node."""
     bandwidth: float = 5e10
-    """Bytes that a device sends to other nodes in a second."""
+    """Bytes per second that a device sends to other nodes."""
     latency: float = 1e-5
-    """Seconds of a message between two devices, the smallest there is."""
+    """Seconds that the shortest message between two devices takes."""
     devices: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024)
     """Numbers of devices."""
 

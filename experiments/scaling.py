@@ -30,17 +30,17 @@ class Args:
     model: str = "resnet20"
     """Name of a network."""
     width: int | None = 8
-    """Its width; "None" for its own."""
+    """Its width; "None" for its default."""
     batch: int = 128
-    """Images in a step: of all devices in strong scaling, of the most devices in weak scaling."""
+    """Images per step: of all devices in strong scaling, of the largest number of devices in weak scaling."""
     dtype: Dtype = "float32"
-    """Of the computation."""
+    """Number type of the computation."""
     devices: tuple[int, ...] | None = None
-    """Numbers of devices; by default 1, 2, 4, ... as far as there are any."""
+    """Numbers of devices; by default 1, 2, 4, ... up to those available."""
     virtual: int = 8
-    """So many virtual devices if there is no accelerator."""
+    """Number of virtual devices to use if there is no accelerator."""
     dispatches: int = 6
-    """Programs timed for each setting; one has 20 steps, on CPUs 1."""
+    """Number of programs to time for each setting; each has 20 steps, or 1 on CPUs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/scaling")
     """Folder for the summary, the figures and the report."""
 

@@ -26,13 +26,13 @@ class TrainingArgs:
     depths: tuple[int, ...] | None = None
     """Depths, each 6n + 2; quick has 20 and 56."""
     seeds: int | None = None
-    """How many seeds; they are 0, 1, 2, ..."""
+    """Number of seeds: 0, 1, 2, ..."""
     run_seeds: MultiRunMode = "sequential"
-    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
+    """Train seeds one after the other, in one program, or in one divided over devices; same numbers."""
     steps: int | None = None
     """Gradient steps of each run."""
     workers: int | None = None
-    """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
+    """Networks to train at once, each on its share of the cores; by default one per core on a CPU."""
     running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
 
     @property

@@ -60,7 +60,7 @@ def _series(lines: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
 
 
 def _means(runs: Sequence[np.ndarray], points: int | None = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Steps [point] and values [seed, point], averaged to about so many points a curve."""
+    """Steps [point] and values [seed, point], averaged to fewer points per curve."""
     length = min(run.shape[1] for run in runs)
     size = max(1, length // points) if points else 1
     whole = length // size * size

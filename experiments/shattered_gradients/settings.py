@@ -16,7 +16,7 @@ Part = Literal["one_dimensional", "depth", "convolutional", "looks_linear"]
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Networks that differ in depth only; feedforward nets have no beta."""
+    """Networks that differ only in depth; feedforward nets have no beta."""
 
     net: Literal["feedforward", "residual"]
     norm: Literal["none", "center", "batch"]
@@ -69,7 +69,7 @@ class Convolutional:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Of the training curves: looks-linear nets and their controls; one seed a run.
+    """Of the training curves: looks-linear nets and their controls; one seed per run.
 
     Attributes:
         data: a data set.
@@ -169,7 +169,7 @@ class Args:
     nets: int | None = None
     """Networks of each kind: on the grid, where quick has the paper's 20, and on images, where it has 3."""
     seed: int = 0
-    """Of all weights and inputs."""
+    """Seed of all weights and inputs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/shattered_gradients")
     """Folder for the arrays, the figures, the summary and the report."""
 

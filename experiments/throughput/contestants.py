@@ -12,7 +12,7 @@ from cnnjax.config import Config
 
 from .settings import Setting
 
-_seconds: Callable[[int], float]  # takes so many steps, gives the seconds of one
+_seconds: Callable[[int], float]  # takes this many steps, returns the seconds of one
 
 
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
