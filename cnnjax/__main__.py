@@ -47,7 +47,7 @@ class Summary:
     input: int | None = None
     """Side of a square image, in pixels; the network's own by default."""
     compare: tuple[str, ...] = ()
-    """Networks to set side by side, totals only."""
+    """Networks whose totals to compare side by side."""
 
     def run(self) -> None:
         """Print the table."""
@@ -72,7 +72,7 @@ class Predict:
     weights: Path | None = None
     """File of torchvision's weights, .pth or .safetensors."""
     labels: Path | None = None
-    """Text file with the name of a class a line."""
+    """Text file with one class name per line."""
     resize: int | None = None
     """Pixels of an image's shorter side before cropping; 232 for torchvision's IMAGENET1K_V2 weights."""
 
@@ -125,7 +125,7 @@ class Train:
     verify: bool = True
     """Whether archives must have the official checksums."""
     workers: int = 0
-    """Processes that read photographs ahead; 0 takes threads. The numbers do not depend on it."""
+    """Processes that read photographs ahead; 0 uses threads. Changes no numbers."""
     running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
 
     def run(self) -> None:
@@ -181,7 +181,7 @@ class Evaluate:
     run_dir: tyro.conf.Positional[Path]
     """The run's folder."""
     step: int | None = None
-    """Of the checkpoint; the newest by default."""
+    """Step of the checkpoint; by default the newest."""
     data: str | None = None
     """Another data set than the run's."""
     metrics: tuple[str, ...] = ()
@@ -209,7 +209,7 @@ class Runs:
     """List the runs below a folder: what was trained, the step reached, final errors, seconds."""
 
     folder: tyro.conf.Positional[Path] = Path("runs")
-    """Where they are."""
+    """The folder to search."""
 
     def run(self) -> None:
         """Print the table."""
@@ -224,14 +224,14 @@ class Runs:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Fetch, check and prepare a data set, and show where it lies; without a name, list them."""
+    """Fetch, check and prepare a data set, and show where it is stored; without a name, list all."""
 
     name: tyro.conf.Positional[str] = ""
     """The data set, or a folder of photographs."""
     data_dir: Path | None = None
-    """Folder that holds the official archives; nothing is downloaded then."""
+    """Folder that holds the official archives; then nothing is downloaded."""
     source: Literal["auto", "tfds", "archives"] = "auto"
-    """Who reads them: tensorflow-datasets, our own readers, or whichever can."""
+    """Reader to use: tensorflow-datasets, our own, or whichever works."""
     verify: bool = True
     """Whether archives must have the official checksums."""
 

@@ -259,11 +259,11 @@ class CheckpointPolicy:
     """Which checkpoints of a run to keep: those that any of the three fields asks for. Changes no numbers."""
 
     last: int = 2
-    """The newest so many."""
+    """Number of newest checkpoints to keep."""
     best: int = 0
-    """So many with the lowest test error, of those whose step was evaluated."""
+    """Number of checkpoints to keep with the lowest test error, of steps that were evaluated."""
     every: int | None = None
-    """Those at multiples of so many steps."""
+    """Keep the checkpoints at multiples of this number of steps."""
 
     def __post_init__(self) -> None:
         for field, least in (("last", 1), ("best", 0), ("every", 1)):
@@ -285,9 +285,9 @@ class Running:
     """Whether to write TensorBoard files too."""
     keep: CheckpointPolicy = KEEP
     resume: int | None = None
-    """Go back to the checkpoint of this step, once; what came later moves to RUN/after_STEP."""
+    """Go back to the checkpoint of this step, once; everything later is moved to RUN/after_STEP."""
     mesh: str | None = None
-    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    """Devices along each axis, such as data=4,model=2; by default all are on the data axis."""
     shard: Shard = "replicated"
     """How weights and the optimizer's state are divided over the devices."""
 

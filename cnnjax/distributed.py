@@ -1,7 +1,7 @@
-"""Several processes, on one machine or on many, that run one program together by JAX's distributed runtime.
+"""Several processes, on one machine or many, that run one program together by JAX's distributed runtime.
 
-All run the same code in step, each with its own devices. Process 0 alone reads and writes a run's folder;
-what it finds there, or what fails there, it tells the others (`on_process_zero`).
+All run the same code in step, each with its own devices. Only process 0 reads and writes a run's folder; it
+tells the others what it found there, or what failed (`on_process_zero`).
 """
 
 import functools
@@ -29,7 +29,7 @@ def first() -> bool:
 
 
 def on_process_zero(act: Callable[[], T]) -> T:
-    """What `act` gives in process 0, which alone calls it; its UserError or OSError is raised in all."""
+    """Call `act` in process 0 only; return its result, or raise its UserError or OSError, in all."""
     if jax.process_count() == 1:
         return act()
     value, error = None, None
@@ -76,7 +76,7 @@ def check_spans_processes(mesh: Mesh) -> None:
 
 
 def place(tree: Any, sharding: Any) -> Any:
-    """Host arrays, the same in all processes, on the devices as `sharding`, or a tree of them, says."""
+    """Put host arrays, the same in all processes, on the devices by `sharding`, one or a tree of them."""
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
     return jax.tree.map(
@@ -87,7 +87,7 @@ def place(tree: Any, sharding: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """Arrays on the devices as host arrays; all processes get all of them."""
+    """Get arrays on the devices as host arrays; every process gets all of them."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return jax.tree.map(
@@ -101,7 +101,7 @@ def fetch(tree: Any) -> Any:
 
 
 def largest(number: int) -> jax.Array:
-    """The largest of the processes' numbers: a scalar on the devices, which nobody has waited for."""
+    """The largest of the processes' numbers, as a scalar on the devices; does not wait for it."""
     divided, find = _largest()
     own = np.full(jax.local_device_count(), number, np.int32)
     return find(jax.make_array_from_process_local_data(divided, own))

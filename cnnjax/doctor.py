@@ -1,4 +1,4 @@
-"""What this machine has, and what would be slow or fail on it."""
+"""Report what this machine has, and what would be slow or fail on it."""
 
 import importlib.metadata
 import os
@@ -31,7 +31,7 @@ GIB = 2**30
 
 
 def report() -> str:
-    """The whole report, a fact a line, warnings last."""
+    """The whole report, one fact per line, warnings last."""
     check_backend()
     devices = jax.devices()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB

@@ -1,4 +1,4 @@
-"""What a command says when its input is wrong: one clear line, exit code 2, no traceback."""
+"""Errors of commands: wrong input gives one clear line and exit code 2, without a traceback."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ class UserError(Exception):
 class Interrupted(UserError):
     """The run was asked to stop (Ctrl-C or SIGTERM) and saved its state first.
 
-    The exit code is 128 + the signal's number, as shells have it.
+    The exit code is 128 + the signal's number, as in shells.
     """
 
     def __init__(self, message: str, signal_number: int):
@@ -30,14 +30,14 @@ class Diverged(UserError):
 
 
 def short(value: object) -> str:
-    """`repr` of a value that was given, in one line that a message has room for."""
+    """`repr` of a value, shortened to one line that fits into a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
 @contextlib.contextmanager
 def memory_errors(advice: str = "take fewer or smaller images or a smaller network") -> Iterator[None]:
-    """Raise UserError, with `advice` on what would fit, where the memory of the host or a device runs out."""
+    """Raise UserError, with `advice` on what would fit, when the host or a device runs out of memory."""
     try:
         yield
     except MemoryError as error:  # numpy says how much it wanted
@@ -79,9 +79,9 @@ def one_line_errors(command: str) -> Iterator[None]:
 
 
 def _open_closed_streams() -> None:
-    """Send what is written to a closed stdout or stderr nowhere, as a daemon may have closed them.
+    """Discard what is written to stdout or stderr if these are closed, as a daemon may have done.
 
-    Otherwise the next file that is opened takes their number, and gets what C libraries write to stderr.
+    Otherwise the next opened file would take their number and receive what C libraries write to stderr.
     """
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:

@@ -17,7 +17,7 @@ from cnnjax.errors import UserError
 
 
 def cache_root() -> Path:
-    """The user's folder for what can be made again: `$CNNJAX_CACHE`, else `$XDG_CACHE_HOME`/cnnjax.
+    """The user's folder for files that can be regenerated: `$CNNJAX_CACHE`, else `$XDG_CACHE_HOME`/cnnjax.
 
     Where neither this nor ~/.cache can be written, as in a container without a home, it is a private folder
     among the temporary files, and one line says so.
@@ -70,7 +70,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on a clean exit it takes the place of `path`.
 
-    Only for what can be made again, such as a cache: a folder that was there is removed, after the new one
+    Only for files that can be regenerated, such as a cache: an existing folder is removed once the new one
     has taken its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def set_aside(path: Path, why: str = "damaged", into: Path | None = None) -> Path:
     """Move a file or folder to PATH.`why`, or into the folder `into`, and return its new path.
 
-    Nothing is overwritten: where the name is taken, a number is added.
+    Nothing is overwritten: a number is added if the name is taken.
     """
     wanted = path.with_name(f"{path.name}.{why}") if into is None else into / path.name
     wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def set_aside(path: Path, why: str = "damaged", into: Path | None = None) -> Pat
 
 
 def append_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Add lines, which end so, to the end of a file; returns when they are on disk."""
+    """Append lines, each ending in a newline, to a file; returns when they are on disk."""
     with open(path, "ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -123,7 +123,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; raises UserError when it is none."""
+    """Read the value in a JSON file; raises UserError if it is not valid JSON."""
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -133,12 +133,12 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file that can be read, in order; none when there is no file."""
+    """The readable lines of a metrics file, in order; none if there is no file."""
     return sort_lines(path)[0]
 
 
 def sort_lines(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """The lines of a metrics file, in order: those that are whole, and the rest as it stands there.
+    """Split the lines of a metrics file, in order, into those that are whole and the raw rest.
 
     A whole line is a JSON object of numbers, one of them the whole number `step`.
     """

@@ -1,4 +1,4 @@
-"""Image files to pixels, as training and prediction both need them, and ImageNet's statistics."""
+"""Decode image files to pixels, for training and prediction; ImageNet's statistics."""
 
 import io
 
@@ -24,10 +24,10 @@ _UPRIGHT = {
 
 
 def decode(encoded: bytes, name: str) -> Image.Image:
-    """The picture in 8-bit colour, upright as its EXIF says; `name` is for the error.
+    """Decode a picture to 8-bit colour, rotated according to its EXIF; `name` is for the error.
 
-    16-bit grey becomes the nearest of 256 levels; opacity is left out. (torchvision clips the one and turns
-    no picture.)
+    16-bit grey is rounded to 256 levels; opacity is ignored. (torchvision clips such greys and rotates no
+    picture.)
 
     Raises:
         UserError: it is damaged, of no known format, of more pixels than Pillow thinks safe, or its numbers
@@ -65,7 +65,7 @@ def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
 
 
 def centre_square(image: Image.Image, shorter: int, side: int) -> Image.Image:
-    """The central square once the shorter side is `shorter`, to the pixel as torchvision has it."""
+    """The central square after resizing the shorter side to `shorter`, to the pixel as in torchvision."""
     width, height = (int(shorter * length / min(image.size)) for length in image.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -29,7 +29,7 @@ class Initial(NamedTuple):
     """What is not taken, in a line each."""
 
     def __call__(self, own: Variables) -> Variables:
-        """The network's own initial variables, with the given ones in their place."""
+        """Replace those of the network's own initial variables that were given."""
 
         def start(path: Any, leaf: Any) -> Any:
             given = self.variables.get(path_name(path))
@@ -56,10 +56,10 @@ def read_initial(path: str | Path, model: str) -> Variables:
 
 
 def match(given: Variables, own: Variables) -> Initial:
-    """What of `given` a network with variables `own`, arrays or shapes, starts from.
+    """Match the variables `given` with those of a network, `own` (arrays or shapes).
 
-    What has another shape there, such as the classifier for another number of classes, begins anew, and what
-    is carried besides the parameters may be missing.
+    Parameters of another shape, such as a classifier for other classes, start afresh. Collections other than
+    the parameters may be missing.
 
     Raises:
         UserError: a parameter is missing, or none fits.

@@ -1,16 +1,16 @@
-"""Start the processes of one program: all of them here over loopback, or this host's one of several.
+"""Start the processes of one program: all of them on this machine, or one of several on each host.
 
     python -m cnnjax.launch --processes 2 --devices 4 -- python -m experiments.degradation
     python -m cnnjax.launch --processes 8 --process 3 --coordinator host0:8476 -- python ...
     srun python -m cnnjax.launch --coordinator auto -- python ...
 
-The first runs 2 processes with 4 virtual CPU devices each on this machine, the second one of 8 on as many
-hosts. The third leaves address and numbers to the cluster: Slurm, Open MPI, Kubernetes and Cloud TPUs tell
-them to JAX.
+The first command runs 2 processes with 4 virtual CPU devices each on this machine, the second one of 8, each
+on its own host. The third takes the address and numbers from the cluster: Slurm, Open MPI, Kubernetes and
+Cloud TPUs provide them to JAX.
 
-When a process dies JAX ends the others, in a while and from C++, so nothing in them can say why. This does:
-it names the process that went first and how, stops the others, and exits with its code. The same command goes
-on from the last checkpoint.
+When a process dies, JAX ends the others after a while, from C++, so they cannot report why. The launcher
+names the process that died first and how, stops the others, and exits with its code. The same command
+continues from the last checkpoint.
 """
 
 import contextlib
@@ -67,7 +67,7 @@ class Args:
             raise UserError(f"--devices {self.devices}: must be at least 1")
 
     def environments(self) -> list[dict[str, str]]:
-        """What is set in the environment of each process that is started here."""
+        """The environment variables of each process that is started here."""
         common = {"CNNJAX_COORDINATOR": self.coordinator or f"127.0.0.1:{_free_port()}"}
         if self.devices is not None:
             # Threads for all virtual devices, whatever the cores: on fewer, collectives wait for each other.
@@ -85,7 +85,7 @@ class Args:
 
 
 def main(args: Args) -> int:
-    """Start the processes and hand signals on to them; returns the code of the first that failed, or 0."""
+    """Start the processes and forward signals to them; returns the code of the first that failed, or 0."""
     if shutil.which(args.command[0]) is None:
         raise UserError(f"there is no program {args.command[0]}: give what each process runs after --")
     running: dict[int, subprocess.Popen] = {}  # by process id
@@ -135,10 +135,10 @@ def alone() -> None:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process is one of those that the launcher started; without it nothing happens.
+    """Join the other processes that the launcher started; does nothing if it started none.
 
-    Process 0 alone writes to stdout. After an error the process ends at once: a usual end waits for the
-    others, who may wait for this one.
+    Only process 0 writes to stdout. After an error the process exits immediately: a normal exit waits for the
+    others, which may be waiting for this one.
     """
     coordinator = os.environ.get("CNNJAX_COORDINATOR")
     if coordinator is None:
@@ -181,9 +181,9 @@ def _free_port() -> int:
 
 
 def _end_with_the_launcher() -> None:
-    """Have Linux kill this process when its parent dies, however that was.
+    """Have Linux kill this process when its parent dies, for whatever reason.
 
-    Asked to stop, one might wait for another that has gone, and nobody would be left to end it.
+    If only asked to stop, it might wait for a process that is gone, with nobody left to end it.
     """
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -12,7 +12,7 @@ def usable_cores() -> list[int]:
 
 
 def free_memory() -> int | None:
-    """Bytes of the host's memory that a process may still take; None where Linux does not tell."""
+    """Bytes of the host's memory that a process may still take; None if Linux does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         sizes = {

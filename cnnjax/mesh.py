@@ -1,12 +1,12 @@
-"""The device mesh: the only file that knows the names of its axes, and what lies where on it.
+"""The device mesh and the placement of arrays on it; only this file knows the names of the axes.
 
 Runs that train at once are divided over the axis `seed`, a batch over `data`, and the state (parameters, the
-optimizer's state, BatchNorm's averages) as one of SHARDS says. What devices exchange in a step XLA writes; it
-follows from that:
+optimizer's state, BatchNorm's averages) by one of SHARDS. XLA derives from this
+what devices exchange in a step:
 
 - Over `data`: all-reduces of the gradients, of two sums a channel in each BatchNorm forward and two backward,
   whose statistics are those of the whole batch (`bn_groups`: of parts of it), and of the loss and the errors.
-- "replicated": nothing more. Devices along `model` all do the same.
+- "replicated": nothing more. All devices along `model` do the same work.
 - "model": every layer's outputs, and with them its kernel, are divided over `model`. A layer that takes all
   channels gathers its input and sums the gradient by it. A grouped convolution exchanges nothing where its
   groups divide over the axis: on two devices AlexNet's towers meet in its third convolution and in the fully
@@ -61,10 +61,10 @@ def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
 
 
 def parse_mesh(text: str) -> Mesh:
-    """The mesh that `text`, such as "data=4,model=2", says; axes that it leaves out are as in `make_mesh`.
+    """Make the mesh that `text`, such as "data=4,model=2", describes; other axes are as in `make_mesh`.
 
     Raises:
-        UserError: it says something else, or there are fewer devices than that.
+        UserError: it cannot be parsed, or there are fewer devices than that.
     """
     if not isinstance(text, str):
         raise UserError(f"mesh {short(text)}: must be devices of axes as text, such as 'data=4,model=2'")
@@ -80,7 +80,7 @@ def parse_mesh(text: str) -> Mesh:
 
 
 def for_fewer_runs(mesh: Mesh, runs: int) -> Mesh:
-    """The part of `mesh` that so many runs can share: its seed axis shortened until it divides them."""
+    """The part of `mesh` that this many runs can share: its seed axis is shortened until it divides them."""
     seeds = math.gcd(mesh.shape[SEED], runs)
     return Mesh(mesh.devices[:seeds], AXES, axis_types=mesh.axis_types)
 
@@ -118,7 +118,7 @@ def share(sharding: NamedSharding, shape: tuple[int, ...]) -> tuple[range, ...]:
 
 
 def shardings(tree: Any, mesh: Mesh, shard: Shard) -> Any:
-    """Where the arrays of a run's tree, such as its parameters, lie when they are [run, ...] for several."""
+    """The shardings of a run's tree, such as its parameters, with arrays [run, ...] of several runs."""
 
     def place(path: Any, array: Any) -> NamedSharding:
         return NamedSharding(mesh, PartitionSpec(SEED, *_divided(path, array.shape, mesh, shard)))
@@ -127,9 +127,9 @@ def shardings(tree: Any, mesh: Mesh, shard: Shard) -> Any:
 
 
 def gather(params: Any, mesh: Mesh, shard: Shard) -> Any:
-    """The parameters of a run as a step uses them: together, or divided over the model axis alone.
+    """Gather the parameters of a run for use in a step; at most the model axis still divides them.
 
-    Without it XLA may find that to move activations is cheaper than to bring a kernel together.
+    Without this, XLA may decide that moving activations is cheaper than gathering a kernel.
     """
     if shard != "fsdp":
         return params
@@ -164,9 +164,9 @@ def _divided(path: Any, shape: Sequence[int], mesh: Mesh, shard: Shard) -> list[
 def by_groups(mesh: Mesh, shard: Shard) -> Callable[..., jax.Array]:
     """How grouped convolutions are divided, for `cnnjax.ops.groups.divided`.
 
-    Each device has its part of the batch and, of the channels, those of its own groups, before and after:
-    nothing is exchanged but, in the end, the kernel's gradient over `data`. XLA by itself brings all channels
-    together over `model`, and for the gradients all images over `data`.
+    Each device has its part of the batch and the channels of its own groups, before and after, so that only
+    the kernel's gradient is exchanged, over `data`. XLA alone would gather all channels over `model` and, for
+    the gradients, all images over `data`.
     """
     alike = shard == "replicated" and mesh.shape[MODEL] > 1  # what devices along `model` are
     whole = alike or mesh.size == 1 or mesh.shape[SEED] > 1
@@ -191,7 +191,7 @@ def by_groups(mesh: Mesh, shard: Shard) -> Callable[..., jax.Array]:
 
 
 def for_runs(function: Callable, mesh: Mesh, in_axes: tuple[int | None, ...]) -> Callable:
-    """`function` of one run as a function of several, divided over the seed axis.
+    """Turn a function of one run into one of several runs, divided over the seed axis.
 
     Arguments with 0 in `in_axes`, and all results, have a leading axis over runs; those with None are shared.
     """
@@ -231,7 +231,7 @@ def shard_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def check_shard(shard: Shard, mesh: Mesh) -> None:
-    """Raise UserError unless the state can be divided so: by one of SHARDS, and not beside a seed axis."""
+    """Raise UserError unless the state can be divided by `shard`, one of SHARDS, on this mesh."""
     if shard not in SHARDS:
         raise UserError(f"shard={shard!r}: must be one of {', '.join(SHARDS)}")
     if shard != "replicated" and mesh.shape[SEED] > 1:

@@ -1,7 +1,7 @@
-"""Objects that users bring: found by `package.module:Name` or `path/file.py:Name`, and known again later.
+"""Users' objects: found by `package.module:Name` or `path/file.py:Name`, and recognised by fingerprints.
 
-A run that goes on must go on with the same objects. An object has no name, but what it computes can be
-traced: its fingerprint is a digest of that trace, constants included, which a new process makes again.
+A run must continue with the same objects. An object has no name, but what it computes can be traced: its
+fingerprint is a digest of that trace, constants included, which another process can compute again.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def is_object(name: str) -> bool:
 
 
 def load_object(name: str) -> Any:
-    """What `package.module:Name` or `path/file.py:Name` names; the folder one is in may be imported from.
+    """Load what `package.module:Name` or `path/file.py:Name` names.
 
     Raises:
         UserError: there is no such file, module or name, or it can't be imported.
@@ -85,8 +85,8 @@ def _from_path(name: str) -> Any:
 def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
     """A digest of what `function` computes from arrays, or shapes, such as `arguments`.
 
-    Two functions that do the same operations with the same constants have the same one, in any process with
-    this version of jax on this kind of device.
+    Two functions of the same operations and constants have the same fingerprint, in any process with the same
+    version of jax on the same kind of device.
     """
     traced = jax.make_jaxpr(function)(*arguments)
     digest = hashlib.sha256(_ADDRESS.sub("", str(traced.jaxpr)).encode())
@@ -97,7 +97,7 @@ def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
 
 
 def describe(value: Any) -> str:
-    """An object in a line, for the record of a run and for messages."""
+    """Describe an object in one line, for the record of a run and for messages."""
     if hasattr(value, "__qualname__"):
         text = f"{value.__module__}:{value.__qualname__}"
     else:

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name: ours as the papers have them, and every one of optax with its options."""
+"""Optimizers and schedules by name: those of the papers, and all of optax's with their options."""
 
 import difflib
 import fnmatch
@@ -25,7 +25,7 @@ MASKS = ("mask", "weight_decay_mask")
 def make_optimizer(
     config: Config, peak: Any = None, weight_decay: Any = None
 ) -> optax.GradientTransformation:
-    """The config's optimizer; arrays may take the place of its learning rate and weight decay.
+    """Make the config's optimizer; arrays may replace its learning rate and weight decay.
 
     In order: gradients are clipped, by value and then by global norm; the decay is added to those of the
     decayed parameters; the optimizer makes updates of them. "sgd" is v = momentum * v + g,
@@ -38,7 +38,7 @@ def make_optimizer(
         UserError: optax has no optimizer of this name, or it takes no such options.
     """
     schedule = learning_rate(config, peak)
-    # optax counts the updates, of which there is one in so many steps.
+    # optax counts the updates, of which there is one every `accumulate` steps.
     rate = (lambda update: schedule(update * config.accumulate)) if config.accumulate > 1 else schedule
     decay = config.weight_decay if weight_decay is None else weight_decay
 
@@ -65,7 +65,7 @@ def make_optimizer(
 
 
 def learning_rate(config: Config, peak: Any = None) -> Schedule:
-    """The config's schedule; `peak` may take the place of its learning rate, in a schedule of ours.
+    """Make the config's schedule; in one of our own, `peak` may replace its learning rate.
 
     Raises:
         UserError: there is no schedule of this name, or it takes no such options.
@@ -94,7 +94,7 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
 def with_frozen(
     optimizer: optax.GradientTransformation, patterns: tuple[str, ...]
 ) -> optax.GradientTransformation:
-    """`optimizer` for the parameters that match none of `patterns`; those that do stay as they are."""
+    """Apply `optimizer` only to the parameters that match none of `patterns`; the others do not change."""
     if not patterns:
         return optimizer
     frozen = dict.fromkeys(patterns, optax.set_to_zero())

@@ -1,4 +1,4 @@
-"""Names to objects: the one room that knows both.
+"""Turn names into objects; only this file knows both.
 
 `resolve` makes a `Task` from a Config and the objects that a user gives.
 """
@@ -50,7 +50,7 @@ OWNED = {
 
 @dataclasses.dataclass(frozen=True)
 class Objects:
-    """What stands in the place of names; None leaves the name. `cnnjax.train` describes the fields."""
+    """Objects that replace names; None keeps the name. `cnnjax.train` describes the fields."""
 
     model: Any = None
     optimizer: optax.GradientTransformation | None = None
@@ -68,11 +68,11 @@ class Objects:
 
 
 def resolve(config: Config, objects: Objects = Objects()) -> Task:
-    """The `Task` of a config, with objects in the place of names.
+    """Make the `Task` of a config, with the objects that replace its names.
 
     Raises:
-        UserError: a name is unknown; an object is none of what can be taken, contradicts the config, or does
-            not fit the others.
+        UserError: a name is unknown, or an object is of the wrong kind, contradicts the config, or does not
+            fit the others.
     """
     given = objects.given
     _check_contradictions(config, given)
@@ -120,7 +120,7 @@ def _try_out(task: Task, own_objects: Mapping[str, Any]) -> tuple[bool, dict[str
 
 
 def _in_place(given: Mapping[str, Any], data: Data, normalized: str, augmented: str) -> dict[str, Any]:
-    """What the record says in the place of fields that an object stands for, or that do not apply."""
+    """What is recorded for fields that an object replaces or that do not apply."""
     nothing = dict.fromkeys(field for name in given if name != "metrics" for field in OWNED[name])
     described = {name: describe(given[name]) for name in ("model", "loss", "optimizer") if name in given}
     data_name = {"data": data.name} if "data" in given else {}
@@ -128,7 +128,7 @@ def _in_place(given: Mapping[str, Any], data: Data, normalized: str, augmented: 
 
 
 def _traced(fingerprints: Mapping[str, str], initial: Initial | None) -> dict[str, str]:
-    """Fingerprints of objects, and by what they were made, for they are comparable only then."""
+    """Fingerprints of objects, and the versions that made them: only those of the same versions compare."""
     found = {**fingerprints, **({"initial": initial.digest} if initial else {})}
     return {**found, "traced by": f"jax {jax.__version__} on {jax.default_backend()}"} if found else {}
 
@@ -137,7 +137,7 @@ def make_probes(probes: Any) -> tuple[Probe, ...]:
     """One probe or several, objects or names, as a tuple.
 
     Raises:
-        UserError: one is no probe, or two have the same name.
+        UserError: one is not a probe, or two have the same name.
     """
     listed = probes if isinstance(probes, Sequence) and not isinstance(probes, str) else (probes,)
     found = tuple(_probe(probe) for probe in listed)
@@ -160,9 +160,9 @@ def _probe(probe: Any) -> Probe:
 
 
 def load_named(config: Config, data: Any = None) -> Any:
-    """What `config.model`, `package.module:Net` or `path/net.py:Net`, names, made with `model_options`.
+    """Make the network that `config.model` names (`package.module:Net` or `path/net.py:Net`).
 
-    A class or function gets those of the defaults `num_classes` and `dtype` that it has.
+    A class or function gets `model_options`, and `num_classes` and `dtype` if it takes them.
     """
     found: Any = load_object(config.model)
     options = dict(config.model_options)
@@ -252,7 +252,7 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
 
 
 def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:
-    """What is allowed but perhaps not meant, in a line each."""
+    """Remarks on settings that are allowed but perhaps unintended, one line each."""
     late = [step for step in config.boundaries if step >= config.steps]
     if config.schedule == "piecewise" and "optimizer" not in given and late:
         stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"
@@ -278,7 +278,7 @@ def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
 
 
 def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], Any], str]:
-    """From raw inputs to the network's, and how the record calls it."""
+    """The function from raw inputs to the network's, and its name for the record."""
     if isinstance(data, Dataset):
         return normalizer(data.train_images, config.normalize, wide(config.dtype)), config.normalize
     if isinstance(data, Stream):
@@ -290,7 +290,7 @@ def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], A
 
 
 def _augment(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:
-    """What is done to a training batch inside the step, and how the record calls it."""
+    """The augmentation of a training batch inside the step, and its name for the record."""
     if objects.augment is not None:
         return _with_labels(objects.augment), describe(objects.augment)
     if isinstance(data, Stream):

@@ -1,4 +1,4 @@
-"""`train`, `train_many` and `evaluate`: from a Config, and objects in the place of its names, to results."""
+"""`train`, `train_many` and `evaluate`: from a Config, and objects that replace its names, to results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,44 +41,44 @@ def train(
     resume: int | None = None,
     say: Callable[[str], None] = tqdm.write,
 ) -> Result:
-    """Train as `config` says and leave everything in the folder `out`; go on where an earlier call stopped.
+    """Train as `config` says, write all to the folder `out`, and continue where an earlier call stopped.
 
-    On the same machine a run that was interrupted, at any moment and any number of times, ends with the same
-    bits as one that was not. The first eight arguments by keyword are objects in the place of the config's
-    names; a run that goes on must be given the same ones.
+    On the same machine, a run that was interrupted, at any moment and any number of times, ends with the same
+    bits as an undisturbed one. The first eight keyword arguments are objects that replace the config's names;
+    to continue a run, pass the same ones.
 
     Args:
         config: what to run.
-        out: the folder; it may hold an earlier call of the same config on the same data, finished or not, or
-            one of fewer steps, unless the schedule depends on their number. Nothing is written there before
+        out: the folder; it may hold an earlier run of the same config on the same data, finished or not, also
+            one of fewer steps unless the schedule depends on their number. Nothing is written there before
             the first step.
         model: a `flax.linen.Module`; a function from `rngs` to a `flax.nnx.Module`, or such a module; a pair
             of functions (init, apply); or one of Equinox's or Haiku's (`cnnjax.network.as_network`).
-        optimizer: an `optax.GradientTransformation`, which then has its own learning rate.
+        optimizer: an `optax.GradientTransformation`, which brings its own learning rate.
         loss: a function of outputs and labels [batch, ...] to one number for each example, [batch].
         data: arrays (x, y, x_test, y_test), sources (train, test) with `len` and `[i]` -> (input, label), or
-            what `cnnjax.data` opens; see there for what becomes of them.
+            what `cnnjax.data` opens; see there.
         augment: a jax function of (key, inputs) to inputs, or of (key, inputs, labels) to both, for training.
         metrics: functions like `loss`, by name, or names of ours; their means over the test set are
             `test_NAME`.
-        probes: what measures the steps that are due, one or a list: instances of `cnnjax.probes.Probe`, such
-            as `cnnjax.probes.LayerProbe()`, or names.
+        probes: one or a list of instances of `cnnjax.probes.Probe`, such as `cnnjax.probes.LayerProbe()`, or
+            of names; they measure the steps that are due.
         initial: variables to start from, or the path of a run or a file of weights.
-        callbacks: called on the host, such as `cnnjax.EarlyStopping()`.
-        mesh: the devices, all of them on the data axis when not given.
+        callbacks: instances of `cnnjax.Callback`, called on the host, such as `cnnjax.EarlyStopping()`.
+        mesh: the devices; by default all of them, on the data axis.
         shard: how the state is divided over them, a name in `cnnjax.mesh.SHARDS`.
         tensorboard: also write TensorBoard files, to `out`/tensorboard.
-        steps_per_dispatch: at most so many steps are one program, 1 on CPUs and else 20 when not given; they
-            divide the steps between evaluations and between checkpoints.
-        keep: which checkpoints stay.
-        resume: go back to the checkpoint of this step first, once; what came later is moved to
-            `out`/after_STEP. By default the run goes on from its newest whole checkpoint.
-        say: gets lines about resuming and damaged files, which are set aside beside where they were.
+        steps_per_dispatch: largest number of steps in one program, by default 1 on CPUs and 20 elsewhere; the
+            number used divides the steps between evaluations and between checkpoints.
+        keep: which checkpoints to keep.
+        resume: a step to go back to first, once; everything later is moved to `out`/after_STEP. By default
+            the run continues from its newest intact checkpoint.
+        say: called with lines about resuming and damaged files, which are set aside in the same place.
 
     Raises:
         UserError: bad input, such as an `out` that holds another run, or an object that does not fit.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved.
-        Diverged: a loss or metric is not finite; what was saved before is intact.
+        Diverged: a loss or metric is not finite; everything saved before is intact.
     """
     objects = Objects(model, optimizer, loss, data, augment, metrics, probes, initial)
     session = Session(mesh, shard, tensorboard, callbacks, steps_per_dispatch, keep, resume, say)
@@ -102,19 +102,21 @@ def train_many(
 ) -> list[Result]:
     """Train each config in its own folder as `train` does, all with one program.
 
-    They may differ in seeds, learning rate and weight decay. Numbers, up to rounding, and files are the same
-    whatever `how`, and runs begun one way may go on another way. The other arguments are those of `train`.
+    They may differ in seeds, learning rate and weight decay. Every `how` gives the same files and, up to
+    rounding, the same numbers, and runs started one way may continue another way. The other arguments are
+    those of `train`.
 
     Args:
         configs: what to run.
         outs: a folder for each.
         how: "sequential", one run after the other; "vmap", all at once; "mesh", all at once, divided over
-            the devices, and their batches too where there are more devices. Runs that were interrupted at
-            different steps go on in groups.
-        mesh: the devices, if `how` should not choose; its seed axis divides the runs that train at once.
+            the devices, and their batches too if there are more devices. Runs that were interrupted at
+            different steps continue in groups.
+        mesh: the devices, instead of those that `how` chooses; its seed axis divides the runs that train
+            together.
 
     Raises:
-        UserError, Interrupted, Diverged: as `train`; what stops one run stops all.
+        UserError, Interrupted, Diverged: as in `train`; an error in one run stops all.
     """
     session = Session(mesh, shard, tensorboard, callbacks, steps_per_dispatch, keep, resume, say)
     return _train(configs, outs, how, _objects(objects), session)
@@ -123,9 +125,9 @@ def train_many(
 def evaluate(
     config: Config, variables: dict[str, Any], *, mesh: Mesh | None = None, **objects: Any
 ) -> dict[str, float]:
-    """`test_loss` (nats) and the other `test_` metrics of the test set of the config, each example once.
+    """Compute `test_loss` (nats) and the other `test_` metrics on the config's test set, each example once.
 
-    `objects` are those of `train` that stand in the place of names: `model`, `loss`, `data`, `metrics`.
+    `objects` replace names as in `train`: `model`, `loss`, `data`, `metrics`.
 
     Raises:
         UserError: bad input, such as `variables` of another network.

@@ -1,4 +1,4 @@
-"""A run that exists: what was trained, its variables, its metrics, and what it says of other examples."""
+"""Existing runs: what was trained, variables, metrics, and predictions on other examples."""
 
 import dataclasses
 import functools
@@ -27,13 +27,13 @@ from cnnjax.training.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class OpenRun:
-    """A run on disk. Nothing in it is changed.
+    """A run on disk, for reading only.
 
     Attributes:
         out: its folder.
         config: what was run.
-        objects: what stood in the place of names, as given to `open_run`.
-        held: what its config.json says.
+        objects: those that replaced names, as given to `open_run`.
+        held: the content of its config.json.
     """
 
     out: Path
@@ -43,7 +43,7 @@ class OpenRun:
 
     @functools.cached_property
     def task(self) -> Task:
-        """What was trained, as objects; its data is opened for that."""
+        """What was trained, as objects; opens its data."""
         return resolve(self.config, self.objects)
 
     @property
@@ -53,7 +53,7 @@ class OpenRun:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that there are checkpoints of."""
+        """The steps with a checkpoint."""
         return kept_steps(self.out / "checkpoints")
 
     @property
@@ -79,7 +79,7 @@ class OpenRun:
 
     @property
     def frame(self) -> Any:
-        """The metrics as a `pandas.DataFrame`, a row a step.
+        """The metrics as a `pandas.DataFrame`, one row per step.
 
         Raises:
             UserError: pandas is not installed.
@@ -108,7 +108,7 @@ class OpenRun:
         return self.at()
 
     def at(self, step: int | None = None, averaged: bool = False) -> Variables:
-        """The variables of the checkpoint of `step`, by default the newest; those averaged if `averaged`.
+        """The variables in the checkpoint of `step`, by default the newest; or the `averaged` ones.
 
         Raises:
             UserError: there is no such checkpoint, or it is damaged, or has no averages.
@@ -118,8 +118,8 @@ class OpenRun:
     def predict(self, images: Iterable[Path | str], best: int = 5) -> list[list[tuple[int, float]]]:
         """The `best` classes of each image file and their probabilities, the most probable first.
 
-        Pictures are prepared as the test examples were: photographs are cropped to the network's square,
-        others brought to the data set's size and colours.
+        Pictures are prepared like the test examples: photographs are cropped to the network's square, others
+        are converted to the data set's size and colours.
         """
         task = self.task
         raw, _ = example(task.data, 1, task.network.source)
@@ -143,7 +143,7 @@ class OpenRun:
         return guesses
 
     def evaluate(self, step: int | None = None, **objects: Any) -> dict[str, float]:
-        """Test metrics of the variables of `step`; other `data`, `metrics` or `loss` may be given."""
+        """Compute the test metrics of the variables of `step`; `data`, `metrics` or `loss` may be others."""
         given = {
             name: value
             for name, value in vars(self.objects).items()
@@ -169,8 +169,8 @@ def open_run(folder: Path | str, **objects: Any) -> OpenRun:
 
     Args:
         folder: of a run.
-        objects: what stood in the place of names when it was trained: `model`, `data` and so on. They are
-            needed only for what asks for them; a model that was named by its file is found by itself.
+        objects: those that replaced names in training: `model`, `data` and so on. They are needed only for
+            what uses them; a model that was named by its file is found automatically.
 
     Raises:
         UserError: there is no run.
@@ -188,7 +188,7 @@ def open_run(folder: Path | str, **objects: Any) -> OpenRun:
 
 
 def find_runs(folder: Path | str) -> list[OpenRun]:
-    """The runs in `folder` and below, by path."""
+    """The runs below `folder`, sorted by path."""
     found = []
     for path in sorted(Path(folder).expanduser().rglob("config.json")):
         try:
@@ -199,7 +199,7 @@ def find_runs(folder: Path | str) -> list[OpenRun]:
 
 
 def runs_table(folder: Path | str) -> list[tuple[str, ...]]:
-    """A row a run: folder, what was trained, state, final errors in percent, seconds; with a header."""
+    """A header, and a row per run: folder, what was trained, state, final errors in percent, seconds."""
     rows: list[tuple[str, ...]] = [("run", "model", "data", "state", "train error", "test error", "seconds")]
     for run in find_runs(folder):
         final = run.final or {}

@@ -1,4 +1,4 @@
-"""Try what users bring on shapes alone, so that a mistake is told before anything is compiled or written."""
+"""Try users' objects on shapes alone, to report mistakes before anything is compiled or written."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -
         labels: shapes of its labels, [batch, ...].
 
     Raises:
-        UserError: an object fails on these shapes or gives something else than it must.
+        UserError: an object fails on these shapes or returns something of the wrong kind.
     """
     network, key = task.network, jax.eval_shape(lambda: jax.random.key(0))
     inputs = jax.eval_shape(task.normalize, raw)
@@ -123,7 +123,7 @@ def _are_logits(outputs: Any, labels: Any, classes: int | None, exactly: bool) -
 
 
 def _check_carried(own_objects: Mapping[str, Any], variables: Any, new: Any) -> None:
-    """What a network carries must come back from a step in the shapes it went in with."""
+    """Check that the network's collections leave a step with the shapes they had before."""
     for name, tree in variables.items():
         after = new.get(name, tree)
         if name != "params" and jax.tree.map(_shape_of, tree) != jax.tree.map(_shape_of, after):
@@ -136,7 +136,7 @@ def _check_carried(own_objects: Mapping[str, Any], variables: Any, new: Any) -> 
 def _check_every_parameter_counts(
     task: Task, own_objects: Mapping[str, Any], variables: Any, x: Any, y: Any, key: Any
 ) -> None:
-    """Each parameter that is not frozen must have a gradient, whatever its value."""
+    """Check that the loss depends on every parameter that is not frozen."""
     carried = {name: tree for name, tree in variables.items() if name != "params"}
 
     def loss(params: Any, carried: Any, x: Any, y: Any, key: Any) -> jax.Array:

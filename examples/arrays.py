@@ -1,4 +1,4 @@
-"""Train a perceptron on plain arrays: 7 numbers an example, three classes, a pair of pure functions."""
+"""Train a perceptron on plain arrays: 7 numbers per example, three classes, a pair of pure functions."""
 
 import jax
 import numpy as np

@@ -1,7 +1,7 @@
 """Fine-tune torchvision's ResNet-18 on a folder of pictures: `python examples/fine_tune.py WEIGHTS FOLDER`.
 
 WEIGHTS is a `.pth` or `.safetensors` file of torchvision's, FOLDER holds train/CLASS/*.jpg and
-val/CLASS/*.jpg. The classifier is made anew for the folder's classes; all but the last stage is frozen.
+val/CLASS/*.jpg. The classifier is new, for the folder's classes; everything except the last stage is frozen.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Measure a network at its initial weights, without training it: what comes back to each layer?"""
+"""Measure a network at its initial weights, without training it: which gradient reaches each layer?"""
 
 import jax
 import jax.numpy as jnp

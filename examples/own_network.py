@@ -1,4 +1,4 @@
-"""Train your own Flax Linen network: LayerNorm in the place of BatchNorm."""
+"""Train your own Flax Linen network, with LayerNorm instead of BatchNorm."""
 
 from flax import linen as nn
 

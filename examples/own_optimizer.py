@@ -1,4 +1,4 @@
-"""Train with an optimizer of optax's that you put together, and test the average of the weights, too."""
+"""Train with an optimizer that you compose from optax, and test the average of the weights too."""
 
 import optax
 

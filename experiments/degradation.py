@@ -1,8 +1,8 @@
 """Degradation: does a deeper plain network train worse, and do shortcuts cure it?
 
-He et al. 2015, figures 1 and 6 (CIFAR-10): plain and residual nets of growing depth, trained alike. The
-training error of a 56-layer plain net stays above that of a 20-layer one, so it is not overfitting; with
-shortcuts the order turns round.
+He et al. 2015, figures 1 and 6 (CIFAR-10): plain and residual nets of growing depth, trained in the same way.
+The training error of a 56-layer plain net stays above that of a 20-layer one, so this is not overfitting;
+with shortcuts the order is reversed.
 
 `quick` asks the same on Fashion-MNIST at half its resolution with half the filters, in minutes on a laptop;
 `paper` is the paper's experiment; `smoke` only shows that everything runs.
@@ -27,7 +27,7 @@ Family = Literal["plain", "resnet"]
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What a preset trains when the command line does not say otherwise."""
+    """What a preset trains unless the command line changes it."""
 
     data: str
     seeds: int
@@ -67,13 +67,13 @@ class Args(TrainingArgs):
     models: tuple[str, ...] = ()
     """Networks of your own instead, such as path/net.py:Shallow path/net.py:Deep, or others by name."""
     validation: int = 0
-    """Hold out so many training images and test on them; the paper chose its schedule with 5,000."""
+    """Number of training images to hold out and test on; the paper chose its schedule with 5,000."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation")
     """Folder for the runs, the figure, the summary and the report."""
 
     @property
     def chosen(self) -> Preset:
-        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        """The preset with the command line's changes; raises UserError for impossible ones."""
         chosen = preset_with(
             PRESETS[self.preset],
             data=self.data,
@@ -103,7 +103,7 @@ class Net:
     family: str
     """The panel it is drawn in."""
     label: str
-    """What the figure calls it."""
+    """Its name in the figure."""
     depth: int | None = None
 
     @property
@@ -132,7 +132,7 @@ def networks(args: Args) -> list[Net]:
 
 
 def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
-    """Run to Config, for every network and seed; a pure function of its arguments.
+    """A Config for each run, by name, for every network and seed; a pure function of its arguments.
 
     `flips` says whether a mirrored image keeps its label, `side` is the images' smaller side in pixels.
     """

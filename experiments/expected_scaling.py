@@ -1,7 +1,7 @@
-"""Expected scaling: what communication leaves of the speed of up to 1,024 accelerators, and where it breaks.
+"""Expected scaling: the speed that communication leaves on up to 1,024 accelerators, and its limits.
 
 A model, not a measurement; `experiments/scaling.md` explains it and `experiments.scaling` measures. Give the
-speed that `experiments.throughput` measured on one device, and the links of the cluster at hand.
+speed that `experiments.throughput` measured on one device, and your cluster's links.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ class Args:
     models: tuple[str, ...] = ("resnet50", "wrn28_10")
     """Names of networks."""
     batch: int = 128
-    """Images of a device in a step, in weak scaling."""
+    """Images per device and step, in weak scaling."""
     whole_batch: int = 4096
-    """Images of all devices in a step, in strong scaling."""
+    """Images of all devices per step, in strong scaling."""
     macs_per_second: float = 3e13
-    """Multiply-adds that a device does in a second while it trains, as measured; here an assumption."""
+    """Multiply-adds per second of a device in training, as measured; the default is an assumption."""
     node: int = 8
     """Devices in a node."""
     node_bandwidth: float = 4e11
-    """Bytes that a device sends to its node in a second."""
+    """Bytes per second that a device sends within its node."""
     bandwidth: float = 5e10
-    """Bytes that a device sends to other nodes in a second."""
+    """Bytes per second that a device sends to other nodes."""
     latency: float = 1e-5
-    """Seconds of a message between two devices, the smallest there is."""
+    """Seconds that the shortest message between two devices takes."""
     devices: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024)
     """Numbers of devices."""
 
@@ -45,7 +45,7 @@ class Args:
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """What of a network matters: `macs` of one image forward, `gradients` in bytes, `norms`: BatchNorms."""
+    """Costs of a network: `macs` of an image forward, bytes of `gradients`, number of `norms`."""
 
     macs: int
     gradients: int
@@ -53,12 +53,12 @@ class Net:
 
 
 def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm: bool) -> float:
-    """Seconds of a step of `images` on each of so many devices.
+    """Seconds per step with `images` on each of the devices.
 
     Forward and backward pass: three times the forward multiply-adds. The gradients are summed within nodes,
-    in rings, and between them, in trees, while the backward pass, two thirds of the step, goes on: what takes
-    longer is waited for. A BatchNorm over the global batch is waited for four times, twice each way: the
-    messages of a mean and of a variance go up and down a tree of the devices.
+    in rings, and between them, in trees, during the backward pass, two thirds of the step; only what takes
+    longer adds to it. A BatchNorm over the global batch adds four waits, twice each way: the messages of a
+    mean and of a variance go up and down a tree of the devices.
     """
     work = 3 * net.macs * images / args.macs_per_second
     inside, nodes = min(devices, args.node), max(1, devices // args.node)
@@ -70,7 +70,7 @@ def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm:
 
 
 def count(name: str) -> Net:
-    """What of the network called `name` matters."""
+    """Count the costs of the network called `name`."""
     from cnnjax import summary
     from cnnjax.ops.norm import BatchNorm
 

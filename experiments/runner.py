@@ -1,4 +1,4 @@
-"""What every experiment does: runs configs, keeps arrays, sums up over seeds, and writes what it found."""
+"""The common parts of experiments: run configs, keep arrays, summarise over seeds, write the results."""
 
 import dataclasses
 import functools
@@ -41,15 +41,15 @@ def run_all(
     resume: int | None = None,
     **options: Any,
 ) -> dict[str, dict]:
-    """Train every config in `out`/NAME; names to the final metrics. Finished runs are not repeated.
+    """Train every config in `out`/NAME, and return the final metrics by name. Finished runs are not repeated.
 
-    Those that can share a program, such as the seeds of one network, do; `how`, `resume` and the options are
-    those of `train_many`, as is `mesh`, in the words of `parse_mesh`. So many `workers` train a program each
-    at once; by default one, or if a CPU is all there is, one for each core as far as there are programs. Of
-    processes that train together the first alone returns, to sum up and draw; the others end here.
+    Runs that can share a program, such as the seeds of one network, do; `how`, `resume` and the options are
+    those of `train_many`, as is `mesh`, as text for `parse_mesh`. `workers` programs are trained side by
+    side: by default one, or on a CPU one for each core, but not more than there are programs. Of several
+    processes that train together, only process 0 returns, to summarise and draw; the others exit here.
 
     Raises:
-        UserError: there are not so many cores; or as `train_many`.
+        UserError: there are fewer cores than `workers`; or as in `train_many`.
     """
     if mesh is not None:
         parse_mesh(mesh)  # what cannot be is said here, not by every worker
@@ -83,10 +83,10 @@ def run_all(
 
 
 def how_many(workers: int | None, jobs: int) -> int:
-    """How many of so many jobs to do at once, by default one, or on a CPU one for each core.
+    """How many of the jobs to do at once: by default one, or on a CPU one for each core.
 
     Raises:
-        UserError: there are not so many cores, or the launcher has started several processes.
+        UserError: there are fewer cores than `workers`, or the launcher has started several processes.
     """
     cores = len(usable_cores())
     if workers is None:
@@ -99,7 +99,7 @@ def how_many(workers: int | None, jobs: int) -> int:
 
 
 def do(jobs: Sequence[Job], workers: int) -> None:
-    """Do every job, here or by several workers, to which they are pickled."""
+    """Do every job, in this process or in several workers, to which the jobs are pickled."""
     if not jobs:
         return
     if workers > 1:
@@ -109,10 +109,7 @@ def do(jobs: Sequence[Job], workers: int) -> None:
 
 
 def _cost(config: Config) -> float:
-    """Multiply-adds of a step, but for a factor that runs on the same images share.
-
-    It is 1 for a user's network.
-    """
+    """Multiply-adds of a step, up to a factor that runs on the same images share; 1 for a user's network."""
     if is_object(config.model):
         return 1.0
     return summary(config.model, **config.model_options).macs * config.batch_size
@@ -134,9 +131,9 @@ def _train(
 
 
 def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays that `compute` returns, by name, kept in the npz file `path`: computed once.
+    """The arrays that `compute` returns, by name, cached in the npz file `path`.
 
-    A damaged file is set aside, and computed again.
+    A damaged file is set aside, and its arrays are computed again.
     """
     if path.exists():
         try:
@@ -157,13 +154,13 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table for the terminal: the first column to the left, the others to the right."""
+    """A plain table for the terminal: the first column aligned left, the others right."""
     return "\n".join(table([tuple(header), *map(tuple, rows)], left=1, ruled={0}))
 
 
 @dataclasses.dataclass
 class Findings:
-    """What an experiment gives to its summary, its page and the terminal; captions are the keys."""
+    """The results of an experiment, for its summary, its page and the terminal; captions are the keys."""
 
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     figures: dict[str, dict[str, Path]] = dataclasses.field(default_factory=dict)

@@ -1,12 +1,12 @@
-"""Scaling: what a training step gains from more devices, and what it pays for them.
+"""Scaling: what a training step gains from more devices, and what they cost.
 
 Strong scaling divides one batch over more devices, weak scaling gives each device as many images as before.
-Ideally a step takes no longer than one device takes for its share of the images; what is over goes into
-communication and waiting. What devices exchange is counted in the compiled step, and losses must be those of
-one device.
+Ideally a step takes no longer than one device takes for its share of the images; the rest is communication
+and waiting. What devices exchange is counted in the compiled step, and the losses must be those of one
+device.
 
 Without accelerators the devices are virtual and share the machine's cores. Then the ideal is the same time
-for the same images in all: it tells what dividing the work costs, and is no claim about speed.
+for the same total number of images: this shows what dividing the work costs, and says nothing about speed.
 """
 
 import dataclasses
@@ -30,24 +30,24 @@ class Args:
     model: str = "resnet20"
     """Name of a network."""
     width: int | None = 8
-    """Its width; "None" for its own."""
+    """Its width; "None" for its default."""
     batch: int = 128
-    """Images in a step: of all devices in strong scaling, of the most devices in weak scaling."""
+    """Images per step: of all devices in strong scaling, of the largest number of devices in weak scaling."""
     dtype: Dtype = "float32"
-    """Of the computation."""
+    """Number type of the computation."""
     devices: tuple[int, ...] | None = None
-    """Numbers of devices; by default 1, 2, 4, ... as far as there are any."""
+    """Numbers of devices; by default 1, 2, 4, ... up to those available."""
     virtual: int = 8
-    """So many virtual devices if there is no accelerator."""
+    """Number of virtual devices to use if there is no accelerator."""
     dispatches: int = 6
-    """Programs timed for each setting; one has 20 steps, on CPUs 1."""
+    """Number of programs to time for each setting; each has 20 steps, or 1 on CPUs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/scaling")
     """Folder for the summary, the figures and the report."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A number of devices, their mesh, and how the state lies on it."""
+    """A number of devices, their mesh, and how the state is sharded over it."""
 
     data: int
     model: int = 1
@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def mesh(self) -> str:
-        """As `--mesh` of other experiments has it."""
+        """In the form of the other experiments' `--mesh`."""
         return f"data={self.data}" + (f",model={self.model}" if self.model > 1 else "")
 
 
@@ -77,7 +77,7 @@ def layouts(devices: Sequence[int], batch: int) -> list[tuple[Layout, int]]:
 
 
 def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
-    """Compile the step for a layout, look into it, and time it: a row of the summary."""
+    """Compile the step for a layout, inspect it, and time it; returns a row of the summary."""
     import jax
     import numpy as np
 
@@ -152,11 +152,11 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
 
 
 def compare(rows: list[dict[str, Any]], virtual: bool) -> None:
-    """Set each row beside one device that did the same work; adds to it what can be said.
+    """Compare each row with one device that did the same work, and add the results to it.
 
     Efficiencies are ideal time over time of a step. `strong_efficiency`: ideally n devices take 1/n of the
     time of one with the same batch. `weak_efficiency`: they take the time of one with as many images as
-    each has; what is missing to 1 is communication and waiting. With virtual devices both ideals are n
+    each has; the difference from 1 is communication and waiting. With virtual devices both ideals are n
     times longer. `loss_difference`: the largest relative one to the losses of one device with the same batch.
     """
 

@@ -1,4 +1,4 @@
-"""Flags that experiments share; nothing here imports jax, so that a wrong word is answered at once."""
+"""Flags that experiments share; nothing here imports jax, so that a mistyped flag is reported immediately."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ Preset = TypeVar("Preset")
 
 @dataclasses.dataclass(frozen=True)
 class TrainingArgs:
-    """What can be asked of every experiment that trains networks of growing depth."""
+    """The flags of every experiment that trains networks of growing depth."""
 
     preset: Literal["quick", "paper", "smoke"] = "quick"
     """quick: minutes on a laptop; paper: CIFAR-10, 64,000 steps, 3 seeds; smoke: seconds."""
@@ -26,22 +26,22 @@ class TrainingArgs:
     depths: tuple[int, ...] | None = None
     """Depths, each 6n + 2; quick has 20 and 56."""
     seeds: int | None = None
-    """How many seeds; they are 0, 1, 2, ..."""
+    """Number of seeds: 0, 1, 2, ..."""
     run_seeds: MultiRunMode = "sequential"
-    """One after the other, all in one program, or that divided over the devices; the numbers are the same."""
+    """Train seeds one after the other, in one program, or in one divided over devices; same numbers."""
     steps: int | None = None
     """Gradient steps of each run."""
     workers: int | None = None
-    """Networks to train at once, each on its share of the cores; on a CPU one for each core by default."""
+    """Networks to train at once, each on its share of the cores; by default one per core on a CPU."""
     running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
 
     @property
     def training(self) -> dict[str, Any]:
-        """The options of `experiments.runner.run_all`: how to train, which decides no numbers."""
+        """The options of `experiments.runner.run_all`: how to train; they change no numbers."""
         return {"how": self.run_seeds, "workers": self.workers, **vars(self.running)}
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:
-    """A preset, a dataclass, with those of the fields that were given."""
+    """A preset, which is a dataclass, with those fields replaced that were given."""
     fields = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(preset, **fields)  # pyright: ignore[reportArgumentType]

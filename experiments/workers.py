@@ -1,7 +1,7 @@
-"""Jobs side by side, each in a process of its own with its share of the cores.
+"""Jobs side by side, each in its own process with its share of the cores.
 
 The operations of a small network are too short to be divided: ResNet-56 of width 8 trains no faster on two
-cores than on one, but two such networks train at once, each at the speed of one alone.
+cores than on one, but two such networks can train together, each at the speed of one alone.
 """
 
 import dataclasses
@@ -40,14 +40,14 @@ class Job:
 
 
 class Whole:
-    """How far all jobs are together: nets that are done of all, and the time left for the rest."""
+    """Progress of all jobs together: how many nets are done, and the time left for the rest."""
 
     def __init__(self, jobs: Sequence[Job], line: int):
         self._jobs, self._note = jobs, ""
         self._bar = Bar("all", sum(job.cost for job in jobs), "%", line=line)
 
     def show(self, done: Sequence[float]) -> None:
-        """So much of the steps of each job is done."""
+        """Show how much of each job's steps is done."""
         parts = [min(1.0, steps / job.steps) for job, steps in zip(self._jobs, done, strict=True)]
         nets = sum(int(part * job.nets + 1e-9) for job, part in zip(self._jobs, parts, strict=True))
         self._note = f"{nets} of {sum(job.nets for job in self._jobs)} nets done"
@@ -79,10 +79,10 @@ def one_by_one(jobs: Sequence[Job]) -> None:
 
 
 def huge_pages() -> None:
-    """Let processes that begin from now on ask Linux for pages of 2 MiB.
+    """Let processes that start from now on ask Linux for pages of 2 MiB.
 
-    XLA takes its working memory anew for every step, and of pages of 4 KiB a fifth of the step of a small
-    network goes into getting them. It does nothing where the C library is not glibc.
+    XLA allocates its working memory for every step; with pages of 4 KiB that takes a fifth of a small
+    network's step. Has no effect if the C library is not glibc.
     """
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
@@ -90,8 +90,8 @@ def huge_pages() -> None:
 def side_by_side(jobs: Sequence[Job], workers: int) -> None:
     """Do every job, in order, at most `workers` at a time, each on an equal share of the cores.
 
-    Jobs are pickled. One that fails says why itself; the others are then asked to stop, as they are by Ctrl-C
-    and SIGTERM.
+    Jobs are pickled. One that fails reports the reason itself; the others are then asked to stop, as by
+    Ctrl-C and SIGTERM.
 
     Raises:
         Interrupted: a signal came, and all jobs have stopped.

@@ -94,7 +94,7 @@ def blocks_in(
 
 
 def check_image_size(x: jax.Array, smallest: int, largest: int | None = None, note: str = "") -> None:
-    """Check that images [batch, height, width, channel] have so many pixels a side; raises UserError."""
+    """Raise UserError unless images [batch, height, width, channel] have sides in this range."""
     height, width = x.shape[1:3]
     if min(height, width) < smallest or (largest and max(height, width) > largest):
         fits = (

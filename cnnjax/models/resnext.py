@@ -161,7 +161,8 @@ class ResNeXt(ResNet, kw_only=True):
 
 def convert(model: ResNeXt, variables: Any, form: str) -> Any:
     """Convert variables of `model`, by block or stacked, from any form to `form`."""
-    names, layers = path_names(model.cardinality), _layers_in_a_path(model.clone(form=form))
+    names = path_names(model.cardinality)
+    layers = _layers_in_a_path(model.clone(form=form))  # pyright: ignore - Flax's modules can be hashed
     return {
         kind: {
             name: _split(_grouped(entry, names), names, layers) if stage_of(name) else entry

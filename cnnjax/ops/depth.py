@@ -55,7 +55,7 @@ def repeat(
     loop: str,
     **each: Sequence[float],
 ) -> jax.Array:
-    """Apply the blocks called `names`, equal but for their variables, one after the other.
+    """Apply the blocks called `names`, equal except for their variables, one after the other.
 
     Args:
         parent: the network, inside its `__call__`.

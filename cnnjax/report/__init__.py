@@ -1,1 +1,1 @@
-"""From what runs left on disk to figures and pages; nothing here trains."""
+"""Figures and pages from the files of runs; nothing here trains."""

@@ -1,4 +1,4 @@
-"""Error against training step, in the manner of figures 1 and 6 of He et al. 2015."""
+"""Error against training step, as in figures 1 and 6 of He et al. 2015."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ POINTS = 40  # along a training curve; each is the mean of the steps since the p
 def error_curves(
     panels: Mapping[str, Mapping[str, Sequence[Path]]], stem: Path, title: str
 ) -> dict[str, Path]:
-    """Draw training error (thin) and test error (bold), one panel a family, one colour a network.
+    """Draw training error (thin) and test error (bold): a panel per family, a colour per network.
 
     Args:
         panels: family to label, from the shallowest network to the deepest, to the metrics.jsonl of
@@ -60,7 +60,7 @@ def _series(lines: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
 
 
 def _means(runs: Sequence[np.ndarray], points: int | None = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Steps [point] and values [seed, point], averaged to about so many points a curve."""
+    """Steps [point] and values [seed, point], averaged to fewer points per curve."""
     length = min(run.shape[1] for run in runs)
     size = max(1, length // points) if points else 1
     whole = length // size * size

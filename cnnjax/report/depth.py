@@ -15,7 +15,7 @@ def against_depth(
     stem: Path,
     label: str,
 ) -> dict[str, Path]:
-    """A panel a family, a curve [seed, layer] a net, first layer to the left; bands from lowest to highest.
+    """A panel per family, a curve [seed, layer] per net, first layer left; bands from lowest to highest.
 
     Args:
         families: title to net to values.
@@ -51,7 +51,7 @@ def against_depth(
 
 @figure.styled
 def microscope(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str) -> dict[str, Path]:
-    """A panel a net, a curve [layer] a step, light to dark, on a logarithmic axis."""
+    """A panel per net, a curve [layer] per step from light to dark, on a logarithmic axis."""
     drawing, axes = figure.panels(1, len(nets), 4.2, 3.4, sharey=True)
     for axis, (title, curves) in zip(axes[0], nets.items(), strict=True):
         colours = figure.depth_colours(range(len(curves)))
@@ -67,7 +67,7 @@ def microscope(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: 
 
 @figure.styled
 def responses(nets: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
-    """Standard deviations [layer] of responses, a curve a net: layers in their order, and sorted."""
+    """Standard deviations [layer] of responses, a curve per net: in the order of the layers, and sorted."""
     drawing, axes = figure.panels(1, 2, 4.2, 3.4, sharey=True)
     for name, values in nets.items():
         layers = np.arange(1, len(values) + 1)
@@ -85,7 +85,7 @@ def responses(nets: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
 def against_step(
     nets: Mapping[str, Mapping[int, Sequence[float]]], stem: Path, label: str
 ) -> dict[str, Path]:
-    """A curve a net over the measured steps, geometric mean over seeds; bands from lowest to highest."""
+    """A curve per net over the measured steps, geometric mean over seeds; bands from lowest to highest."""
     drawing, ((axis,),) = figure.panels(1, 1, 6.4, 3.4)
     steps: list[int] = sorted({step for values in nets.values() for step in values})
     for name, by_step in nets.items():
@@ -105,7 +105,7 @@ def against_step(
 
 @figure.styled
 def heat_map(nets: Mapping[str, Mapping[int, np.ndarray]], stem: Path, label: str) -> dict[str, Path]:
-    """A panel a net: layers upwards, measured steps to the right, colour the logarithm of the value."""
+    """A panel per net: layers upwards, measured steps to the right; colour is the logarithm of the value."""
     drawing, axes = figure.panels(1, len(nets), 4.2, 3.4)
     logs = {title: np.log10([curves[step] for step in sorted(curves)]).T for title, curves in nets.items()}
     low, high = min(map(np.min, logs.values())), max(map(np.max, logs.values()))

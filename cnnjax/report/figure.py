@@ -28,7 +28,7 @@ def panels(
 
 
 def depth_colours(depths: Sequence[int]) -> dict[int, Any]:
-    """A colour a depth, light to dark."""
+    """A colour for each depth, light to dark."""
     return shades(sorted(depths))
 
 

@@ -45,7 +45,7 @@ def write_page(
     tables: Mapping[str, Table],
     config: Path,
 ) -> None:
-    """Write the page to `path` from SVG figures and tables, by what is said below them, and a JSON file."""
+    """Write the page to `path` from SVG figures and tables, by their captions, and a JSON file."""
     page = _PAGE.format(
         title=html.escape(title),
         text="\n".join(f"<p>{_prose(paragraph)}</p>" for paragraph in text.strip().split("\n\n")),

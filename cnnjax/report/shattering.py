@@ -34,7 +34,7 @@ def signals(series: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
 
 @figure.styled
 def autocorrelations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
-    """Figure 2: a panel a family, a curve [net, lag] a depth: mean over nets, band of two standard errors."""
+    """Figure 2: a panel per family, a curve [net, lag] per depth: mean and band of two standard errors."""
     columns = -(-len(families) // 2)
     drawing, axes = figure.panels(2, columns, 3.6, 3.0, sharex=True, sharey=True)
     for axis, (title, curves) in zip(axes.flat, families.items(), strict=False):
@@ -96,7 +96,7 @@ def against_depth(
 
 @figure.styled
 def correlations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -> dict[str, Path]:
-    """Figure 7, a and b: a column a family, a matrix [sample, sample] a depth; black is -1, white 1."""
+    """Figure 7, a and b: a column per family, a matrix [sample, sample] per depth; black is -1, white 1."""
     rows = max(len(matrices) for matrices in families.values())
     drawing, axes = figure.panels(rows, len(families), 2.8, 2.7)
     for column, (title, matrices) in zip(axes.T, families.items(), strict=True):
@@ -114,7 +114,7 @@ def correlations(families: Mapping[str, Mapping[str, np.ndarray]], stem: Path) -
 def sample_measures(
     depths: np.ndarray, families: Mapping[str, Mapping[str, np.ndarray]], stem: Path
 ) -> dict[str, Path]:
-    """Figure 7, c and d: measures [net, depth] of samples' gradients by name; a panel each, a curve a family.
+    """Figure 7, c and d: measures [net, depth] of samples' gradients, a panel each, a curve per family.
 
     `mean_cosine`, `normalised_rank` (solid) with `effective_rank` (dashed), and `alignment`.
     """

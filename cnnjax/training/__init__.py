@@ -1,6 +1,6 @@
-"""From a Task, which is plain objects, to trained networks, metrics files and checkpoints.
+"""Train a Task, which consists of plain objects, and write metrics files and checkpoints.
 
-Nothing in this room looks a name up.
+Nothing here looks up a name.
 """
 
 from cnnjax.training.callbacks import Callback, EarlyStopping, StopOnPlateau

@@ -1,4 +1,4 @@
-"""What is given to `train` and `evaluate` from Python, checked before anything is loaded or written."""
+"""Check the arguments of `train` and `evaluate` before anything is loaded or written."""
 
 import os
 from collections.abc import Mapping, Sequence

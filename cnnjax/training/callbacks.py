@@ -1,4 +1,4 @@
-"""What is called on the host while a run trains: between steps, after evaluations and checkpoints."""
+"""Callbacks on the host while a run trains: between steps, after evaluations and checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,13 +9,12 @@ from cnnjax.errors import UserError
 class Callback:
     """Override what you need. When a method returns True the run ends at the next evaluation.
 
-    What a callback decides must follow from what it is told, so that a run that is interrupted ends as one
-    that is not, and several processes end together. Runs that train at once are one to it: metrics are the
-    means over them.
+    A callback must decide from its arguments alone, so that an interrupted run ends like an undisturbed one
+    and several processes end together. Runs that train together count as one: metrics are means over them.
     """
 
     def on_start(self, step: int, lines: Sequence[Mapping[str, Any]]) -> bool | None:
-        """A run begins, or goes on from `step`; `lines` are those of metrics.jsonl so far."""
+        """A run starts, or continues from `step`; `lines` are those of metrics.jsonl so far."""
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> bool | None:
         """`step` steps were taken, the last with these metrics of its batch; called a few steps later."""
@@ -28,12 +27,12 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """End the run when a test metric has not improved for so many evaluations.
+    """End the run when a test metric has not improved for `patience` evaluations.
 
     Args:
         metric: whose least value counts, such as "test_loss" or "test_error".
         patience: evaluations without improvement after which the run ends.
-        least: what counts as an improvement must be more than this, in the metric's unit.
+        least: an improvement must be larger than this, in the metric's unit.
     """
 
     def __init__(self, metric: str = "test_loss", patience: int = 5, least: float = 0.0):
@@ -62,7 +61,7 @@ class EarlyStopping(Callback):
 
 
 class StopOnPlateau(Callback):
-    """End the run when the training loss, averaged over a window of steps, falls no more.
+    """End the run when the training loss, averaged over a window of steps, has stopped falling.
 
     Args:
         window: steps that are averaged; two windows in a row are compared.

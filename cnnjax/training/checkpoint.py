@@ -1,11 +1,11 @@
 """Checkpoints by orbax, with digests of our own.
 
-Orbax commits a checkpoint atomically, but restores flipped bytes without a word and lists steps whose files
-are gone. So a checkpoint is sealed once it is committed, with the SHA-256 of each of its files, and `restore`
-walks back to the newest step whose seal holds. Those that it passes over are moved aside, never removed.
+Orbax commits a checkpoint atomically, but silently restores flipped bytes and lists steps whose files are
+gone. So a committed checkpoint is sealed with the SHA-256 of each of its files, and `restore` goes back to
+the newest step whose seal holds. The damaged ones it meets are moved aside, never removed.
 
-This is orbax's first interface. The next one, `v1`, has what is needed here, but in orbax 0.12 it is still in
-`experimental`, and its names change; it writes the same layout, so it can follow when it is orbax's own.
+This uses orbax's first interface. The next one, `v1`, has what is needed here, but in orbax 0.12 it is still
+under `experimental` and its names change. It writes the same layout, so we can switch once it is stable.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Checkpoints:
     """The checkpoints of one run, those of `keep` kept, written in the background.
 
     They hold whole host arrays: nothing in them depends on the devices, their mesh or the number of
-    processes. All processes call the methods together; the first alone reads and writes.
+    processes. All processes call the methods together; only process 0 reads and writes.
     """
 
     def __init__(self, folder: Path, keep: CheckpointPolicy):
@@ -181,7 +181,7 @@ class Checkpoints:
 
 
 def kept_steps(folder: Path) -> list[int]:
-    """The steps that there are checkpoints of in a folder, rising; damaged ones included."""
+    """The steps of the checkpoints in a folder, ascending; damaged ones included."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 

@@ -1,4 +1,4 @@
-"""Weights that training has lost."""
+"""Detect diverged weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +13,8 @@ from cnnjax.errors import Diverged
 def check_weights(variables: Any, step: int, out: Path) -> None:
     """Raise Diverged if the squares of the weights, or of BatchNorm's averages, add up to no float32 number.
 
-    The loss may say nothing of it: weights beyond 1e19 make dead ReLUs or infinite variances, the network's
-    outputs are constants then, and its error is that of guessing.
+    The loss may not show it: weights beyond 1e19 make dead ReLUs or infinite variances; the network's outputs
+    are then constant, and its error is that of guessing.
     """
     for name, tree in variables.items():
         with np.errstate(over="ignore", invalid="ignore"):

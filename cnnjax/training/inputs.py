@@ -1,7 +1,7 @@
-"""Where the examples of a step come from.
+"""The sources of a step's examples.
 
-A compiled step selects its batch from arrays that the devices hold all the time (`dataset_arrays`) and from
-what comes with the dispatch (`batch_inputs`).
+A compiled step selects its batch from arrays that stay on the devices (`dataset_arrays`) and from those that
+come with each dispatch (`batch_inputs`).
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def example(data: Data, batch_size: int, module: Any) -> Batch:
 
 
 class InMemory:
-    """A data set in memory: the devices hold it whole, and a dispatch brings indices.
+    """A data set in memory: the devices hold all of it, and a dispatch brings indices.
 
     Attributes:
         most_steps: of a dispatch.
@@ -64,12 +64,12 @@ class InMemory:
 
     @functools.cached_property
     def train_arrays(self) -> Batch:
-        """What the devices hold for training: all examples."""
+        """The arrays that stay on the devices for training: all examples."""
         return place(jax.tree.map(np.asarray, self._train), replicated(self._mesh))
 
     @functools.cached_property
     def test_arrays(self) -> Batch:
-        """What the devices hold for evaluation: all examples."""
+        """The arrays that stay on the devices for evaluation: all examples."""
         return place(jax.tree.map(np.asarray, self._test), replicated(self._mesh))
 
     @staticmethod
@@ -95,7 +95,7 @@ class InMemory:
 
     @contextlib.contextmanager
     def testing(self) -> Iterator[Iterator[jax.Array]]:
-        """Yield the indices [batch] of the test set's batches; the last goes on with the first examples."""
+        """Yield the indices [batch] of the test batches; the last is filled up with the first examples."""
         size = self._config.batch_size
         starts = range(0, self.test_examples, size)
         indices = (np.arange(start, start + size) % self.test_examples for start in starts)
@@ -119,7 +119,7 @@ class Streamed:
 
     @staticmethod
     def select_batch(dataset_arrays: tuple[()], batch_inputs: Batch) -> Batch:
-        """What was brought."""
+        """Return the examples that came with the dispatch."""
         return batch_inputs
 
     @contextlib.contextmanager
@@ -184,7 +184,7 @@ def _test_of(data: Dataset | Arrays) -> Batch:
 
 
 def _side_of(module: Any) -> int:
-    """Pixels of the square photographs that a network takes, as its `input_shape` says."""
+    """Side in pixels of the square photographs that a network takes, from its `input_shape`."""
     name = type(module).__name__
     shape = getattr(module, "input_shape", None)
     if shape is None:

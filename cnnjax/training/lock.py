@@ -1,4 +1,4 @@
-"""One run to a folder at a time."""
+"""Allow only one run in a folder at a time."""
 
 import contextlib
 import fcntl
@@ -13,10 +13,10 @@ from cnnjax.errors import UserError
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, in process 0; raises UserError when somebody else does.
+    """Hold the lock of `folder`, in process 0; raises UserError if another process holds it.
 
-    The lock file lies in the folder, so that machines that share it see it. Afterwards it is removed, and so
-    are the folders that were made for it, if nothing else was written there.
+    The lock file is in the folder, so that all machines that share the folder see it. Afterwards it is
+    removed, together with the folders that were made for it if nothing else was written there.
     """
     with contextlib.ExitStack() as held:
         on_process_zero(lambda: _lock(folder, held))

@@ -1,4 +1,4 @@
-"""The training loop: the only one. Experiments are lists of configs for it."""
+"""The training loop. There is only this one; experiments are lists of configs for it."""
 
 import contextlib
 import math
@@ -21,7 +21,7 @@ from cnnjax.training.task import Task
 
 
 class Training:
-    """Runs of one program that are at the same step, on their way to the end together.
+    """Train runs of one program that are at the same step, together to the end.
 
     The life of a batch, in the order of the code:
 
@@ -32,8 +32,8 @@ class Training:
        (`make_train_step`). The host does not wait for it.
     3. Some dispatches later `_write_down` fetches the metrics and what probes measured, writes them to
        metrics.jsonl and probes/, and calls the callbacks.
-    4. Every so often `_evaluate` and `_save` write down what is left, test the parameters, and start writing
-       a checkpoint: the state and the step, which is the position in the data.
+    4. At intervals `_evaluate` and `_save` write down what is left, test the parameters, and start writing a
+       checkpoint: the state and the step, which is the position in the data.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Training:
         """Train, test and save; returns the last state, [run, ...] on the devices.
 
         Raises:
-            Interrupted: it was asked to stop; the state is saved.
+            Interrupted: a signal asked it to stop; the state is saved.
             Diverged: a metric is not finite.
         """
         configs = [run.config for run in self._runs]
@@ -101,7 +101,7 @@ class Training:
     def _next_steps(self) -> range:
         """The steps of the next dispatch: as many as one takes, unless they differ in the probes due.
 
-        Then, and to the next multiple after a stop between two, they go one by one.
+        In that case, and up to the next multiple after a stop in between, steps are dispatched one by one.
         """
         several = range(self._step, self._step + self._steps_per_dispatch)
         if self._step % self._steps_per_dispatch or len({self._probes_due(step) for step in several}) > 1:

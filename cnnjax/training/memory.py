@@ -1,4 +1,4 @@
-"""Whether the memory is there, before it is taken: a CPU's process would be killed without a word."""
+"""Check that there is enough memory before using it: a CPU's process would be killed silently."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def nbytes(tree: Any) -> int:
 
 
 def free_bytes(mesh: Mesh) -> tuple[int | None, str]:
-    """What one of the mesh's devices has left, None where it does not tell, and whose memory that is.
+    """Free memory of one of the mesh's devices, None if it does not report it, and whose memory that is.
 
     CPU devices share the host's.
     """
@@ -36,7 +36,7 @@ def free_bytes(mesh: Mesh) -> tuple[int | None, str]:
 def check_memory(what: str, compiled: Any, task: Task, mesh: Mesh, gradients: int) -> None:
     """Raise UserError, with a batch that fits, if a compiled step needs more than there is.
 
-    Its working memory grows with the batch, but for the `gradients`.
+    Its working memory, except the `gradients`, grows with the batch.
     """
     memory, (free, where) = compiled.memory_analysis(), free_bytes(mesh)
     if memory is None or free is None:
@@ -61,7 +61,7 @@ def check_memory(what: str, compiled: Any, task: Task, mesh: Mesh, gradients: in
 
 
 def check_state(state: Any, runs: int, task: Task, mesh: Mesh, shard: Shard) -> None:
-    """Raise UserError if the state of so many runs is larger than what there is."""
+    """Raise UserError if the state of this many runs does not fit into memory."""
     free, where = free_bytes(mesh)
     needed = runs * nbytes(state) / (1 if shard == "replicated" else mesh.size)
     if free is not None and needed > free:

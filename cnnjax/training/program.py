@@ -1,6 +1,6 @@
-"""What is compiled: the training steps and the evaluation of one run, or of several at once.
+"""The compiled programs: training steps and evaluation of one run, or of several at once.
 
-What lies on the devices, the state above all, has a leading axis over the runs, even of one run.
+Arrays on the devices, above all the state, have a leading axis over the runs, even for a single run.
 """
 
 import functools
@@ -101,7 +101,7 @@ class Program:
 
     @functools.cached_property
     def _initial(self) -> tuple[Callable[[jax.Array], State], State]:
-        """Random key to a run's state at step 0, by block, traced once for all runs; and the shapes."""
+        """A function from a key to a run's state at step 0, by block, traced once for all; its shapes."""
         task = self._task
         raw, _ = example(task.data, 1, task.network.source)
         inputs = jax.eval_shape(task.normalize, raw)
@@ -127,7 +127,7 @@ class Program:
         return shardings(jax.eval_shape(self._lay_out, self.state_shapes), self._mesh, self._shard)
 
     def init(self, seeds: Sequence[int]) -> State:
-        """The states of runs at step 0, on the devices, none of which ever holds more than its part."""
+        """The states of runs at step 0 on the devices; no device ever holds more than its part."""
         init, _ = self._initial
         check_state(self.state_shapes, len(seeds), self._task, self._mesh, self._shard)
         keys = [jax.random.key(seed) for seed in seeds]
@@ -140,7 +140,7 @@ class Program:
         return sharded(place(np.stack([jax.random.key_data(key) for key in keys]), replicated(self._mesh)))
 
     def put(self, trees: Sequence[Any]) -> Any:
-        """A tree of arrays of each run, such as its state by block, as one on the devices."""
+        """Put a tree of arrays of each run, such as its state by block, on the devices as one tree."""
         host = jax.device_get([self._lay_out(tree) for tree in trees])
         stacked = jax.tree.map(lambda *own: np.stack(own), *host)
         return place(stacked, shardings(host[0], self._mesh, self._shard))
@@ -152,7 +152,7 @@ class Program:
         return [unstack(jax.tree.map(lambda array, run=run: array[run], host)) for run in range(runs)]
 
     def per_run(self, configs: Sequence[Config]) -> Any:
-        """What is each run's own, for `train`: random key, learning rate and weight decay."""
+        """The arguments of `train` that differ between runs: random key, learning rate and weight decay."""
         keys = [jax.random.key_data(jax.random.key(config.order_seed)) for config in configs]
         dtype = wide(self._task.config.dtype)
         rates = [np.array(config.learning_rate, dtype) for config in configs]
@@ -160,7 +160,7 @@ class Program:
         return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
 
     def lower(self, state: State, batch_inputs: Any, per_run: Any) -> jax.stages.Lowered:
-        """What `train` would run, to be compiled and looked into: its memory, what devices exchange."""
+        """Lower what `train` would run, to compile and inspect it: its memory, what devices exchange."""
         train_steps: Any = self._train_steps((False,) * len(self._task.probes))
         return train_steps.lower(state, self.input_source.train_arrays, batch_inputs, per_run)
 
@@ -169,7 +169,7 @@ class Program:
     ) -> tuple[State, Metrics, Measured]:
         """Take the steps for which `input_source.training` gives `batch_inputs`, with the probes `due`.
 
-        Metrics and measurements are [run, step, ...]. The arrays of `state` are given away.
+        Metrics and measurements are [run, step, ...]. The arrays of `state` are donated.
         """
         train_steps: Any = self._train_steps(due)
         arguments = state, self.input_source.train_arrays, batch_inputs, per_run
@@ -178,7 +178,7 @@ class Program:
         return train_steps(*arguments)
 
     def _check_memory(self, what: str, key: Any, jitted: Any, arguments: tuple) -> None:
-        """Compile before the first call, which takes what was compiled, and see that its memory is there."""
+        """Compile before the first call, which uses the result, and check that there is enough memory."""
         if key not in self._checked:
             compiled = jitted.lower(*arguments).compile()
             gradients = 0 if key == EVALUATION else nbytes(self.state_shapes.params)

@@ -1,4 +1,4 @@
-"""What the terminal shows while work goes on: a bar, or in a log file plain lines, one for every tenth."""
+"""Show progress: as a bar in a terminal, or as plain lines in a log file, one for every tenth."""
 
 import contextlib
 import dataclasses
@@ -35,14 +35,14 @@ HERE = Place()
 
 
 class Bar:
-    """So much done of all: a bar in a terminal, otherwise plain lines.
+    """Progress of some work: a bar in a terminal, otherwise plain lines.
 
     Args:
         name: of the work.
         total: how much there is.
         unit: of what, or "%" to show no numbers.
         done: how much of it was done before.
-        line: of the terminal, this process's own when not given.
+        line: of the terminal; by default this process's own.
     """
 
     def __init__(self, name: str, total: float, unit: str, done: float = 0, line: int | None = None):
@@ -68,13 +68,13 @@ class Bar:
             )
 
     def start(self, note: str) -> None:
-        """Say what comes first, such as to compile."""
+        """Show what happens first, such as compiling."""
         if self._bar is not None:
             self._bar.set_postfix_str(note)
         self._write(self._amount(), note)
 
     def show(self, done: float, note: Callable[[], str] = lambda: "") -> None:
-        """So much is done now; `note` is asked for what else to say whenever something is shown."""
+        """Show that `done` is done; `note` is called for further text whenever something is shown."""
         now, before = time.monotonic(), self._done
         self._done = done
         if self._under_way is None and done > before:
@@ -125,7 +125,7 @@ def patience(line: str, seconds: float = 10) -> Iterator[None]:
 
 
 def each(items: Sequence[T], name: str, unit: str) -> Iterator[T]:
-    """The items in turn, showing how many are done."""
+    """Yield the items, and show how many are done."""
     if not items:
         return
     bar = Bar(name, len(items), unit)
@@ -147,7 +147,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Of runs that train together: loss and error of the last steps, the last test error, images/s."""
+    """Progress of runs that train together: loss and error of the last steps, last test error, images/s."""
 
     def __init__(self, model: str, configs: Sequence[Config], step: int):
         config = configs[0]

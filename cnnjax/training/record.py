@@ -1,4 +1,4 @@
-"""What a run leaves on disk besides its checkpoints: metrics.jsonl, result.json and arrays."""
+"""The files of a run besides its checkpoints: metrics.jsonl, result.json and arrays."""
 
 import contextlib
 import hashlib
@@ -22,10 +22,10 @@ from cnnjax.training.run_dir import Identity, environment
 class Record:
     """The lines of metrics.jsonl, one object a line; optionally TensorBoard beside it.
 
-    A run that goes on from `step` keeps the lines up to that step and writes the later ones anew, so the file
-    is the same, times aside, as that of a run never interrupted. All processes know the lines, the first has
-    the file. Nothing is written before the first new line, and nothing that was written is lost: lines that
-    can't be read go to metrics.jsonl.damaged, those of steps that are taken again to metrics.jsonl.before.
+    A run that continues from `step` keeps the lines up to that step and writes the later ones again, so that,
+    apart from times, the file is that of an uninterrupted run. All processes know the lines; process 0 has
+    the file. Nothing is written before the first new line, and nothing that was written is lost: unreadable
+    lines go to metrics.jsonl.damaged, those of steps that are repeated to metrics.jsonl.before.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ def read_result(
 ) -> dict[str, float] | None:
     """The final metrics in result.json of a run that ended at `step`; None if it must be written.
 
-    One that can't be read, or that `record` contradicts, is set aside.
+    It is set aside if it can't be read or contradicts `record`.
     """
     path = out / "result.json"
     if not path.exists():
@@ -191,7 +191,7 @@ def read_result(
 
 
 def write_result(out: Path, identity: Identity, step: int, metrics: Mapping[str, float]) -> None:
-    """Write result.json of a run that ended at `step`; another one that is there is set aside."""
+    """Write result.json of a run that ended at `step`; a different one that exists is set aside."""
     path = out / "result.json"
     with contextlib.suppress(FileNotFoundError):
         set_aside(path, "before")

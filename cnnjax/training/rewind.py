@@ -15,9 +15,9 @@ from cnnjax.training.checkpoint import find_damage, kept_steps
 def rewind(out: Path, step: int, say: Callable[[str], None]) -> None:
     """Make checkpoint `step` of the run in `out` its newest one.
 
-    Later checkpoints, result.json and a copy of metrics.jsonl go to `out`/after_`step`. Where that folder
-    exists the run went back before, and nothing is done: so the same command, stopped, goes on. A run without
-    any checkpoint is left to start at step 0. What `check_rewind` refuses must not come here.
+    Later checkpoints, result.json and a copy of metrics.jsonl are moved to `out`/after_`step`. If that folder
+    exists, the run went back before and nothing is done, so that the same command continues after a stop. A
+    run without checkpoints starts at step 0. Call `check_rewind` first.
     """
     on_process_zero(lambda: _rewind(out, step, say))
 

@@ -33,7 +33,7 @@ LAYERS = "layers"  # the probe whose files lie in probes/ itself
 
 @dataclasses.dataclass
 class Run:
-    """One run on disk, open, as of its newest checkpoint.
+    """One run on disk, opened at its newest checkpoint.
 
     Nothing is written to its folder before it has taken a step.
     """
@@ -48,7 +48,7 @@ class Run:
     result: dict[str, float] | None  # the final metrics, when it is finished
 
     def begin(self) -> None:
-        """A step was taken, or there is something to write down: the folder is this run's."""
+        """Take possession of the folder: a step was taken, or there is something to write down."""
         if not self.record.begun:
             on_process_zero(lambda: init_run_dir(self.out, self.identity))
             self.record.begin()
@@ -86,7 +86,7 @@ class Run:
         return (folder if name == LAYERS else folder / name) / f"step_{step}.npz"
 
     def check_probes(self, probes: Sequence[Probe], say: Callable[[str], None]) -> None:
-        """Set damaged files of measurements aside, and say which are not there."""
+        """Set damaged files of measurements aside, and report which are missing."""
         due = {probe.name: [step for step in range(self.step) if probe.due(step)] for probe in probes}
         on_process_zero(lambda: self._check_probes(due, say))
 
@@ -134,9 +134,9 @@ def open_run_dir(
     keep: CheckpointPolicy,
     say: Callable[[str], None],
 ) -> Iterator[Run]:
-    """The run in `out`, as of its newest whole checkpoint, a state of `shapes`.
+    """Open the run in `out` at its newest intact checkpoint, a state of `shapes`.
 
-    Gradients of the step before that no probe asked for are not there; then they are 0, as at step 0.
+    The previous step's gradients are zeros, as at step 0, if no probe needed them when it was saved.
     """
     with contextlib.closing(Checkpoints(out / "checkpoints", keep)) as checkpoints:
         step, state, written = 0, None, None
@@ -165,7 +165,7 @@ def arrays_of(measured: Any) -> Mapping[str, Any]:
 
 
 def _parts(state: State) -> dict[str, Any]:
-    """A checkpoint's parts: those of the state, and in the place of `carried` what is in it."""
+    """The parts of a checkpoint: those of the state, with `carried` replaced by its entries."""
     own = {name: tree for name, tree in vars(state).items() if tree is not None and name != "carried"}
     return {**own, **state.carried}
 

@@ -1,6 +1,6 @@
-"""Whose a folder is: config.json says what it is for, and where and how that was run.
+"""The folder of a run or an experiment: config.json records what it is for, and where and how it was run.
 
-A run or an experiment that wrote nothing else owns nothing: another one may have its folder.
+One that has written nothing else does not own its folder: another may use it.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ DECIDING = ("jax", "jaxlib", "flax", "optax")  # packages whose version may chan
 
 
 def check_run_dir(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
-    """Raise UserError unless `out` is free or holds a run that may go on as `identity` says.
+    """Raise UserError unless `out` is free or holds a run that may continue as `identity`.
 
-    It may as the same config, or as one of more steps if its schedule does not depend on their number; on
-    the same data, and with the same objects. A config.json that is damaged is set aside; checkpoints know
-    what it said.
+    It may with the same config, or one of more steps if its schedule does not depend on their number, the
+    same data and the same objects. A damaged config.json is set aside; checkpoints hold a copy of its
+    content.
     """
     on_process_zero(lambda: _check(out, identity, say))
 
@@ -68,7 +68,7 @@ def _check(out: Path, identity: Identity, say: Callable[[str], None]) -> None:
 
 
 def _refusal(recorded: Mapping[str, Any], identity: Identity) -> str | None:
-    """Why what `recorded` says is not the beginning of a run of `identity`, if it is not."""
+    """Why a run of `identity` cannot continue the one that is `recorded`; None if it can."""
     there, config = recorded["config"], identity["config"]
     changes = f"holds another config ({'; '.join(_changes(there, config))})"
     if not _same_run({"config": there}, {"config": config}):
@@ -104,12 +104,12 @@ def _comparable(recorded: Mapping[str, Any], identity: Identity) -> bool:
 
 
 def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Differences of two configs; fields that an older version did not have were as they are by default."""
+    """Differences of two configs; fields that an older version did not have count as the defaults."""
     return differences({**_DEFAULTS, **there}, here)
 
 
 def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two are of one config but for the number of steps, and not on different data."""
+    """Whether two have the same config, apart from the number of steps, and not different data."""
     configs = [one["config"], other["config"]]
     if any(type(config.get("steps")) is not int for config in configs):
         return False
@@ -118,7 +118,7 @@ def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """What config.json says, or else the newest checkpoint or result.json."""
+    """The content of config.json, or its copy in the newest checkpoint or result.json."""
     path = out / NAME
     try:
         if path.exists():
@@ -143,7 +143,7 @@ def _read(folder: Path, kind: str) -> dict[str, Any] | None:
 
 
 def _holds_nothing(folder: Path) -> bool:
-    """Whether no file in `folder` but its config.json has anything in it, those of a dead process aside."""
+    """Whether all files in `folder` except config.json, and those left by a dead process, are empty."""
     return not any(
         path.is_file() and path.stat().st_size and path.name != NAME and not path.name.startswith(".")
         for path in folder.rglob("*")
@@ -151,7 +151,7 @@ def _holds_nothing(folder: Path) -> bool:
 
 
 def init_run_dir(out: Path, identity: Identity) -> None:
-    """Write what is run in `out`, and where; what the file said before stays in it under "before".
+    """Record what is run in `out`, and where; the file's earlier content stays in it under "before".
 
     For process 0, once the run has taken a step.
     """
@@ -168,7 +168,7 @@ def init_run_dir(out: Path, identity: Identity) -> None:
 
 
 def elsewhere(out: Path, identity: Identity) -> list[str]:
-    """What may change the last bits, of what differs between the machine here and where the run was begun."""
+    """Differences between this machine and the one that started the run that may change the last bits."""
     return on_process_zero(lambda: _elsewhere(out, identity["config"]))
 
 
@@ -215,10 +215,10 @@ def experiment_dir(
     growing: Sequence[str] = (),
     say: Callable[[str], None] = tqdm.write,
 ) -> Iterator[None]:
-    """Make `folder` with a config.json that holds an experiment's settings, or check that the one there does.
+    """Make `folder` with an experiment's settings in its config.json, or check that they are the same there.
 
-    Those named in `growing` may differ: they say which runs are made, not how. When what is inside fails
-    before anything else was written, config.json and the folder are removed.
+    Those named in `growing` may differ: they decide which runs are made, not how. If the block fails before
+    anything else was written, config.json and the folder are removed.
 
     Raises:
         UserError: the folder holds other settings.
@@ -238,7 +238,7 @@ def experiment_dir(
 def _init_experiment_dir(
     folder: Path, settings: Mapping[str, Any], growing: Sequence[str], say: Callable[[str], None]
 ) -> list[Path]:
-    """The folders that had to be made, the innermost first."""
+    """Make the folder or check it; returns the folders that had to be made, innermost first."""
     recorded = (_read(folder, "experiment") or {}).get("experiment")
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     if not _holds_nothing(folder):

@@ -1,4 +1,4 @@
-"""Several runs of one program: their folders, their devices, and who trains with whom."""
+"""Several runs of one program: their folders, their devices, and which of them train together."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ class Result:
         out: its folder, with metrics.jsonl and result.json.
         metrics: final values: `train_loss` and `train_error` averaged over the last tenth of the steps,
             `test_loss` and `test_error` of the last weights. Losses in nats, errors as fractions.
-        variables: the last parameters and what else the network carries, for `model.apply`.
+        variables: the last parameters and the network's other collections, for `model.apply`.
         averaged: the same with the averaged parameters, if the config has an `ema`.
     """
 
@@ -60,7 +60,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """How runs are trained and recorded; it decides no numbers. `cnnjax.train` describes the fields."""
+    """How runs are trained and recorded. Changes no numbers; `cnnjax.train` describes the fields."""
 
     mesh: Mesh | None = None
     shard: Shard = "replicated"
@@ -120,7 +120,7 @@ def train_runs(
 def _train_together(
     task: Task, runs: Sequence[Run], program_for: Callable[[int], Program], session: Session, stop: Stop
 ) -> list[Result]:
-    """Bring runs to their end, those together that are at the same step."""
+    """Train runs to their end; those at the same step train together."""
     results = [_result(run, run.state) for run in runs if run.result is not None]
     left = [run for run in runs if run.result is None]
     for step in sorted({run.step for run in left}):
@@ -148,7 +148,7 @@ def _result(run: Run, state: State | None) -> Result:
 
 
 def program_key(config: Config) -> dict[str, Any]:
-    """What runs of one program have in common, as JSON: all but seeds, learning rate and weight decay.
+    """What runs of one program share, as JSON: all except seeds, learning rate and weight decay.
 
     Held-out examples are drawn by the seed, so with `validation` it must be the same; and optax's schedules
     are made for one learning rate.
@@ -170,14 +170,14 @@ def _check_alike(configs: Sequence[Config], outs: Sequence[Path], how: str) -> N
 
 
 def _mesh_for(how: str, batch_size: int, mesh: Mesh | None) -> Callable[[int], Mesh]:
-    """From a number of runs that train at once to the devices that they train on."""
+    """A function from the number of runs that train together to their mesh."""
     if mesh is not None:
         return functools.partial(for_fewer_runs, mesh)
     if how != "mesh":
         return lambda runs: make_mesh()
 
     def divided(runs: int) -> Mesh:
-        """As many devices as can share so many runs, times as many as can then share a batch."""
+        """As many devices as can share the runs, times as many as can then share a batch."""
         seeds = largest_divisor(runs, jax.device_count())
         return make_mesh(seed=seeds, data=largest_divisor(batch_size, jax.device_count() // seeds))
 
@@ -185,5 +185,5 @@ def _mesh_for(how: str, batch_size: int, mesh: Mesh | None) -> Callable[[int], M
 
 
 def default_steps_per_dispatch() -> int:
-    """At most so many; a CPU's steps are long, so they show, and stop for a signal, one by one."""
+    """20, but 1 on CPUs, where each step takes long enough to be shown and interrupted by itself."""
     return 1 if jax.default_backend() == "cpu" else 20

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that the loop looks at."""
+"""Ctrl-C and SIGTERM as a flag that the loop checks."""
 
 import contextlib
 import signal
@@ -39,7 +39,7 @@ class Stop:
         signal.signal(number, self._before[number])
 
     def close(self) -> None:
-        """Put the handlers back that were there before."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -54,8 +54,8 @@ class Stop:
 class CommonStop(Stop):
     """The same for several processes: a signal to one stops all, after the same dispatch.
 
-    Before every dispatch the devices bring together what each process was asked; the host reads it some
-    dispatches later, when it has waited for that one anyway.
+    Before every dispatch the devices combine the signals of all processes; the host reads the result some
+    dispatches later, when it has waited for that dispatch anyway.
     """
 
     def __init__(self) -> None:
@@ -75,5 +75,5 @@ class CommonStop(Stop):
 
 
 def stop_on_signals() -> contextlib.closing[Stop]:
-    """Inside, signals ask the yielded Stop, from its `listen` on."""
+    """Yield a Stop that receives the signals once its `listen` was called."""
     return contextlib.closing(Stop() if jax.process_count() == 1 else CommonStop())

@@ -1,4 +1,4 @@
-"""What is trained, as plain objects: nothing in it is a name."""
+"""The objects that are trained with; nothing here is a name."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +36,10 @@ class Task:
         frozen: from parameters to whether each leaf stays as it is.
         initial: from the network's own initial variables to those to start from; None leaves them.
         averaging: decay of the exponential moving average of the parameters; None keeps none.
-        notes: what the user should know before the first step, in a line each.
-        identity: what a run must go on with besides its config: the digest of its `data`, and the
-            fingerprints of `objects` by name.
-        in_place: what the record says in the place of fields of `config` that an object stands for.
+        notes: remarks for the user before the first step, one line each.
+        identity: what must be the same to continue a run, besides its config: the digest of its `data`, and
+            the fingerprints of `objects` by name.
+        in_place: what is recorded for the fields of `config` that an object replaces.
     """
 
     config: Config
@@ -70,5 +70,5 @@ class Task:
         return self.name.split(" ", 1)[0]
 
     def identity_of(self, config: Config) -> dict[str, Any]:
-        """What a run as `config` must agree on to go on, as JSON: its config, and digests of the rest."""
+        """What must be the same to continue a run, as JSON: its config, and digests of the rest."""
         return {"config": {**config.to_json(), **self.in_place}, **self.identity}

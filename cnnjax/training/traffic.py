@@ -1,4 +1,4 @@
-"""What the devices of a compiled program exchange, read off its HLO."""
+"""What the devices of a compiled program exchange, read from its HLO."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ class Traffic:
 
 
 def traffic(hlo: str) -> dict[str, Traffic]:
-    """Exchanges by kind, such as "all-reduce", in `compiled.as_text()`; those among one device are none."""
+    """Count exchanges by kind, such as "all-reduce", in `compiled.as_text()`, except within one device."""
     found: dict[str, Traffic] = {}
     for operation in _OPERATION.finditer(hlo):
         kind, group = operation["kind"], _group_size(operation["rest"])

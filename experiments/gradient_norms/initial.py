@@ -1,4 +1,4 @@
-"""Families of nets as they are initialised, on one batch of whole images."""
+"""Families of nets at initialisation, on one batch of full-size images."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
 
 
 def theory_of(family: str, values: np.ndarray) -> tuple[str, np.ndarray] | None:
-    """What theory says of the gradient by z, anchored at the last convolution: a label and values [layer]."""
+    """Theory of the gradient by z, anchored at the last convolution: a label and values [layer]."""
     if (said := FAMILIES[family].factor) is None:
         return None
     name, factor = said
@@ -47,7 +47,7 @@ def theory_of(family: str, values: np.ndarray) -> tuple[str, np.ndarray] | None:
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """A net of a family, in whose `file` its arrays are kept."""
+    """A net of a family, whose arrays are kept in `file`."""
 
     family: str
     depth: int

@@ -1,4 +1,4 @@
-"""A measured net as a row of the summary, and what follows from it."""
+"""A measured net as a row of the summary, and quantities derived from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def growth(norms: list[float]) -> float:
 
 
 def row(model: str, family: str, depth: int, seed: int, step: int, arrays: Mapping[str, Any]) -> dict:
-    """A row of the summary: lists over layers in the order of their calls, and what follows from them."""
+    """A row of the summary: lists over layers in the order of their calls, and derived quantities."""
     stages: dict[int, list[int]] = {}  # the convolutions of each
     for index, name in enumerate(arrays["layers"].tolist()):
         if stage := stage_of(name.partition("/")[0]):

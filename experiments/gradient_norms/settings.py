@@ -1,4 +1,4 @@
-"""What can be asked: families of nets, the sizes of the presets, the command line."""
+"""Settings: families of nets, the sizes of the presets, the command line."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Trained = Literal["plain", "resnet"]
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Nets that differ in depth only, and the factor per layer that theory has for their gradient's norm.
+    """Nets that differ only in depth, and theory's factor per layer for their gradient's norm.
 
     `factor` is a label and a function, since it may take an integral.
     """
@@ -57,7 +57,7 @@ FAMILIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What is measured, and on what; initial nets see whole images, trained ones images `downsample`d."""
+    """What is measured, on full-size images at initialisation and `downsample`d ones in training."""
 
     data: str
     downsample: int
@@ -88,7 +88,7 @@ class Args(TrainingArgs):
 
     @property
     def chosen(self) -> Preset:
-        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        """The preset with the command line's changes; raises UserError for impossible ones."""
         if unknown := [name for name in self.families if name not in FAMILIES]:
             raise UserError(f"--families {unknown[0]!r}: must be of {'; '.join(FAMILIES)}")
         chosen = preset_with(
@@ -106,7 +106,7 @@ class Args(TrainingArgs):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers, and which of them are asked for, as JSON has them."""
+        """The settings that decide the numbers, and which numbers are requested, as JSON."""
         chosen = {**dataclasses.asdict(self.chosen), "depths": list(self.chosen.depths)}
         families = {"families": list(self.families), "trained": list(self.trained)}
         return {"preset": self.preset, **chosen, **families}

@@ -18,7 +18,7 @@ FIRST_STEPS = (0, 1, 2, 5, 10, 20)
 
 
 def configs(chosen: Preset, trained: tuple[Trained, ...], flips: bool) -> dict[str, Config]:
-    """Run to Config for the nets to train: He et al.'s optimiser at its full rate from the first step."""
+    """A Config for each run, by name: He et al.'s optimiser at its full rate from the first step."""
     paper = chosen.data.startswith("cifar") and chosen.steps >= 1_000
     shared = Config(
         model_options={"width": chosen.width, "loop": "scan"},

@@ -28,7 +28,7 @@ CLUSTERS = 10
 
 
 def first_output(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """What is differentiated: one neuron, [sample]; the labels do not matter."""
+    """The quantity to differentiate: one neuron, [sample]; the labels do not matter."""
     return logits[:, 0]
 
 

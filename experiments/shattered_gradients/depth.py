@@ -53,7 +53,7 @@ def measurement(net: str, norm: str, depth: int, width: int) -> Any:
 
 
 def statistics(family: Family, depth: int, chosen: Preset, seed: int) -> dict[str, Any]:
-    """What theory speaks of, on normal inputs: arrays over `depth_nets` nets.
+    """The quantities in the theory, for normal inputs: arrays over `depth_nets` nets.
 
     `correlation` [net], the mean cosine over pairs; `variance` [net], relative to the output's gradient;
     `activation`, `co_activation` and `inverse_std` [net, layer].
@@ -70,7 +70,7 @@ def statistics(family: Family, depth: int, chosen: Preset, seed: int) -> dict[st
 
 
 def theories(family: Family, depth: int) -> dict[str, Any]:
-    """What the paper and what the corrected theory say, by name."""
+    """The predictions of the paper and of the corrected theory, by name."""
     beta = family.beta or 1.0
     return {
         ("feedforward", "none"): lambda: {

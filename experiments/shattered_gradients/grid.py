@@ -1,4 +1,4 @@
-"""Part (a): derivatives of nets from a number to a number over a grid, brown and white noise beside them."""
+"""Part (a): derivatives of nets with one input and one output over a grid, beside brown and white noise."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""What can be asked: families of fully connected nets, the sizes of the presets, the command line."""
+"""Settings: families of fully connected nets, the sizes of the presets, the command line."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ Part = Literal["one_dimensional", "depth", "convolutional", "looks_linear"]
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Networks that differ in depth only; feedforward nets have no beta."""
+    """Networks that differ only in depth; feedforward nets have no beta."""
 
     net: Literal["feedforward", "residual"]
     norm: Literal["none", "center", "batch"]
@@ -29,13 +29,13 @@ class Family:
 
     @property
     def title(self) -> str:
-        """What figures call it."""
+        """Its name in figures."""
         norm = {"none": "no norm", "center": "mean-centred", "batch": "BatchNorm"}[self.norm]
         return f"{self.net}, {norm}" + ("" if self.beta is None else f", β = {self.beta:g}")
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a row of the summary says of it."""
+        """Its fields in a row of the summary."""
         return {"net": self.net, "norm": self.norm, "beta": self.beta}
 
 
@@ -69,7 +69,7 @@ class Convolutional:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Of the training curves: looks-linear nets and their controls; one seed a run.
+    """Of the training curves: looks-linear nets and their controls; one seed per run.
 
     Attributes:
         data: a data set.
@@ -95,7 +95,7 @@ class Preset:
     """How large a preset is.
 
     Attributes:
-        width: neurons a layer.
+        width: neurons per layer.
         points: inputs: of the grid, or normal vectors.
         nets: that the autocorrelation is averaged over.
         covariance_nets: for the covariance matrices.
@@ -154,7 +154,7 @@ PRESETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Args:
-    """Measure how alike gradients at different inputs are, against depth."""
+    """Measure how similar gradients at different inputs are, against depth."""
 
     preset: Literal["quick", "paper", "smoke"] = "quick"
     """quick: minutes on a laptop; paper: the same with more nets; smoke: seconds."""
@@ -169,13 +169,13 @@ class Args:
     nets: int | None = None
     """Networks of each kind: on the grid, where quick has the paper's 20, and on images, where it has 3."""
     seed: int = 0
-    """Of all weights and inputs."""
+    """Seed of all weights and inputs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/shattered_gradients")
     """Folder for the arrays, the figures, the summary and the report."""
 
     @property
     def chosen(self) -> Preset:
-        """The preset, with what the command line says instead; raises UserError for what cannot be."""
+        """The preset with the command line's changes; raises UserError for impossible ones."""
         if not self.parts:
             raise UserError("--parts: there must be one")
         if not 0 <= self.seed < 2**32:
@@ -194,7 +194,7 @@ class Args:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers, and the parts, as JSON has them."""
+        """The settings that decide the numbers, and the parts, as JSON."""
         chosen = dataclasses.asdict(self.chosen)
         common = {"preset": self.preset, "seed": self.seed, "statistics": "frozen", "parts": self.parts}
         return json.loads(json.dumps({**common, **chosen}))

@@ -1,4 +1,4 @@
-"""What happens in the process of each contestant: it makes a step ready, takes turns, and tells of itself."""
+"""The process of each contestant: it prepares a step, takes turns, and reports on itself."""
 
 import dataclasses
 import resource
@@ -12,11 +12,11 @@ from cnnjax.config import Config
 
 from .settings import Setting
 
-_seconds: Callable[[int], float]  # takes so many steps, gives the seconds of one
+_seconds: Callable[[int], float]  # takes this many steps, returns the seconds of one
 
 
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
-    """Make ready to step; what is known before the first step."""
+    """Prepare the step; returns what is known before the first one."""
     global _seconds
     from cnnjax.training.progress import HERE
 
@@ -27,12 +27,12 @@ def prepare(setting: Setting, kind: str) -> dict[str, Any]:
 
 
 def turn(steps: int) -> float:
-    """Seconds a step, over so many."""
+    """Seconds per step, over this many steps."""
     return _seconds(steps)
 
 
 def timed(take: Callable[[], None]) -> Callable[[int], float]:
-    """Seconds of one of so many calls of `take`, after one that finds caches and free memory another's."""
+    """Seconds per call of `take`, after a first call that warms up caches and memory."""
 
     def seconds(steps: int) -> float:
         take()
@@ -45,7 +45,7 @@ def timed(take: Callable[[], None]) -> Callable[[int], float]:
 
 
 def peak_memory() -> int:
-    """The most bytes it has held on the host."""
+    """Peak memory on the host, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -124,7 +124,7 @@ def jax_step(setting: Setting, kind: str):
 
 
 def _matmul_peak(dtype: Any) -> float:
-    """Multiply-adds a second of a large matrix product, the best of five."""
+    """Multiply-adds per second of a large matrix product, the best of five."""
     import jax
     import jax.numpy as jnp
 
@@ -150,7 +150,7 @@ def torch_step(setting: Setting, kind: str):
 
 
 def in_loop(setting: Setting, kind: str):
-    """A step inside `train`, between its first dispatch and its last, with all that it writes."""
+    """A step inside `train`, between its first and its last dispatch, including everything it writes."""
     import tempfile
 
     import jax

@@ -1,4 +1,4 @@
-"""What can be asked: the networks to time, beside what, and how often."""
+"""Settings: the networks to time, what to compare them with, and how often."""
 
 import dataclasses
 from pathlib import Path
@@ -18,13 +18,13 @@ class Args:
     models: tuple[str, ...] = ("resnet20", "resnet56")
     """Names of networks."""
     batch: tuple[int, ...] = (128,)
-    """Images in a step."""
+    """Images per step."""
     image: int | None = None
-    """Side of the images; the network's own when not given."""
+    """Side of the images; by default the network's own."""
     dtype: tuple[Dtype, ...] = ("float32",)
     """Of the computation."""
     loop: tuple[Literal["auto", "scan", "unrolled"], ...] = ("auto",)
-    """Over depth; only for networks that have it."""
+    """How to loop over depth, for networks that have such a loop."""
     against: tuple[Rival, ...] = ()
     """Also time the same network in plain Flax ("flax") or in PyTorch ("torch")."""
     overheads: bool = False
@@ -34,7 +34,7 @@ class Args:
     turns: int = 5
     """How often each is timed."""
     steps: int = 3
-    """Steps in a turn."""
+    """Steps per turn."""
     trace: Path | None = None
     """Folder for a profile of three steps, for xprof or Perfetto."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/throughput")

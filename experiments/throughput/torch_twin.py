@@ -1,4 +1,4 @@
-"""The same residual network in PyTorch, to time beside ours: eager, channels last, as its users write it."""
+"""The same residual network in PyTorch, to compare with ours: eager, channels last, as its users write it."""
 
 # pyright: reportMissingImports=false
 # PyTorch is the extra `parity`, which need not be installed where types are checked.
@@ -12,7 +12,7 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
     """A function that takes one training step of `model`'s twin (SGD, momentum, decay) on random images.
 
     Raises:
-        UserError: PyTorch is missing, or has no twin of this network here.
+        UserError: PyTorch is missing, or there is no twin of this network.
     """
     try:
         import torch

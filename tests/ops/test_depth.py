@@ -102,7 +102,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet50" else name for name in OTHERS]
+    "name",
+    [name if name == "preresnet11" else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS],
 )
 def test_other_blocks_scan_too(images, name):
     model = build(name, **{"width": 4, "stage_sizes": (3, 1), "dtype": "float64", **OTHERS[name]})

@@ -97,6 +97,7 @@ def test_begun_one_by_one_a_study_goes_on_with_vmap(monkeypatch, data, sequentia
     assert_close(outs, sequential)
 
 
+@pytest.mark.slow
 def test_over_a_mesh(sequential, tmp_path):
     """Two runs on eight devices: each run on four, which share its batches."""
     code = f"""
