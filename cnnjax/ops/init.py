@@ -70,7 +70,7 @@ def glorot_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.floa
 
 
 def delta_orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """Zero except at the centre, a [c_in, c_out] with random orthonormal rows (Xiao et al. 2018, section 3.3).
+    """Zero except the centre: a random [c_in, c_out], its rows orthonormal (Xiao et al. 2018, section 3.3).
 
     Such a convolution keeps the norm of its input where it has stride 1.
 
