@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import Literal, Primitive, jaxprs_in_params
 
+from cnnjax.probes.control import scan_counts
+
 # Marks in the trace: where a module begins, where it ends, and where one stands for its twin.
 BEGIN, END, TWIN = (Primitive(f"module_{mark}") for mark in ("begin", "end", "twin"))
 for _mark in (BEGIN, END, TWIN):
@@ -154,7 +156,7 @@ class Walk:
 
         inner = next(iter(jaxprs_in_params(params)), None)
         if name == "scan":
-            consts, carried = params["num_consts"], params["num_carry"]
+            consts, carried = scan_counts(equation)
             for _ in range(params["length"]):
                 ends = self.run(inner, operands, alive)
                 operands = operands[:consts] + ends[:carried] + operands[consts + carried :]

@@ -7,7 +7,6 @@ state is the pair that `equinox.nn.make_with_state` gives.
 import inspect
 from typing import Any
 
-import equinox  # pyright: ignore[reportMissingImports]
 import jax
 
 from cnnjax.network.base import Network, at, nested, path_names
@@ -17,6 +16,8 @@ AXIS = "batch"
 
 def network(model: Any, state: Any = None) -> Network:
     """An Equinox module, and its state if it has one."""
+    import equinox  # pyright: ignore[reportMissingImports]
+
     arrays, rest = equinox.partition(model, equinox.is_inexact_array)
     leaves, structure = jax.tree.flatten(arrays)
     paths = [path_names(path) for path, _ in jax.tree_util.tree_flatten_with_path(arrays)[0]]

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import keras  # pyright: ignore[reportMissingImports]
 
 from cnnjax.errors import UserError
 from cnnjax.network.base import Network, at, nested, short_repr
@@ -16,6 +15,8 @@ def network(model: Any) -> Network:
     Raises:
         UserError: Keras runs on another backend, or the model has not been built.
     """
+    import keras  # pyright: ignore[reportMissingImports]
+
     if keras.backend.backend() != "jax":
         raise UserError(
             f"model={short_repr(model)}: Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=jax"

@@ -29,7 +29,8 @@ def _remat(self: "Interpreter", equation: Any, values: list[Any], flows: list[Fl
 
 def _scan(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
     params, body = equation.params, equation.params["jaxpr"]
-    first, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+    first, number = scan_counts(equation)
+    end = first + number
     loop = Loop(params["length"], params["reverse"])
     consts, carried = flows[:first], list(map(self.begins, flows[first:end]))
     sliced = [self.begins(_slice(flow, loop)) for flow in flows[end:]]
@@ -191,6 +192,16 @@ INSIDE: dict[str, Callable[..., tuple[Sequence[Any], Sequence[Flow]]]] = {
     "custom_jvp_call": _custom,
     "custom_vjp_call": _custom,
 }
+
+
+def scan_counts(equation: Any) -> tuple[int, int]:
+    """How many constants and carried values a scan has, by shapes: versions of JAX differ in parameters."""
+    inner, _ = parts(equation.params["jaxpr"])
+    whole, carried = (
+        sum(one.aval.ndim == other.aval.ndim for one, other in zip(outer, within, strict=True))
+        for outer, within in ((equation.invars, inner.invars), (equation.outvars, inner.outvars))
+    )
+    return whole - carried, carried
 
 
 def parts(jaxpr: Any) -> tuple[Any, Sequence[Any]]:

@@ -115,8 +115,12 @@ def follow(equation: Any, flows: Sequence[Flow], samples: int) -> list[Flow]:
         taken=_taken(equation) if name == "slice" and weights else None,
     )
     return [
-        dataclasses.replace(flow, batch=_batch(equation, name, flows, result.aval, samples))
-        for result in equation.outvars
+        dataclasses.replace(
+            flow,
+            batch=_batch(equation, name, flows, result.aval, samples),
+            weights=_entry(weights, number) if name == "unstack" and not equation.params["axis"] else weights,
+        )
+        for number, result in enumerate(equation.outvars)
     ]
 
 
@@ -170,8 +174,13 @@ def _weights(equation: Any, name: str, flows: Sequence[Flow]) -> Weights:
     taken = flows[0].taken if name in ("squeeze", "reshape") else None
     if taken is None or equation.outvars[0].aval.shape != equation.invars[0].aval.shape[1:]:
         return weights
+    return _entry(weights, taken)
+
+
+def _entry(weights: Weights, number: int) -> Weights:
+    """Of parameters, the entry of that number along the first axis."""
     return tuple(
-        dataclasses.replace(weight, index=(*weight.index, taken)) if isinstance(weight, Weight) else weight
+        dataclasses.replace(weight, index=(*weight.index, number)) if isinstance(weight, Weight) else weight
         for weight in weights
     )
 
@@ -220,7 +229,7 @@ class Roots:
     def after(self, name: str, flows: Sequence[Flow]) -> int:
         """The root of an operation's result."""
         roots = {flow.root for flow in flows if flow.data}
-        is_part = name in ("slice", "dynamic_slice", "gather", "split")
+        is_part = name in ("slice", "dynamic_slice", "gather", "split", "unstack")
         return roots.pop() if len(roots) == 1 and not is_part else self.new(roots)
 
 
@@ -272,6 +281,11 @@ def _squeeze(equation: Any, number: int, axis: int, before: tuple, after: tuple)
     return axis - sum(other < axis for other in equation.params["dimensions"])
 
 
+def _unstack(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
+    along = equation.params["axis"]
+    return None if axis == along else axis - (along < axis)
+
+
 def _stack(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
     return axis + (equation.params["axis"] <= axis)
 
@@ -316,6 +330,7 @@ _MOVES: dict[str, Callable[[Any, int, int, tuple, tuple], int | None]] = {
     "broadcast_in_dim": _broadcast,
     "squeeze": _squeeze,
     "stack": _stack,
+    "unstack": _unstack,
     "reshape": _reshape,
     "dot_general": _dot,
     "conv_general_dilated": _conv,
