@@ -193,8 +193,7 @@ class Interpreter:
         results = bind(equation, values)
         known = follow(equation, flows, self.samples)
         if any(flow.data for flow in known):
-            root = self.ways.roots.after(name, flows)
-            known = [dataclasses.replace(flow, root=root) for flow in known]
+            known = [dataclasses.replace(flow, root=self.ways.roots.after(name, flows)) for flow in known]
         if sums_over_samples(equation, flows):
             self.found.ties_samples = True
             results = lax.stop_gradient(results) if self.frozen else results
