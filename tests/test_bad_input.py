@@ -242,15 +242,23 @@ CALLS = {
     "make_mesh": (lambda: cnnjax.make_mesh(data="4"), "data='4': must be a number of devices"),
     "make_mesh 0": (lambda: cnnjax.make_mesh(data=0), "each must be at least 1"),
     "parse_mesh": (lambda: parse_mesh(4), "mesh 4: must be devices of axes as text"),
-    "summary": (lambda: cnnjax.summary(5), "name=5: must be a network's name"),
+    "summary": (lambda: cnnjax.summary(5), "model=5: give a flax.linen.Module"),
+    "summary of a function": (
+        lambda: cnnjax.summary(lambda params, x: x @ params, 7),
+        "give the parameters that it takes as variables",
+    ),
+    "layer_statistics of a pair": (
+        lambda: probes.layer_statistics((lambda key: key, lambda params, x: x), None, BATCH),
+        "give its variables, which it does not carry itself",
+    ),
     "summary input": (lambda: cnnjax.summary("resnet8", (32, 32)), "input=(32, 32): must be pixels a side"),
     "layer_statistics": (
         lambda: probes.layer_statistics("resnet8", VARIABLES, BATCH),
-        "model='resnet8': must be a network",
+        "model='resnet8': give a flax.linen.Module",
     ),
     "layer_statistics batch": (
         lambda: probes.layer_statistics(MODEL, VARIABLES, BATCH[0][:, :1, :1, :1]),
-        "must be (images, labels)",
+        "must be (inputs, labels)",
     ),
     "sample_statistics": (
         lambda: probes.sample_statistics(MODEL, {}, BATCH),
@@ -258,7 +266,7 @@ CALLS = {
     ),
     "sample_statistics one": (
         lambda: probes.sample_statistics(MODEL, VARIABLES, (BATCH[0][0], BATCH[1])),
-        "images of shape (8, 8, 3) and labels of shape (2,)",
+        "inputs and labels of shape (8, 8, 3) and (2,)",
     ),
     "sample_statistics words": (
         lambda: probes.sample_statistics(MODEL, VARIABLES, BATCH, statistics="all"),
@@ -266,7 +274,7 @@ CALLS = {
     ),
     "curvature": (
         lambda: probes.curvature.batch_loss(MODEL, VARIABLES, (BATCH[0], BATCH[1][:1])),
-        "labels of shape (1,)",
+        "and (1,); must be [sample, ...]",
     ),
     "from_torchvision": (lambda: cnnjax.interop.from_torchvision("resnet49", {}), "resnet49"),
     "from_torchvision file": (lambda: cnnjax.interop.from_torchvision("resnet50", "no.pth"), "no.pth"),

@@ -105,6 +105,7 @@ def summary(
     model: Any = build(network, **fields) if isinstance(network, str) else network
     name = network if isinstance(network, str) else _name(network)
     is_linen = isinstance(model, nn.Module)
+    subject = None if is_linen else as_subject(model, variables)
     natural = getattr(model, "input_shape", None) if is_linen else None
     square = input is not None and not isinstance(input, tuple | list)
     shape: Any = (input, input, natural[2] if natural else 3) if square else input or natural
@@ -114,13 +115,12 @@ def summary(
         raise UserError(
             f"input={short(input)}: must be pixels a side or (height, width, channel), of 1 to {LARGEST}"
         )
-    if is_linen:
+    if subject is None:
         if hasattr(model, "convolution"):
             model = model.clone(convolution="native")  # the one that a trace shows
         found = rows(model, tuple(shape))
     else:
-        subject, of_subject = as_subject(model, variables)
-        found = any_network.rows(subject, of_subject, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
+        found = any_network.rows(*subject, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
     return Summary(name, tuple(shape), tuple(map(_layer, found)))
 
 
