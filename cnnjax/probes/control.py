@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec
 from cnnjax.probes.flow import Choice, Flow, Loop, Weight, join, largest
 
 if TYPE_CHECKING:
-    from cnnjax.probes.interpret import Found, Interpreter
+    from cnnjax.probes.found import Found
+    from cnnjax.probes.interpret import Interpreter
 
 
 def _remat(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):

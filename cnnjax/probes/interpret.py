@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,118 +12,21 @@ from jax.extend.core import Literal, jaxprs_in_params
 
 from cnnjax.ops.conv import CONVOLVE
 from cnnjax.ops.marks import JOIN
-from cnnjax.ops.precision import wide
 from cnnjax.probes import activation, control, response
 from cnnjax.probes.control import bind, parts
 from cnnjax.probes.flow import (
     Choice,
     Flow,
     Loop,
-    Roots,
     Weight,
     follow,
     join,
     largest,
     sums_over_samples,
 )
+from cnnjax.probes.found import Call, Found, Join, Measure, Records, Taps, Ways
 from cnnjax.probes.response import Image, Output, Statistic
-
-Record = dict[str, jax.Array]
-"""Numbers by name; in loops, arrays over their iterations."""
-
-
-class Measure(Protocol):
-    """What is recorded, as scalars by name."""
-
-    def layer(self, output: Output) -> Record:
-        """Of a layer's output and response."""
-        ...
-
-    def join(self, stream: jax.Array, branch: jax.Array) -> Record:
-        """Of what a residual block adds."""
-        ...
-
-    def over_devices(self, record: Record) -> Record:
-        """The one record of arrays [device, ...] that stands for what devices recorded of their parts."""
-        ...
-
-
-@dataclasses.dataclass(eq=False)
-class Call:
-    """A layer's place in the network.
-
-    `place` orders calls; a loop in it stands for its iterations. A call is hidden if it is part of one that a
-    mark makes a layer.
-    """
-
-    number: int
-    weight: Weight | Choice
-    equation: Any
-    place: tuple[int | Loop, ...]
-    loops: tuple[Loop, ...] = ()
-    tapped: bool = True
-    hidden: bool = False
-    units: tuple[int, ...] = ()
-    shape: tuple[int, ...] = ()
-    scale: Weight | Choice | None = None
-    activation: str = ""
-    output: Output | None = None
-    record: Any = None
-
-
-@dataclasses.dataclass(eq=False)
-class Join:
-    """Where a branch joins the stream; `calls` are the bits of the branch's own layers."""
-
-    calls: int
-    place: tuple[int | Loop, ...]
-    loops: tuple[Loop, ...] = ()
-    addends: tuple[jax.Array, jax.Array] | None = None
-    record: Any = None
-
-
-@dataclasses.dataclass
-class Found:
-    """What one traced function holds; it is filled whenever the function is traced."""
-
-    calls: list[Call] = dataclasses.field(default_factory=list)
-    joins: list[Join] = dataclasses.field(default_factory=list)
-    flows: list[Flow] = dataclasses.field(default_factory=list)
-    ties_samples: bool = False
-
-
-class Ways:
-    """The ways that values have come, across all functions of a trace."""
-
-    def __init__(self) -> None:
-        self.roots = Roots()
-        self._operands: list[int] = []
-
-    def number(self, operand: int) -> int:
-        """A number for a call, of which the operand has this root."""
-        self._operands.append(operand)
-        return len(self._operands) - 1
-
-    def operand(self, number: int) -> int:
-        """The root of that call's operand."""
-        return self._operands[number]
-
-    def join(self, stream: Flow, branch: Flow) -> bool:
-        """Whether the sum of the two is a join: the branch has passed more layers since the ways parted."""
-        only_stream, only_branch = stream.calls & ~branch.calls, branch.calls & ~stream.calls
-        if only_stream.bit_count() >= only_branch.bit_count():
-            return False
-        start = self._operands[_first(only_stream)] if only_stream else stream.root
-        return self.roots.is_ancestor(self._operands[_first(only_branch)], start)
-
-
-def _first(calls: int) -> int:
-    return (calls & -calls).bit_length() - 1
-
-
-Records = tuple[list[Record], list[Record]]
-"""Of the calls and of the joins of a traced function."""
-Taps = list[jax.Array] | None
+from cnnjax.probes.taps import tap
 
 
 def contains_layers(jaxpr: Any) -> bool:
@@ -383,26 +286,3 @@ _LAYERS: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
     CONVOLVE: lambda equation, number: (3,),
 }
 """Operations that may be layers, and the axes of their results that the kernel gives."""
-
-
-@jax.custom_vjp
-def tap(x: jax.Array, norm: jax.Array) -> jax.Array:
-    """x; the gradient by `norm` is the Euclidean norm of that by x."""
-    return x
-
-
-tap.defvjp(lambda x, norm: (x, norm), lambda norm, g: (g, norm_of(g).astype(norm.dtype)))
-
-
-def norm_of(x: jax.Array) -> jax.Array:
-    """The Euclidean norm of all elements, in float32 or wider, for any size that it can have."""
-    x = x.astype(wide(x.dtype))
-    squares = jnp.sum(jnp.square(x))
-
-    def scaled() -> jax.Array:
-        largest = jnp.max(jnp.abs(x))
-        largest = jnp.where(largest > 0, largest, 1)
-        return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
-
-    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
-    return lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)

@@ -14,10 +14,10 @@ from flax import struct
 
 from cnnjax.ops.precision import wide
 from cnnjax.probes.flow import Weight
-from cnnjax.probes.interpret import norm_of
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.response import Output
 from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.probes.taps import norm_of
 from cnnjax.probes.trace import Trace, Watched, by_path
 
 

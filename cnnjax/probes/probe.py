@@ -8,7 +8,7 @@ import jax
 from flax import struct
 
 from cnnjax.network import Network
-from cnnjax.probes.interpret import Measure, Record
+from cnnjax.probes.found import Measure, Record
 from cnnjax.probes.response import Output
 from cnnjax.probes.trace import Watched
 

@@ -31,7 +31,8 @@ from flax import struct
 from cnnjax.network.base import path_names
 from cnnjax.ops.depth import is_stack, slice_path
 from cnnjax.probes.flow import Flow, Loop, Path, Weight
-from cnnjax.probes.interpret import Call, Interpreter, Join, Measure, Record, Records, Taps, Ways
+from cnnjax.probes.found import Call, Join, Measure, Record, Records, Taps, Ways
+from cnnjax.probes.interpret import Interpreter
 from cnnjax.probes.response import Output
 
 Iterations = dict[Loop, int]

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from cnnjax.network import Variables
-from cnnjax.probes.interpret import Taps
+from cnnjax.probes.found import Taps
 from cnnjax.probes.probe import Probe, StepContext, Together
 from cnnjax.probes.trace import Trace
 from cnnjax.training.task import Task

@@ -9,9 +9,9 @@ from cnnjax.models import build, stack
 from cnnjax.ops.norm import BatchNorm
 from cnnjax.ops.precision import types
 from cnnjax.probes import layer_statistics
-from cnnjax.probes.interpret import norm_of
 from cnnjax.probes.layers import _activity
 from cnnjax.probes.response import Output
+from cnnjax.probes.taps import norm_of
 from tests.counting import random_variables
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -1,0 +1,30 @@
+"""Taps: identities that tell the norm of the gradient that passes them."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cnnjax.ops.precision import wide
+
+
+@jax.custom_vjp
+def tap(x: jax.Array, norm: jax.Array) -> jax.Array:
+    """x; the gradient by `norm` is the Euclidean norm of that by x."""
+    return x
+
+
+tap.defvjp(lambda x, norm: (x, norm), lambda norm, g: (g, norm_of(g).astype(norm.dtype)))
+
+
+def norm_of(x: jax.Array) -> jax.Array:
+    """The Euclidean norm of all elements, in float32 or wider, for any size that it can have."""
+    x = x.astype(wide(x.dtype))
+    squares = jnp.sum(jnp.square(x))
+
+    def scaled() -> jax.Array:
+        largest = jnp.max(jnp.abs(x))
+        largest = jnp.where(largest > 0, largest, 1)
+        return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
+
+    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
+    return lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)
