@@ -239,7 +239,8 @@ def sums_over_samples(equation: Any, flows: Sequence[Flow]) -> bool:
     if name == "dot_general":
         contracted = params["dimension_numbers"][0]
         return any(flow.batch in axes for flow, axes in zip(flows, contracted, strict=True))
-    return name.startswith("reduce_") and "axes" in params and flows[0].batch in params["axes"]
+    sums = name.startswith("reduce_") or name in _COLLECTIVE
+    return sums and "axes" in params and flows[0].batch in params["axes"]
 
 
 def moved(equation: Any, axis: int) -> int | None:
@@ -273,7 +274,9 @@ def _broadcast(equation: Any, number: int, axis: int, before: tuple, after: tupl
 
 
 def _reduce(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
-    axes = equation.params["axes"]
+    axes = [
+        other for other in equation.params["axes"] if not isinstance(other, str)
+    ]  # names are of `shard_map`
     return None if axis in axes else axis - sum(other < axis for other in axes)
 
 
@@ -325,6 +328,8 @@ def _gather(equation: Any, number: int, axis: int, before: tuple, after: tuple) 
     return free[axis] if axis < len(free) else None
 
 
+_COLLECTIVE = ("psum", "pmax", "pmin")
+"""Sums over a named axis, which `vmap` has replaced by one of the array's, by its number."""
 _MOVES: dict[str, Callable[[Any, int, int, tuple, tuple], int | None]] = {
     "transpose": _transpose,
     "broadcast_in_dim": _broadcast,
@@ -336,6 +341,7 @@ _MOVES: dict[str, Callable[[Any, int, int, tuple, tuple], int | None]] = {
     "conv_general_dilated": _conv,
     "gather": _gather,
     **{f"reduce_{of}": _reduce for of in ("sum", "max", "min", "prod", "and", "or")},
+    **dict.fromkeys(_COLLECTIVE, _reduce),
     "argmax": _reduce,
     "argmin": _reduce,
 }

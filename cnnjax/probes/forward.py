@@ -34,6 +34,8 @@ Function = Callable[[Any, Any], Any]
 def function_of(network: Network, variables: Any, inputs: Any, statistics: str = "batch") -> Function:
     """The network with BatchNorm's `statistics` "batch", "frozen" (those of `inputs`) or "running".
 
+    With "frozen", a network of another library than Linen must be called with all of `inputs`.
+
     Raises:
         UserError: there are no such statistics; or they are not "running" and `bn_groups` is above 1 (for
             "batch" the function raises it).

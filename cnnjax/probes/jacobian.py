@@ -15,23 +15,22 @@ from cnnjax.probes.subject import as_subject
 
 
 def singular_values(model: Any, variables: Any, images: jax.Array, statistics: str = "frozen") -> jax.Array:
-    """Of the logits' Jacobian by the image, falling: [sample, class], from [sample, height, width, channel].
+    """Of the outputs' Jacobian by the image, falling: [sample, output], from images [sample, ...].
 
-    It takes a backward pass for each class, sample after sample.
+    It takes a backward pass of the batch for each output; samples do not depend on each other.
 
     Raises:
         UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
     """
     function, params = _of_one(model, variables, images, statistics)
+    outputs, pull = jax.vjp(lambda images: function(params, images), images)
 
-    def of_one(image: jax.Array) -> jax.Array:
-        logits, pull = jax.vjp(lambda x: function(params, x[None])[0], image)
-        rows = jax.lax.map(
-            lambda upstream: pull(upstream)[0].ravel(), jnp.eye(len(logits), dtype=logits.dtype)
-        )
-        return jnp.linalg.svd(rows, compute_uv=False)
+    def row(upstream: jax.Array) -> jax.Array:
+        (gradient,) = pull(jnp.broadcast_to(upstream, outputs.shape))
+        return gradient.reshape(len(gradient), -1)
 
-    return jax.lax.map(of_one, images)
+    rows = jax.lax.map(row, jnp.eye(outputs.shape[1], dtype=outputs.dtype))
+    return jax.lax.map(lambda rows: jnp.linalg.svd(rows, compute_uv=False), rows.swapaxes(0, 1))
 
 
 def nonlinearity_coefficient(

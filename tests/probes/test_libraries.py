@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 import cnnjax
+from cnnjax import probes
 from cnnjax.models import build
 from cnnjax.probes import layer_statistics
 from cnnjax.probes.subject import as_subject
@@ -63,3 +66,35 @@ def test_costs_are_those_of_ours(ours, library):
             one.receptive_field,
             one.stride,
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["NNX", "Equinox"])
+def test_gradients_and_jacobians_are_those_of_ours(ours, library):
+    """With every treatment of BatchNorm's statistics; Linen's modules and the trace have it in two ways."""
+    variables, (images, labels), _ = ours
+    flat = flatten_dict(variables["params"], sep="/")
+    subjects = (build("resnet8", width=4, convolution="native"), variables), libraries.IN[library](flat)
+    batch = images[:4], labels[:4]
+
+    def measure(model, variables):
+        found = {
+            f"input, {how}": probes.input_gradients(model, variables, batch, how)
+            for how in ("frozen", "batch", "full")
+        }
+        found |= {
+            f"samples, {how}": probes.sample_statistics(model, variables, batch, how).mean_cosine
+            for how in ("frozen", "batch")
+        }
+        found["jacobian"] = probes.jacobian.singular_values(model, variables, batch[0])
+        found["loss"] = probes.curvature.batch_loss(model, variables, batch)(variables["params"])
+        return found
+
+    expected, found = (jax.jit(partial(measure, model))(own) for model, own in map(as_pair, subjects))
+    for name, values in expected.items():
+        scale = np.abs(values).max()
+        np.testing.assert_allclose(found[name], values, atol=1e-4 * scale, err_msg=name)
+
+
+def as_pair(subject):
+    return as_subject(*subject)
