@@ -117,7 +117,7 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     losses, seconds = [], []
     with program.input_source.training([config], 0) as batch_inputs:
         start = time.perf_counter()
-        compiled = program.lower(state, batch_inputs(range(steps)), per_run).compile()
+        compiled = program.trace(steps).lower().compile()
         compile_seconds = time.perf_counter() - start
         for first in range(0, (1 + args.dispatches) * steps, steps):
             start = time.perf_counter()

@@ -24,6 +24,7 @@ from cnnjax.mesh import (
     replicated,
     shardings,
 )
+from cnnjax.ops.conv import compiled_for
 from cnnjax.ops.depth import stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
@@ -54,6 +55,7 @@ class Program:
         module = task.network.source
         check_groups(task.config.batch_size, getattr(module, "bn_groups", 1))
         self._task, self._mesh = task, mesh
+        self._platform = mesh.devices.flat[0].platform
         self._checked: set[Any] = set()
         self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
         self._shard: Shard = shard
@@ -64,7 +66,7 @@ class Program:
         eval_step = make_eval_step(task, self._gather)
 
         def test_step(variables, dataset_arrays, batch_inputs, counted):
-            with divided(by_groups(mesh, shard)):
+            with compiled_for(self._platform), divided(by_groups(mesh, shard)):
                 batch = self.input_source.select_batch(dataset_arrays, batch_inputs)
                 return eval_step(variables, *batch, counted)
 
@@ -85,7 +87,7 @@ class Program:
             key, rate, decay = per_run  # arguments, so that runs may differ in them
             schedule = task.schedule and task.schedule(rate)
             train_step = make_train_step(task, task.optimizer(rate, decay), schedule, probes, self._gather)
-            with divided(by_groups(mesh, self._shard)):
+            with compiled_for(self._platform), divided(by_groups(mesh, self._shard)):
                 return in_one_dispatch(train_step, self.input_source.select_batch)(
                     state, dataset_arrays, batch_inputs, jax.random.wrap_key_data(key)
                 )
@@ -159,10 +161,19 @@ class Program:
         decays = [np.array(config.weight_decay, dtype) for config in configs]
         return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
 
-    def lower(self, state: State, batch_inputs: Any, per_run: Any) -> jax.stages.Lowered:
-        """What `train` would run, to be compiled and looked into: its memory, what devices exchange."""
-        train_steps: Any = self._train_steps((False,) * len(self._task.probes))
-        return train_steps.lower(state, self.input_source.train_arrays, batch_inputs, per_run)
+    def trace(self, steps: int = 1, due: tuple[bool, ...] | None = None) -> jax.stages.Traced:
+        """What `train` runs for so many steps of one run, with the probes `due` or none, from shapes alone.
+
+        Lowered and compiled it can be looked into: its memory, what devices exchange. The mesh's devices
+        need not be here.
+        """
+        train_steps: Any = self._train_steps(due or (False,) * len(self._task.probes))
+        state = _with_run_axis(jax.eval_shape(self._lay_out, self.state_shapes))
+        number = jax.ShapeDtypeStruct((1,), wide(self._task.config.dtype))
+        per_run = jax.ShapeDtypeStruct((1, 2), np.uint32), number, number  # as `per_run` has them
+        return train_steps.trace(
+            state, self.input_source.train_shapes, self.input_source.batch_shapes(steps), per_run
+        )
 
     def train(
         self, state: State, batch_inputs: Any, per_run: Any, due: tuple[bool, ...]
@@ -210,3 +221,7 @@ class Program:
             {f"test_{name}": float(total[run]) / examples for name, total in totals.items()}
             for run in range(runs)
         ]
+
+
+def _with_run_axis(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), shapes)

@@ -75,7 +75,7 @@ def measure(net, meshes):
         indices = [
             np.array([[batch_indices(0, step, config.batch_size, 50)]]) for step in range(config.steps)
         ]
-        compiled = program.lower(state, indices[0], per_run).compile()
+        compiled = program.trace().lower().compile()
         for now in indices:
             state, metrics, _ = compiled(state, program.input_source.train_arrays, now, per_run)
             losses.append(float(metrics["train_loss"][0, 0]))  # one step in flight: more can dead-lock
