@@ -5,7 +5,8 @@ optimizer's state, BatchNorm's averages) as one of SHARDS says. What devices exc
 follows from that:
 
 - Over `data`: all-reduces of the gradients, of two sums a channel in each BatchNorm forward and two backward,
-  whose statistics are those of the whole batch (`bn_groups`: of parts of it), and of the loss and the errors.
+  whose statistics are those of the whole batch, and of the loss and the errors. With a `bn_group_size`
+  statistics are of parts of the batch, and only the running averages are exchanged, all of them at once.
 - "replicated": nothing more. Devices along `model` all do the same.
 - "model": every layer's outputs, and with them its kernel, are divided over `model`. A layer that takes all
   channels gathers its input and sums the gradient by it. A grouped convolution exchanges nothing where its

@@ -22,7 +22,8 @@ def singular_values(
     It takes a backward pass for each class, sample after sample.
 
     Raises:
-        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
+        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and there is a
+            `bn_group_size`.
     """
     function, params = _of_one(model, variables, images, statistics), variables["params"]
 
@@ -46,7 +47,8 @@ def nonlinearity_coefficient(
     passes of the batch as it has samples. The paper finds that nets with 1 to 5 at initialisation train well.
 
     Raises:
-        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
+        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and there is a
+            `bn_group_size`.
     """
     function, params = _of_one(model, variables, images, statistics), variables["params"]
     centered = images - images.mean(0)

@@ -264,7 +264,7 @@ def _watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         for name, value in values.items():
             module.put_variable(STATISTICS, name, value)
 
-    if context.method_name == "moments" and module.groups == 1:
+    if context.method_name == "moments" and module.group_size is None:
         put(**_from_moments(module, *result))
     if _is_join(context):
         put(stream_rms=_rms(result[0]), branch_rms=_rms(result[1]))

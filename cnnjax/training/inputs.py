@@ -113,9 +113,10 @@ class InMemory:
 
 
 class Streamed:
-    """Examples read ahead: a dispatch is one step and brings its batch, of which `one` is an example's shapes.
+    """Examples read ahead: a dispatch is one step and brings its batch.
 
-    Every process reads the rows that its devices hold. Attributes and methods are those of `InMemory`.
+    Every process reads the rows that its devices hold; `one` has the shapes of a batch of one. Attributes and
+    methods are those of `InMemory`.
     """
 
     most_steps = 1
