@@ -210,9 +210,10 @@ def _plan(task: Task, program: Program, topology: Topology, at_batch: Callable[[
         results = memory.output_size_in_bytes - memory.alias_size_in_bytes
         used = arguments + memory.temp_size_in_bytes + results + memory.generated_code_size_in_bytes
     there, usable = _memory(topology)
+    name = type(task.network.source).__name__ if "model" in task.in_place else task.config.model
     exchanged, moved = exchanges(found), found.bytes_accessed()
     return Plan(
-        what=f"{task.name} on {task.data.name}",
+        what=f"{name} on {task.data.name}",
         config=task.config,
         topology=topology.name,
         mesh=dict(mesh.shape),

@@ -123,8 +123,8 @@ def open_topology(name: str) -> Topology:
         return _cpu(name, size)
     if kind not in ACCELERATORS:
         raise UserError(
-            f"topology={short(name)}: must be one of {', '.join(ACCELERATORS)} or cpu, and its devices, as in "
-            "h100:8, v5e:4x4, v5p:2x2x1 or cpu:8"
+            f"topology={short(name)}: must be one of {', '.join(ACCELERATORS)} or cpu, and its devices, "
+            "as in h100:8, v5e:4x4, v5p:2x2x1 or cpu:8"
         )
     accelerator = ACCELERATORS[kind]
     open_one = _open_tpu if accelerator.platform == "tpu" else _open_gpu

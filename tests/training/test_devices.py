@@ -27,6 +27,17 @@ NETS = {
         8,
         1,
     ),
+    "resnet8, groups of 2": (
+        {
+            "model": "resnet8",
+            "model_options": {"width": 8, "stage_sizes": [1, 1]},
+            "bn_group_size": 2,
+            "batch_size": 16,
+            "learning_rate": 0.02,
+        },
+        8,
+        1,
+    ),
 }
 STEPS, ITEM = 3, 8  # bytes of a float64
 ONE = "data=1 replicated"
@@ -45,6 +56,7 @@ MORE = {
     ],
     "alexnet": [ONE, "data=2,model=2 model", "data=2,model=2 fsdp"],
     "resnext29_4x16d": [ONE, "data=2 replicated", "data=1,model=2 model", "data=2,model=4 fsdp"],
+    "resnet8, groups of 2": [ONE, "data=2 replicated", "data=8 replicated", "data=8 fsdp"],
 }
 
 
@@ -54,15 +66,18 @@ def measure(net, meshes):
     import numpy as np
 
     import cnnjax
+    from cnnjax.counting.exchanges import exchanges
+    from cnnjax.counting.hlo import Program as Compiled
     from cnnjax.data.batches import batch_indices
     from cnnjax.data.synthetic import synthetic
     from cnnjax.mesh import SMALL, parse_mesh
     from cnnjax.recipes import Objects, resolve
     from cnnjax.training.program import Program
-    from cnnjax.training.traffic import traffic
 
     fields, side, gain = NETS[net]
-    config = cnnjax.Config(model=net, data="synthetic", dtype="float64", steps=STEPS, **fields)
+    config = cnnjax.Config(
+        **{"model": net, "data": "synthetic", "dtype": "float64", "steps": STEPS, **fields}
+    )
     data = synthetic(train=50, test=21, size=side)
     first, found = None, {}
     for text in meshes:
@@ -76,6 +91,7 @@ def measure(net, meshes):
             np.array([[batch_indices(0, step, config.batch_size, 50)]]) for step in range(config.steps)
         ]
         compiled = program.trace().lower().compile()
+        exchanged = exchanges(Compiled(compiled.as_text()))
         for now in indices:
             state, metrics, _ = compiled(state, program.input_source.train_arrays, now, per_run)
             losses.append(float(metrics["train_loss"][0, 0]))  # one step in flight: more can dead-lock
@@ -87,7 +103,7 @@ def measure(net, meshes):
             "losses": losses,
             "distance": max(jax.tree.leaves(apart)),
             "memory": compiled.memory_analysis().argument_size_in_bytes,
-            "exchanged": {kind: each.bytes // ITEM for kind, each in traffic(compiled.as_text()).items()},
+            "exchanged": {kind: one.bytes // ITEM for kind, one in exchanged.items()},
             "parameters": sum(sizes),
             "large": sum(size for size in sizes if size >= SMALL),
             "statistics": sum(leaf.size for leaf in jax.tree.leaves(final.carried)),
