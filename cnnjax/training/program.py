@@ -60,7 +60,7 @@ class Program:
         self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
         self.shard: Shard = shard
         # On disk and in results variables are by block, whatever the loop over depth works on.
-        self._lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
+        self.lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)
         self.input_source = make_input(task.data, task.config, mesh, module)
         eval_step = make_eval_step(task, self._gather)
@@ -126,7 +126,7 @@ class Program:
     @property
     def placement(self) -> State:
         """Where the state lies."""
-        return shardings(jax.eval_shape(self._lay_out, self.state_shapes), self.mesh, self.shard)
+        return shardings(jax.eval_shape(self.lay_out, self.state_shapes), self.mesh, self.shard)
 
     def init(self, seeds: Sequence[int]) -> State:
         """The states of runs at step 0, on the devices, none of which ever holds more than its part."""
@@ -136,14 +136,14 @@ class Program:
         if self.shard == "replicated":  # by many small programs, which compile sooner than one
             return self.put([init(key) for key in keys])
         sharded = jax.jit(
-            jax.vmap(lambda key: self._lay_out(init(jax.random.wrap_key_data(key)))),
+            jax.vmap(lambda key: self.lay_out(init(jax.random.wrap_key_data(key)))),
             out_shardings=self.placement,
         )
         return sharded(place(np.stack([jax.random.key_data(key) for key in keys]), replicated(self.mesh)))
 
     def put(self, trees: Sequence[Any]) -> Any:
         """A tree of arrays of each run, such as its state by block, as one on the devices."""
-        host = jax.device_get([self._lay_out(tree) for tree in trees])
+        host = jax.device_get([self.lay_out(tree) for tree in trees])
         stacked = jax.tree.map(lambda *own: np.stack(own), *host)
         return place(stacked, shardings(host[0], self.mesh, self.shard))
 
@@ -168,7 +168,7 @@ class Program:
         need not be here.
         """
         train_steps: Any = self._train_steps(due or (False,) * len(self._task.probes))
-        state = _with_run_axis(jax.eval_shape(self._lay_out, self.state_shapes))
+        state = _with_run_axis(jax.eval_shape(self.lay_out, self.state_shapes))
         number = jax.ShapeDtypeStruct((1,), wide(self._task.config.dtype))
         per_run = jax.ShapeDtypeStruct((1, 2), np.uint32), number, number  # as `per_run` has them
         return train_steps.trace(
