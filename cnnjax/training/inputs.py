@@ -74,8 +74,8 @@ class InMemory:
         return jax.tree.map(lambda leaf: _shape(leaf.shape, leaf.dtype), self._train)
 
     def batch_shapes(self, steps: int) -> jax.ShapeDtypeStruct:
-        """Shapes of the batch inputs of one run's dispatch: indices [run, step, batch]."""
-        return _shape((1, steps, self._config.batch_size), np.int32)
+        """Shapes of what a dispatch brings for one run: indices [step, batch]."""
+        return _shape((steps, self._config.batch_size), np.int32)
 
     @functools.cached_property
     def test_arrays(self) -> Batch:
@@ -132,8 +132,8 @@ class Streamed:
         self.train_examples, self.test_examples = len(data.train), len(data.test)
 
     def batch_shapes(self, steps: int) -> Batch:
-        """Shapes of the batch inputs of one run's dispatch: inputs and labels [run, step, batch, ...]."""
-        leading = 1, steps, self._config.batch_size
+        """Shapes of what a dispatch brings for one run: inputs and labels [step, batch, ...]."""
+        leading = steps, self._config.batch_size
         return jax.tree.map(lambda leaf: _shape((*leading, *leaf.shape[1:]), leaf.dtype), self._one)
 
     @staticmethod

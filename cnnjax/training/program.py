@@ -161,19 +161,18 @@ class Program:
         decays = [np.array(config.weight_decay, dtype) for config in configs]
         return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self.mesh))
 
-    def trace(self, steps: int = 1, due: tuple[bool, ...] | None = None) -> jax.stages.Traced:
-        """What `train` runs for so many steps of one run, with the probes `due` or none, from shapes alone.
+    def trace(self, steps: int = 1, due: tuple[bool, ...] | None = None, runs: int = 1) -> jax.stages.Traced:
+        """What `train` runs for so many steps and runs, with the probes `due` or none, from shapes alone.
 
         Lowered and compiled it can be looked into: its memory, what devices exchange. The mesh's devices
         need not be here.
         """
         train_steps: Any = self._train_steps(due or (False,) * len(self._task.probes))
-        state = _with_run_axis(jax.eval_shape(self.lay_out, self.state_shapes))
-        number = jax.ShapeDtypeStruct((1,), wide(self._task.config.dtype))
-        per_run = jax.ShapeDtypeStruct((1, 2), np.uint32), number, number  # as `per_run` has them
-        return train_steps.trace(
-            state, self.input_source.train_shapes, self.input_source.batch_shapes(steps), per_run
-        )
+        number = jax.ShapeDtypeStruct((), wide(self._task.config.dtype))
+        per_run = jax.ShapeDtypeStruct((2,), np.uint32), number, number  # as `per_run` has them
+        own = jax.eval_shape(self.lay_out, self.state_shapes), self.input_source.batch_shapes(steps), per_run
+        state, batch_inputs, per_run = _of_runs(own, runs)
+        return train_steps.trace(state, self.input_source.train_shapes, batch_inputs, per_run)
 
     def train(
         self, state: State, batch_inputs: Any, per_run: Any, due: tuple[bool, ...]
@@ -223,5 +222,5 @@ class Program:
         ]
 
 
-def _with_run_axis(shapes: Any) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), shapes)
+def _of_runs(shapes: Any, runs: int) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), shapes)
