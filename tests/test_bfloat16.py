@@ -41,7 +41,7 @@ def traced():
 
 
 def test_sums_statistics_and_the_loss_are_float32(traced):
-    """The only sums in bfloat16 are within a convolution or product, where accelerators accumulate in float32."""
+    """Sums in bfloat16 are those within a convolution or product, which accelerators take in float32."""
     found = set(narrow_operations(traced[1].jaxpr.jaxpr))
     assert {"conv_general_dilated", "convolve"} & found
     assert found & SENSITIVE == {"reduce_sum"}  # the gradient of the classifier's bias
@@ -74,7 +74,7 @@ def test_probes_measure_a_bfloat16_network_as_its_float32_twin():
 
 @pytest.mark.slow
 def test_losses_of_a_hundred_steps_are_those_of_float32(tmp_path):
-    """The first within 1 %; the mean of each twenty within a tenth of float32's, or 0.05 nats."""
+    """The first within 1 %, and the mean of each twenty within 3 %; measured was 0.3 %."""
     losses = {}
     for dtype in ("float32", "bfloat16"):
         config = dataclasses.replace(
@@ -86,8 +86,7 @@ def test_losses_of_a_hundred_steps_are_those_of_float32(tmp_path):
         losses[dtype] = np.array([line["train_loss"] for line in lines if "train_loss" in line])
     assert losses["bfloat16"][0] == pytest.approx(losses["float32"][0], rel=0.01)
     wide, narrow = (losses[dtype].reshape(5, 20).mean(1) for dtype in ("float32", "bfloat16"))
-    print(wide, narrow)
-    np.testing.assert_allclose(narrow, wide, rtol=0.1, atol=0.05)
+    np.testing.assert_allclose(narrow, wide, rtol=0.03)
     assert wide[-1] < wide[0] / 2  # they learn
 
 
@@ -104,6 +103,5 @@ def test_training_errors_on_fashion_mini_are_those_of_float32(tmp_path):
         results = cnnjax.train_many(configs, [tmp_path / f"{dtype}{seed}" for seed in range(3)])
         errors[dtype] = np.array([result.metrics["train_error"] for result in results])
     wide, narrow = errors["float32"], errors["bfloat16"]
-    print(wide, narrow)
     spread = np.sqrt((wide.var(ddof=1) + narrow.var(ddof=1)) / 3)
     assert abs(wide.mean() - narrow.mean()) < max(2 * spread, 0.02)

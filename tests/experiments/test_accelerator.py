@@ -10,7 +10,10 @@ def test_cases_are_each_network_one_with_seeds_and_one_with_a_probe():
     found = cases(("resnet20", "resnet50"))
     assert found[0] == Case("resnet20", 128)
     assert found[1] == Case("resnet50", 256)
-    assert [case.name for case in found[2:]] == ["resnet20, 5 seeds at once", "resnet50, every layer measured"]
+    assert [case.name for case in found[2:]] == [
+        "resnet20, 5 seeds at once",
+        "resnet50, every layer measured",
+    ]
 
 
 def test_hours_of_the_paper_are_on_the_line_through_what_was_timed():
