@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cnnjax.config import CheckpointPolicy as CheckpointPolicy
     from cnnjax.config import Config as Config
     from cnnjax.counting import summary as summary
+    from cnnjax.counting.plan import plan as plan
     from cnnjax.mesh import make_mesh as make_mesh
     from cnnjax.models import build as build
     from cnnjax.models import list_models as list_models
@@ -39,6 +40,7 @@ _HOME = {
     "make_mesh": "cnnjax.mesh",
     "models": "cnnjax",
     "open_run": "cnnjax.runs",
+    "plan": "cnnjax.counting.plan",
     "probes": "cnnjax",
     "register": "cnnjax.models",
     "summary": "cnnjax.counting",
@@ -60,6 +62,7 @@ __all__ = [
     "make_mesh",
     "models",
     "open_run",
+    "plan",
     "probes",
     "register",
     "summary",
