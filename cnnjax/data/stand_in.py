@@ -39,12 +39,11 @@ def stand_in(name: str) -> Dataset | Stream:
     if is_streamed(name):
         return open_stream(name)
     about = spec(name)
-    arrays = [
-        part
+    (train, labels), (test, test_labels) = (
+        (np.zeros((count, *about.shape), np.uint8), np.zeros(count, np.int32))
         for count in (about.train, about.test)
-        for part in (np.zeros((count, *about.shape), np.uint8), np.zeros(count, np.int32))
-    ]
-    return Dataset(name, *arrays, about.classes, "shapes alone")
+    )
+    return Dataset(name, train, labels, test, test_labels, about.classes, "shapes alone")
 
 
 def natural(input_shape: tuple[int, int, int] | None) -> str:
