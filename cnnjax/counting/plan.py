@@ -301,5 +301,6 @@ def _largest_batch(plan: Plan) -> int:
         if known.temporary_bytes and known.usable_bytes:
             images = (known.usable_bytes - known.argument_bytes) * known.config.batch_size
             # Working memory of a small batch may be on the chip, which tells little of a large one.
-            guess = max(fits + step, min(64 * fits, images // known.temporary_bytes // unit))
+            guess = min(64 * known.config.batch_size, images // known.temporary_bytes) // unit
+            guess = max(fits + step, guess)
             probe = guess if too_large is None or guess < too_large else probe
