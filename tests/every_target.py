@@ -2,7 +2,7 @@
 
     python -m tests.every_target --out docs/every_target.md
 
-takes about ten minutes of a core for each target, and goes on where it was stopped (its findings are kept
+takes hours of a core, and goes on where it was stopped (its findings are kept
 beside the table). Networks are as narrow and images as small as they can be; each family's first listed name.
 It needs the extras `tpu` and `cuda`.
 """

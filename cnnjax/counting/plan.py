@@ -300,5 +300,7 @@ def _largest_batch(plan: Plan) -> int:
         probe = 2 * fits if too_large is None else (fits + too_large) // 2
         if known.temporary_bytes and known.usable_bytes:
             images = (known.usable_bytes - known.argument_bytes) * known.config.batch_size
-            guess = max(fits + step, images // known.temporary_bytes // unit)
+            # Working memory of a small batch may be on the chip, which tells little of a large one.
+            guess = min(64 * known.config.batch_size, images // known.temporary_bytes) // unit
+            guess = max(fits + step, guess)
             probe = guess if too_large is None or guess < too_large else probe

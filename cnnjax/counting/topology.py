@@ -154,6 +154,7 @@ def _open_tpu(name: str, accelerator: Accelerator, size: str) -> tuple[list[Any]
         "TPU_ACCELERATOR_TYPE": "v5litepod-4",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_MIN_LOG_LEVEL": "3",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it holds no chip, so other processes may have one
     }
     single = (
         {"chips_per_host_bounds": (1, 1, 1)} if math.prod(map(int, re.findall(r"\d+", size))) == 1 else {}
@@ -163,8 +164,11 @@ def _open_tpu(name: str, accelerator: Accelerator, size: str) -> tuple[list[Any]
             return get_topology_desc(name, platform="tpu", **single).devices, {}
         except jax.errors.JaxRuntimeError as error:
             reason = str(error).splitlines()[0].partition(": ")[2]
-    if "already in use" in reason or "lockfile" in reason:
-        raise UserError(f"topology={name!r}: another process compiles for TPUs; one can at a time ({reason})")
+    if "lockfile" in reason:
+        raise UserError(
+            f"topology={name!r}: the compiler for TPUs did not start, for jax looked for a TPU before: set "
+            "JAX_PLATFORMS=cpu"
+        )
     grid = "2x2x1, 2x2x2 or 4x4x4" if name.startswith("v5p") else "1x1, 2x2, 4x4 or 16x16"
     raise UserError(f"topology={name!r}: must be a grid of chips, such as {grid} ({reason})")
 
