@@ -144,7 +144,8 @@ def _opaque(self: "Interpreter", seen: "Found", results: list[Any]):
 def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
     """A function of each device's part. Of several layers inside, each device measures its own part."""
     params = equation.params
-    run, found = self.inside(params["jaxpr"], flows)
+    divisor = _devices_of_batch(params["mesh"], params["in_specs"], flows)
+    run, found = self.inside(params["jaxpr"], flows, self.samples // divisor)
     axes = tuple(params["newly_manual_axes"])
     each, devices = PartitionSpec(axes), math.prod(params["mesh"].shape[axis] for axis in axes)
 
@@ -169,6 +170,15 @@ def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: lis
     of_calls, of_joins = ([self.measure.over_devices(record) for record in part] for part in records)
     self.adopt(found, (of_calls, of_joins))
     return results, found.flows
+
+
+def _devices_of_batch(mesh: Any, specs: Sequence[Any], flows: Sequence[Flow]) -> int:
+    """Over how many devices the samples are divided."""
+    for spec, flow in zip(specs, flows, strict=True):
+        if flow.batch is not None:
+            names = (spec[flow.batch] if flow.batch < len(spec) else None) or ()
+            return math.prod(mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
+    return 1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

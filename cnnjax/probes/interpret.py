@@ -177,14 +177,19 @@ class Interpreter:
         results[:1], (flow,) = self.layer(weight, results[:1], [output], units, output.root, equation)
         return [flow, kernel]
 
-    def inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Callable[..., tuple[list, Records]], Found]:
-        """A function of (taps, values) to (results, records), and what is found when it is traced."""
+    def inside(
+        self, jaxpr: Any, flows: Sequence[Flow], samples: int | None = None
+    ) -> tuple[Callable[..., tuple[list, Records]], Found]:
+        """A function of (taps, values) to (results, records), and what is found when it is traced.
+
+        `samples` is how many there are inside; by default as many as outside.
+        """
         jaxpr, consts, *_ = parts(jaxpr)
         found = Found()
         flows = [dataclasses.replace(flow, role=None, curve=None) for flow in flows]
 
         def run(taps: Taps, values: Sequence[Any]) -> tuple[list[Any], Records]:
-            interpreter = Interpreter(self.measure, self.samples, self.ways, taps, self.frozen)
+            interpreter = Interpreter(self.measure, samples or self.samples, self.ways, taps, self.frozen)
             results = interpreter.run(jaxpr, consts, values, flows)
             records = interpreter.records()
             found.__dict__.update(interpreter.found.__dict__)
