@@ -161,11 +161,9 @@ class ResNeXt(ResNet, kw_only=True):
 
 def convert(model: ResNeXt, variables: Any, form: str) -> Any:
     """Convert variables of `model`, by block or stacked, from any form to `form`."""
-    names = path_names(model.cardinality)
-    layers = _layers_in_a_path(model.clone(form=form))  # pyright: ignore - Flax's modules can be hashed
     return {
         kind: {
-            name: _split(_grouped(entry, names), names, layers) if stage_of(name) else entry
+            name: _split(_grouped(entry, model), model, form) if stage_of(name) else entry
             for name, entry in tree.items()
         }
         for kind, tree in variables.items()
@@ -173,43 +171,58 @@ def convert(model: ResNeXt, variables: Any, form: str) -> Any:
 
 
 @functools.cache
-def _layers_in_a_path(model: ResNeXt) -> frozenset[str]:
-    """The names of the layers that each path of a block has for itself."""
-    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-    init = functools.partial(model.init, train=False)
-    shapes = jax.eval_shape(init, jax.random.key(0), images)
-    blocks = [entry for tree in shapes.values() for name, entry in tree.items() if stage_of(name)]
+def _divided(model: ResNeXt, form: str) -> dict[str, int]:
+    """The layers that each path of a block in `form` has for itself, and the axis along which they divide.
+
+    That is the axis in which a path's arrays are smaller than those of the grouped block: the outputs, but
+    the inputs of the last convolution.
+    """
     first, *_ = path_names(model.cardinality)
-    return frozenset().union(*(block.get(first, {}) for block in blocks))
+    return {
+        layer: next((axis for axis in (-1, -2) if part.shape[axis:] != whole.shape[axis:]), -1)
+        for path, grouped in zip(_blocks(model, form), _blocks(model, "grouped"), strict=True)
+        for layer, arrays in path.get(first, {}).items()
+        for part, whole in zip(*map(jax.tree.leaves, (arrays, grouped[layer])), strict=True)
+    }
 
 
-def _grouped(block: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def _blocks(model: ResNeXt, form: str) -> list[dict[str, Any]]:
+    """Shapes of a block in `form`: of its parameters, and of its statistics."""
+    one_block = model.clone(form=form, stage_sizes=(1,))
+    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
+    shapes = jax.eval_shape(functools.partial(one_block.init, train=False), jax.random.key(0), images)
+    return [entry for tree in shapes.values() for name, entry in tree.items() if stage_of(name)]
+
+
+def _grouped(block: dict[str, Any], model: ResNeXt) -> dict[str, Any]:
+    names = path_names(model.cardinality)
     paths = [block[name] for name in names if name in block]
+    if not paths:
+        return block
+    axes = _divided(model, "split")  # pyright: ignore - Flax's modules can be hashed
     whole = {name: entry for name, entry in block.items() if name not in names}
     layers = {
         layer: jax.tree.map(
-            lambda *parts, layer=layer: jnp.concatenate(parts, _axis(layer)), *(path[layer] for path in paths)
+            lambda *parts, layer=layer: jnp.concatenate(parts, axes[layer]), *(path[layer] for path in paths)
         )
-        for layer in (paths[0] if paths else ())
+        for layer in paths[0]
     }
     return {**layers, **whole}
 
 
-def _split(block: dict[str, Any], names: list[str], layers: frozenset[str]) -> dict[str, Any]:
+def _split(block: dict[str, Any], model: ResNeXt, form: str) -> dict[str, Any]:
+    axes = _divided(model, form)  # pyright: ignore - Flax's modules can be hashed
+    if not axes:
+        return block
+
     def part(layer: str, index: int) -> Any:
-        axis = _axis(layer)
-        return jax.tree.map(lambda leaf: jnp.split(leaf, len(names), axis)[index], block[layer])
+        return jax.tree.map(lambda leaf: jnp.split(leaf, model.cardinality, axes[layer])[index], block[layer])
 
     paths = {
-        name: {layer: part(layer, index) for layer in block if layer in layers}
-        for index, name in enumerate(names if layers else ())
+        name: {layer: part(layer, index) for layer in block if layer in axes}
+        for index, name in enumerate(path_names(model.cardinality))
     }
-    return {**paths, **{layer: entry for layer, entry in block.items() if layer not in layers}}
-
-
-def _axis(layer: str) -> int:
-    """The axis over groups: of the last convolution's inputs, of the other layers' outputs."""
-    return -2 if layer == "conv3" else -1
+    return {**paths, **{layer: entry for layer, entry in block.items() if layer not in axes}}
 
 
 @register(
