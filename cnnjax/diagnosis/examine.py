@@ -1,7 +1,10 @@
 """The examination: every instrument on one batch, and a short trial to learn that batch by heart."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -15,6 +18,7 @@ from cnnjax.network import Network, Variables
 from cnnjax.probes.subject import Losses
 from cnnjax.probes.trace import Trace, by_path
 
+STEP = "step"
 SAMPLES = 32
 """Single samples are looked at one by one, so no more of them than this."""
 
@@ -84,13 +88,65 @@ class Instruments:
         def step(variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any) -> Any:
             return vital_step(network, loss, optimizer_of(rate), variables, opt_state, batch, key)
 
-        self.network, self.step = network, jax.jit(step)
-        self._samples = jax.jit(lambda v, batch: instruments.of_samples(network, v, batch, loss))
-        self._jacobian = jax.jit(lambda v, inputs: instruments.singular_values(network, v, inputs))
-        self._sharpness = jax.jit(lambda v, batch: instruments.sharpness(network, v, batch, loss))
-        self._skips = jax.jit(lambda v, batch, key: instruments.skips(network, v, batch, key, loss))
-        self._mixes = jax.jit(lambda v, inputs: instruments.depends_on_others(network, v, inputs))
+        def of_samples(variables: Variables, batch: Any) -> instruments.OfSamples:
+            return instruments.of_samples(network, variables, batch, loss)
+
+        def sharpness(variables: Variables, batch: Any) -> jax.Array:
+            return instruments.sharpness(network, variables, batch, loss)
+
+        def skips(variables: Variables, batch: Any, key: jax.Array) -> jax.Array:
+            return instruments.skips(network, variables, batch, key, loss)
+
+        self.network = network
+        self._functions: dict[str, Callable[..., Any]] = {
+            STEP: step,
+            "single samples": of_samples,
+            "sharpness": sharpness,
+            "Jacobian": functools.partial(instruments.singular_values, network),
+            "skips": skips,
+            "mixing": functools.partial(instruments.depends_on_others, network),
+        }
+        self._programs: dict[str, Any] = {}
+        self._failed: dict[str, str] = {}
         self._trace: Trace | None = None
+
+    def _compile(self, arguments: Mapping[str, tuple[Any, ...]]) -> None:
+        """Compile for such arguments what is not compiled yet: one is traced while others are compiled."""
+        missing = [name for name in arguments if name not in self._programs and name not in self._failed]
+        with ThreadPoolExecutor() as pool:
+            compiling = {}
+            for name in missing:
+                with self._noting_failure(name):
+                    compiling[name] = pool.submit(
+                        jax.jit(self._functions[name]).lower(*arguments[name]).compile
+                    )
+            for name, program in compiling.items():
+                with self._noting_failure(name):
+                    self._programs[name] = program.result()
+
+    @contextlib.contextmanager
+    def _noting_failure(self, name: str) -> Iterator[None]:
+        """Of anyone's network, what one instrument cannot take, others can; but the step must be taken."""
+        try:
+            yield
+        except Exception as error:
+            if name == STEP:
+                raise
+            self._failed[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
+
+    def _measure(self, name: str, *arguments: Any) -> Any:
+        """What an instrument measures; None if it failed."""
+        found = None
+        if name in self._programs:
+            with self._noting_failure(name):
+                found = jax.device_get(self._programs[name](*arguments))
+        return found
+
+    def step(self, variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any) -> Any:
+        """`vital_step` with this learning rate."""
+        arguments = variables, opt_state, batch, key, jnp.asarray(rate, float)
+        self._compile({STEP: arguments})
+        return self._programs[STEP](*arguments)
 
     def trace(self, variables: Variables, inputs: Any, key: jax.Array) -> Trace:
         """The network's layers and joins, which do not depend on the numbers."""
@@ -116,21 +172,16 @@ class Instruments:
         key = jax.random.key(0) if key is None else key
         few = jax.tree.map(lambda leaf: leaf[:SAMPLES], batch)
         trace = self.trace(variables, inputs, key)
+        arguments = {
+            "single samples": (variables, few),
+            "sharpness": (variables, few),
+            "Jacobian": (variables, jax.tree.map(lambda leaf: leaf[:8], inputs)),
+            "mixing": (variables, few[0]),
+            **({"skips": (variables, few, key)} if skips and trace.blocks else {}),
+        }
+        self._compile({STEP: (variables, opt_state, batch, key, jnp.asarray(rate, float)), **arguments})
         first, losses, reached = self._trial(variables, opt_state, batch, key, rate, steps)
-        failed: dict[str, str] = {}
-
-        def attempt(name: str, program: Any, *arguments: Any) -> Any:
-            try:
-                return jax.device_get(program(variables, *arguments))
-            except Exception as error:  # a network of anyone's: what one instrument cannot take, others can
-                failed[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
-                return None
-
-        samples = attempt("single samples", self._samples, few)
-        values = attempt("Jacobian", self._jacobian, jax.tree.map(lambda leaf: leaf[:8], inputs))
-        sharpness = attempt("sharpness", self._sharpness, few)
-        skipped = attempt("skips", self._skips, few, key) if skips and trace.blocks else None
-        mixes = attempt("mixing", self._mixes, few[0])
+        found = {name: self._measure(name, *each) for name, each in arguments.items()}
         outputs = jax.tree.leaves(first.outputs)
         return Examination(
             first=first,
@@ -141,16 +192,16 @@ class Instruments:
             bias_gradients=_relative(first.leaf_gradients, trace),
             widths=trace.units,
             looked_up=np.array([equation.primitive.name == "gather" for equation in trace.equations]),
-            samples=samples,
-            singular_values=values,
-            sharpness=float("nan") if sharpness is None else float(sharpness),
-            skips=np.zeros(0) if skipped is None else skipped,
-            mixes=bool(mixes),
+            samples=found["single samples"],
+            singular_values=found["Jacobian"],
+            sharpness=float("nan") if found["sharpness"] is None else float(found["sharpness"]),
+            skips=np.zeros(0) if found.get("skips") is None else found["skips"],
+            mixes=bool(found["mixing"]),
             inputs=_mean_and_std(inputs),
             labels=_range(labels),
             classes=outputs[0].shape[1] if len(outputs) == 1 and outputs[0].ndim == 2 else None,
             dtypes=tuple(str(equation.outvars[0].aval.dtype) for equation in trace.equations),
-            failed=failed,
+            failed=dict(self._failed),
         )
 
     def _trial(
