@@ -68,6 +68,11 @@ class Examination:
     failed: dict[str, str]
 
     @property
+    def has_shortcuts(self) -> bool:
+        """Whether some block adds its branch to a stream; a plain net's blocks have none."""
+        return bool(np.any(self.first.layers.stream_rms > 0))
+
+    @property
     def chance(self) -> float:
         """The loss of guessing, ln(classes), if there are classes; else the first loss."""
         return float(np.log(self.classes)) if self.classes else float(self.losses[0])

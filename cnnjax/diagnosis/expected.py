@@ -40,7 +40,7 @@ def _growth(found: Examination) -> Iterator[Expectation]:
     inner = slice(1, len(first.layers.layers) - 1)
     kinds = set(first.layers.activations[inner])
     normalized = first.normalized[inner]
-    if len(normalized) < 4 or first.layers.blocks or len(kinds) != 1 or len(set(found.widths[inner])) > 1:
+    if len(normalized) < 4 or found.has_shortcuts or len(kinds) != 1 or len(set(found.widths[inner])) > 1:
         return
     (activation,) = kinds
     norms = first.layers.activation_gradient_norm[inner]

@@ -191,7 +191,7 @@ def _weights(found: Examination, takes_logits: bool) -> Iterator[Finding]:
     large = [i for i in range(len(names)) if own[i] > LARGE]
     free = [i for i in range(len(names)) if not first.normalized[i] and gain[i] > 0 and own[i] > 0]
     small = [i for i in free if max(gain[i], own[i]) < SMALL]
-    if first.layers.blocks and len(small) < len(free) / 2:
+    if found.has_shortcuts and len(small) < len(free) / 2:
         small = []  # a residual branch may begin as small as it likes
     if small == [len(names) - 1]:
         small = []  # so may a classifier
@@ -229,7 +229,7 @@ def _gradients(found: Examination, takes_logits: bool) -> Iterator[Finding]:
         return
     third = max(1, len(known) // 3)
     begin, end = (float(np.median(np.log10(relative[part]))) for part in (known[:third], known[-third:]))
-    lost = known[0] > 2 and not first.layers.blocks  # underflow on the way
+    lost = known[0] > 2 and not found.has_shortcuts  # underflow on the way
     if abs(begin - end) < DECADES and not lost:
         return
     where = (names[0], names[known[-1]])
@@ -251,7 +251,7 @@ def _why(found: Examination, direction: str) -> tuple[str, str]:
     activation = max(set(activations), key=activations.count) if activations else "identity"
     slope, gain = float(np.nanmedian(first.slope[:-1])), float(np.nanmedian(first.gain[:-1]))
     normalized = bool(np.median(first.normalized[:-1]))
-    shortcuts = bool(first.layers.blocks)
+    shortcuts = found.has_shortcuts
     if shortcuts and not normalized and direction == "explode":
         return (
             f"each of the {len(first.layers.blocks)} blocks adds its branch's gradient to the shortcut's",

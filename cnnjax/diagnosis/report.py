@@ -126,8 +126,9 @@ class Diagnosis:
         from cnnjax.report.health import over_depth
 
         found = self.examination
+        skips = found.skips if found.has_shortcuts else np.zeros(0)
         title = f"{self.verdict.word}; " + (self.findings[0].what if self.findings else "no finding")
-        return over_depth(self.statistics, found.losses, found.chance, found.skips, title, Path(path))["png"]
+        return over_depth(self.statistics, found.losses, found.chance, skips, title, Path(path))["png"]
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -180,7 +181,7 @@ class Diagnosis:
                 f"by the input, mean cosine {float(samples.by_inputs.mean_cosine):.3f}, effective rank "
                 f"{float(samples.by_inputs.effective_rank):.2f} of white noise's"
             )
-        if len(found.skips):
+        if found.has_shortcuts and len(found.skips):
             order = np.argsort(np.abs(np.log(np.maximum(found.skips, 1e-30))))[::-1][:3]
             blocks = [f"{found.first.layers.blocks[i]} {found.skips[i]:.2f}" for i in order]
             lines.append(
