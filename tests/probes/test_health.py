@@ -52,7 +52,8 @@ def test_it_rides_along_and_changes_nothing(tmp_path):
     def train(name, probes):
         config = cnnjax.Config(
             model="plain8", model_options={"width": 2, "norm": "none"}, data="synthetic", downsample=2,
-            steps=6, batch_size=8, learning_rate=0.01, evaluate_every=6, checkpoint_every=6, augment="none", dtype="float64",
+            steps=6, batch_size=8, learning_rate=0.01, evaluate_every=6, checkpoint_every=6, augment="none",
+            dtype="float64",
         )  # fmt: skip
         return cnnjax.train(config, tmp_path / name, probes=probes)
 
