@@ -76,6 +76,8 @@ def _learnt(steps: int) -> Callable[[Examination], float]:
 
 def _linear(found: Examination) -> float:
     """How much the loss fell in the first step, over what the gradient promised; within +-1."""
+    if found.first.along == 0:
+        return math.nan
     fall = (found.losses[0] - found.losses[1]) / found.first.along
     return max(-1.0, min(1.0, fall)) if np.isfinite(fall) else -1.0
 

@@ -36,11 +36,13 @@ class Verdict:
     def __str__(self) -> str:
         right, of = self.hits
         known = (
-            f"right for {right} of {of} networks of families that it was not fitted to"
+            f"this verdict was right for {right} of {of}"
             if self.word != "unknown"
             else f"{right} of {of} such networks trained"
         )
-        return f"{self.word} (probability {self.probability:.2f}; this verdict was {known}, {self.study})"
+        return (
+            f"{self.word} (probability {self.probability:.2f}). On families held out, {known} ({self.study})."
+        )
 
 
 @functools.cache
