@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cnnjax.config import Config as Config
     from cnnjax.counting import summary as summary
     from cnnjax.counting.plan import plan as plan
+    from cnnjax.diagnosis import Diagnosis as Diagnosis
+    from cnnjax.diagnosis import diagnose as diagnose
     from cnnjax.mesh import make_mesh as make_mesh
     from cnnjax.models import build as build
     from cnnjax.models import list_models as list_models
@@ -30,10 +32,12 @@ _HOME = {
     "Callback": "cnnjax.training",
     "CheckpointPolicy": "cnnjax.config",
     "Config": "cnnjax.config",
+    "Diagnosis": "cnnjax.diagnosis",
     "EarlyStopping": "cnnjax.training",
     "StopOnPlateau": "cnnjax.training",
     "build": "cnnjax.models",
     "data": "cnnjax",
+    "diagnose": "cnnjax.diagnosis",
     "evaluate": "cnnjax.running",
     "interop": "cnnjax",
     "list_models": "cnnjax.models",
@@ -52,10 +56,12 @@ __all__ = [
     "Callback",
     "CheckpointPolicy",
     "Config",
+    "Diagnosis",
     "EarlyStopping",
     "StopOnPlateau",
     "build",
     "data",
+    "diagnose",
     "evaluate",
     "interop",
     "list_models",

@@ -130,7 +130,7 @@ class Config:
         accumulate: number of batches whose gradients are averaged for one update.
         ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
         metrics: names of `cnnjax.losses.METRICS` to test besides the error, such as "top5_error".
-        probes: names of the probes that measure the steps, "layers" or "samples".
+        probes: names of the probes that measure the steps, "layers", "samples" or "health".
         evaluate_every: steps between evaluations of the whole test set.
         checkpoint_every: steps between checkpoints.
     """

@@ -134,6 +134,8 @@ def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransfo
     chosen = {
         # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
         "convolutions": lambda path, w: w.ndim >= 4,
+        # The axes do not tell a kernel: a locally connected layer's bias has three, and a stack over depth
+        # gives every bias and scale one more. Flax calls kernels "kernel", and so do we.
         "kernels": lambda path, w: w.ndim >= 2 and path_name(path).endswith("kernel"),
         "all": lambda path, w: True,
     }[config.decay]

@@ -26,12 +26,16 @@ from cnnjax.network import as_network
 from cnnjax.objects import describe, is_object, load_object
 from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
-from cnnjax.probes import LayerProbe, Probe, SampleProbe
+from cnnjax.probes import Health, LayerProbe, Probe, SampleProbe
 from cnnjax.training.inputs import Data, example
 from cnnjax.training.task import Augment, PerExample, Task
 from cnnjax.trial import try_out
 
-PROBES: Mapping[str, Callable[[], Probe]] = {"layers": LayerProbe, "samples": SampleProbe}
+PROBES: Mapping[str, Callable[[], Probe]] = {
+    "health": Health,
+    "layers": LayerProbe,
+    "samples": SampleProbe,
+}
 OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant"),

@@ -53,9 +53,12 @@ MAY_IMPORT = {
     "probes": {"errors", "network", "ops"},
     "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes"},
     "report": LEAVES,
+    "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
+    "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
     "doctor": LEAVES | {"compilation", "data", "ops"},
     "__main__": LEAVES
     | {
+        "checkup",
         "command",
         "comparison",
         "compilation",
@@ -71,7 +74,19 @@ MAY_IMPORT = {
         "runs",
     },
     "__init__": LEAVES
-    | {"config", "counting", "data", "interop", "mesh", "models", "probes", "running", "runs", "training"},
+    | {
+        "config",
+        "counting",
+        "data",
+        "diagnosis",
+        "interop",
+        "mesh",
+        "models",
+        "probes",
+        "running",
+        "runs",
+        "training",
+    },
 }
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},

@@ -96,7 +96,7 @@ def summary(
         network: a name and `fields` as `build` takes them, a Linen module, or any network
             (`cnnjax.probes.subject`), whose layers are then those that probes find.
         input: side of a square image, or the shape of one input, such as [height, width, channel]; without
-            it, the network's `input_shape`.
+            it, the network's `input_shape`. Its type is that of the variables.
         variables: of a network that is not Linen's and does not carry them itself.
 
     Raises:
@@ -120,8 +120,15 @@ def summary(
             model = model.clone(convolution="native")  # the one that a trace shows
         found = rows(model, tuple(shape))
     else:
-        found = any_network.rows(*subject, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
+        found = any_network.rows(*subject, jax.ShapeDtypeStruct((2, *shape), _dtype(subject[1])))
     return Summary(name, tuple(shape), tuple(map(_layer, found)))
+
+
+def _dtype(variables: Any) -> Any:
+    """The floating-point type that all variables fit in, float32 if there are none: that of the inputs."""
+    types = {leaf.dtype for leaf in jax.tree.leaves(variables) if hasattr(leaf, "dtype")}
+    floating = [dtype for dtype in types if jnp.issubdtype(dtype, jnp.floating)]
+    return jnp.result_type(*floating) if floating else jnp.float32
 
 
 def _name(network: Any) -> str:

@@ -1,4 +1,4 @@
-"""Weights of other libraries in and out."""
+"""Weights from and for other libraries."""
 
 from cnnjax.interop.files import read_weights
 from cnnjax.interop.torchvision import from_torchvision, to_torchvision

@@ -1,8 +1,8 @@
-"""Files of weights to arrays: PyTorch's `.pth`, read without PyTorch, and `.safetensors`.
+"""Read arrays from files of weights: PyTorch's `.pth`, without PyTorch, and `.safetensors`.
 
-A `.pth` file is a pickle, which can run any code. This reader builds tensors, numbers, strings and
-containers; of everything else it keeps the name, and refuses it among weights. It reads both forms that
-`torch.save` writes: an archive (since PyTorch 1.6) and the older stream.
+A `.pth` file is a pickle, which can run any code. This reader builds only tensors, numbers, strings and
+containers; of everything else it keeps just the name, and it refuses such things among the weights. It reads
+both formats that `torch.save` writes: an archive (since PyTorch 1.6) and the older stream.
 """
 
 import collections
@@ -29,14 +29,14 @@ MAGIC = 0x1950A86A20F9469CFC6C  # what the older stream begins with
 
 
 def read_weights(path: str | Path, entry: str | None = None) -> dict[str, np.ndarray]:
-    """Names to arrays, from a file of PyTorch's or of safetensors.
+    """Read arrays by name from a PyTorch or safetensors file.
 
     Args:
-        path: of the file.
-        entry: which to read of a training checkpoint that holds several networks' weights.
+        path: path of the file.
+        entry: the entry to read, if a training checkpoint holds the weights of several networks.
 
     Raises:
-        UserError: the file is damaged, or holds something else than names and tensors.
+        UserError: the file is damaged, or holds something other than names and tensors.
     """
     with open(path, "rb") as file:  # a missing file says so itself
         try:
@@ -67,10 +67,10 @@ def _read(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
 
 
 def weights_in(content: Any, entry: str | None = None) -> Mapping[str, Any]:
-    """The mapping of names to tensors that `content` is, or that lies in it as in a training checkpoint.
+    """Find the tensors by name: `content` itself, or an entry of it, if it is a training checkpoint.
 
     Raises:
-        UserError: there is none, or there are several and `entry` does not say which.
+        UserError: there are none, or several entries have some and `entry` does not say which.
     """
     if not isinstance(content, Mapping):
         raise UserError(f"it holds {_described(content)}, not a state_dict: {_SAVE}")
@@ -114,7 +114,7 @@ def _described(value: Any) -> str:
 
 
 class _Tensor(NamedTuple):
-    """What a pickle says of a tensor; the numbers lie elsewhere in the file."""
+    """What a pickle says about a tensor; the numbers are elsewhere in the file."""
 
     storage: tuple[str, Any]  # its key and its numbers' type
     offset: int
@@ -142,7 +142,7 @@ class _Tensor(NamedTuple):
 
 
 class _Other:
-    """Stands for an object of any other class; it takes what a pickle says of it, and does nothing."""
+    """Stands for an object of any other class: it takes whatever a pickle gives it, and does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Other":
         return super().__new__(cls)
@@ -160,7 +160,7 @@ def _numbers(dtype: Any) -> np.dtype:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds what `torch.save` makes of tensors and containers, and notes the storages it refers to."""
+    """Rebuilds what `torch.save` wrote of tensors and containers, and notes the storages they refer to."""
 
     def __init__(self, file: Any):
         super().__init__(file)

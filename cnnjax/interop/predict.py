@@ -1,10 +1,10 @@
 """Best guesses for image files, with torchvision's weights and preprocessing.
 
-An image's shorter side is resized to 256 pixels (342 for Inception v3; 232 for torchvision's second
-generation of weights, IMAGENET1K_V2), bilinear with antialiasing; of it the central 224x224 (299x299) are
-normalised by ImageNet's mean and standard deviation. GoogLeNet's and Inception's weights come from TensorFlow
-and take pixels from -1 to 1; torchvision's networks convert to that (`transform_input`), here the
-preprocessing does.
+An image is resized so that its shorter side has 256 pixels (342 for Inception v3; 232 for torchvision's
+second generation of weights, IMAGENET1K_V2), by bilinear interpolation with antialiasing; its central 224x224
+pixels (299x299) are normalised by ImageNet's mean and standard deviation. GoogLeNet's and Inception's weights
+come from TensorFlow and take pixels from -1 to 1. Torchvision converts them inside the network
+(`transform_input`); here the preprocessing does.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from cnnjax.interop.torchvision import from_torchvision
 
 
 class Preprocessing(NamedTuple):
-    """How an image becomes a network's input: sides in pixels, then mean and deviation of each colour."""
+    """How an image becomes a network's input: sides in pixels, and mean and deviation of each colour."""
 
     resize: int = 256
     crop: int = 224
@@ -46,17 +46,17 @@ def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:
 def predict(
     name: str, weights: str | Path, images: Iterable[str | Path], resize: int | None = None, best: int = 5
 ) -> list[list[tuple[int, float]]]:
-    """The `best` classes of each image file and their probabilities, the most probable first.
+    """Return the `best` classes of each image file with their probabilities, the most probable first.
 
     Args:
         name: torchvision's name of the network.
         weights: a file that `from_torchvision` takes.
         images: files of any kind that Pillow reads.
-        resize: pixels of the shorter side before cropping, if not what the network's first weights have.
-        best: how many.
+        resize: pixels of the shorter side before cropping; by default as for the network's first weights.
+        best: how many classes.
 
     Raises:
-        UserError: a file is no image, or the weights do not fit.
+        UserError: a file is not an image, or the weights do not fit.
     """
     how = PREPROCESSING.get(name.removesuffix("_torchvision"), Preprocessing())
     if resize is not None:

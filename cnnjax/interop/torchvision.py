@@ -1,12 +1,12 @@
-"""Torchvision's weights in and out of our networks.
+"""Torchvision's weights into our networks, and ours into torchvision's.
 
-A network and torchvision's have the same layers under other names, so each family needs one function from
+Our networks and torchvision's have the same layers under other names, so each family needs one function from
 our name of a layer to theirs. The arrays differ in layout: a kernel is [k, k, c_in, c_out] here and
 [c_out, c_in, k, k] there, a dense kernel is transposed, and one that follows a flattened image takes its
 inputs in the order height, width, channel here and channel, height, width there.
 
-`num_batches_tracked` counts training steps for a kind of running average that none of the networks has. It is
-ignored on the way in and written as 0 on the way out, as in a new torchvision network.
+`num_batches_tracked` counts training steps for a kind of running average that none of the networks uses. It
+is ignored on the way in and written as 0 on the way out, as in a new torchvision network.
 """
 
 import dataclasses
@@ -38,15 +38,15 @@ AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # of our arrays, in torchvision's 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """Networks of torchvision with one scheme of names.
+    """Networks of torchvision whose layers are named in the same way.
 
     Attributes:
-        names: what matches torchvision's names.
+        names: pattern that matches torchvision's names of the networks.
         ours: our name, with theirs in place of `{}`.
         rename: torchvision's name of a layer, given the network and the layer's path in it.
-        classifier: the last layer, ours and theirs.
-        flattened: dense layers that follow a flattened image, and that image's height and width.
-        heads: our field for heads that serve training only; names of their layers begin with "aux".
+        classifier: our and their name of the last layer.
+        flattened: dense layers that follow a flattened image, with that image's height and width.
+        heads: our field for heads that only training uses; the names of their layers begin with "aux".
     """
 
     names: str
@@ -84,7 +84,7 @@ INCEPTION_BRANCHES = {
     "7a": ("3x3", "7x7x3"),
     "7": ("1x1", "3x3", "3x3dbl", "_pool"),
 }
-"""Names of a module's branches, by the module's name or, for most, its first digit."""
+"""Names of a module's branches, by the module's name or, for most modules, its first digit."""
 
 
 def _alexnet(model: Any, path: str) -> str:
@@ -182,14 +182,14 @@ class _Array(NamedTuple):
 def from_torchvision(
     name: str, state_dict: Mapping[str, Any] | str | Path
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that torchvision's weights fit, and these weights as its variables, float32.
+    """Return the network that torchvision's weights fit, and these weights as its variables, float32.
 
     Args:
         name: torchvision's name, such as "resnet50".
-        state_dict: names to arrays or tensors, or a file of them (`.pth`, `.safetensors`), or a training
-            checkpoint with them in one of its entries. What wraps the network, and so begins every name
-            (`module.` of DataParallel's, `_orig_mod.` of a compiled one's), is left out. The number of
-            classes, and whether there are heads for training, are those of the weights.
+        state_dict: arrays or tensors by name, a file of them (`.pth`, `.safetensors`), or a training
+            checkpoint with them in one of its entries. A prefix that all names share because something wraps
+            the network (`module.` of DataParallel, `_orig_mod.` of a compiled one) is dropped. The weights
+            decide the number of classes, and whether there are heads for training.
 
     Raises:
         UserError: there is no such network, or a name is missing, unexpected, or has another shape.
@@ -210,9 +210,9 @@ def from_torchvision(
 
 
 def to_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Our variables as torchvision's `state_dict` of the network `name`, numpy arrays by name.
+    """Return our variables as torchvision's `state_dict` of the network `name`, numpy arrays by name.
 
-    `torch_model.load_state_dict({key: torch.from_numpy(value) for key, value in result.items()})` takes it.
+    Load it by `torch_model.load_state_dict({key: torch.from_numpy(value) for key, value in result.items()})`.
 
     Raises:
         UserError: there is no such network, or an array is missing, unexpected, or has another shape.
@@ -236,10 +236,10 @@ def to_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndar
 
 
 def _unwrapped(weights: Mapping[str, Any], bias: str) -> dict[str, Any]:
-    """The weights by their names in the network itself, given that of its classifier's bias.
+    """Return the weights by their names in the network itself, given that of its classifier's bias.
 
-    No network's layers all begin alike, so what all names share is of what wraps it; as is a name without a
-    dot, such as the number of steps that an average is over.
+    No network's layers all begin alike, so a prefix that all names share belongs to a wrapper, and so does a
+    name without a dot, such as the number of steps that an average is over.
     """
     layers = zip(*(name.split(".")[:-1] for name in weights if "." in name), strict=False)
     shared = itertools.takewhile(lambda parts: len(set(parts)) == 1, layers)
@@ -250,7 +250,7 @@ def _unwrapped(weights: Mapping[str, Any], bias: str) -> dict[str, Any]:
 
 
 def _find(name: str) -> tuple[Family, str]:
-    """The family of a network, and torchvision's name for it."""
+    """Return the family of a network, and torchvision's name for it."""
     name = name.removesuffix("_torchvision")
     for family in FAMILIES:
         if re.fullmatch(family.names, name):
@@ -262,7 +262,7 @@ def _find(name: str) -> tuple[Family, str]:
 
 
 def _model(family: Family, name: str, weights: Mapping[str, Any], bias: str) -> nn.Module:
-    """The network with the classes and heads of these weights; `bias` names the classifier's."""
+    """Return the network with the classes and heads of these weights; `bias` names the classifier's."""
     fields: dict[str, Any] = {}
     if bias in weights:
         fields["num_classes"] = weights[bias].shape[0]

@@ -11,7 +11,7 @@ convolution each sees its own tower only. With one group the net is dense, as mo
 - The paper crops images to 224x224, but its first layer has 55x55 outputs only for 227x227 without padding.
   Both sizes work: 224x224 is padded with two pixels of zeros, of which one row and one column go unused.
 - The paper halves all outputs at test time to make up for dropout; here they are doubled in training instead,
-  which is the same function of weights half as large.
+  which gives the same function with weights half as large.
 - Initial weights are N(0, 0.01 * 0.01) and biases 1 or 0, layer by layer as in the paper (section 5).
 
 `alexnet_torchvision` is torchvision's, after Krizhevsky, "One weird trick for parallelizing convolutional
@@ -38,19 +38,19 @@ from cnnjax.ops.pooling import adaptive_average_pool, max_pool
 from cnnjax.ops.precision import wide
 
 PADDINGS = {227: 0, 224: 2}
-"""Side of the image to the first convolution's padding; both give 55x55."""
+"""The first convolution's padding by the image's side; both give 55x55."""
 
 
 class AlexNet(ConvNetwork, kw_only=True):
     """Figure 2: five convolutions and three fully connected layers. 60,965,224 parameters.
 
     Attributes:
-        width: filters of the first convolution, in both towers together; the other layers keep their ratio.
-        groups: 2 towers; 1 connects everything.
-        lrn: whether there is local response normalisation (section 3.3).
+        width: filters of the first convolution in both towers; the other layers keep their ratio to it.
+        groups: number of towers, 2 in the paper; 1 connects everything.
+        lrn: whether to apply local response normalisation (section 3.3).
         lrn_alpha_per: whether its alpha multiplies the "sum" or the "mean" of the squares.
-        pool_size: of pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
-        dropout: rate, after both hidden fully connected layers.
+        pool_size: side of the pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
+        dropout: rate after each hidden fully connected layer.
     """
 
     width: int = 96
@@ -118,11 +118,11 @@ class AlexNet(ConvNetwork, kw_only=True):
 
 
 class AlexNetTorchvision(ConvNetwork, kw_only=True):
-    """One tower, no normalisation, two thirds as wide at first. 61,100,840 parameters.
+    """One tower, no normalisation, a first layer two thirds as wide. 61,100,840 parameters.
 
     Attributes:
-        width: filters of the first convolution; the other layers keep their ratio.
-        dropout: rate, before both hidden fully connected layers.
+        width: filters of the first convolution; the other layers keep their ratio to it.
+        dropout: rate before each hidden fully connected layer.
     """
 
     width: int = 64
@@ -141,7 +141,7 @@ class AlexNetTorchvision(ConvNetwork, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: a side of the images is less than 63.
+            UserError: a side of the images is below 63 pixels.
         """
         check_image_size(x, 63)
         act = ACTIVATIONS[self.activation]

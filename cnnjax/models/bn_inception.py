@@ -2,13 +2,13 @@
 
 Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 Shift", 2015 (arXiv 1502.03167), figure 5. Dropout and local response normalisation are removed, as in section
-4.2.1. The figure does not add up in modules 4c and 4d: their 576 outputs need a pool projection of 96, but it
+4.2.1. The figure does not add up in modules 4c and 4d: 576 outputs need a pool projection of 96, but it
 prints 128, which makes 608. `projection` is 96, as in the authors' released code, or 128, as in the
 widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters).
 
 The paper prints neither the initial weights nor BatchNorm's epsilon and decay. Here kernels are drawn from
-N(0, 2 / fan-in), where the released code has truncated normals of several deviations; epsilon is 1e-3, as in
-that code; the decay is 0.9. Pooling rounds sizes up, and average pooling counts the padding, as in Caffe.
+N(0, 2 / fan-in); the released code uses truncated normals with several deviations. Epsilon is 1e-3, as in
+that code, and the decay is 0.9. Pooling rounds sizes up, and average pooling counts the padding, as in Caffe.
 `activation="sigmoid"` makes the net of BN-x5-Sigmoid (section 4.2.2).
 """
 
@@ -35,7 +35,7 @@ downsample = partial(max_pool, size=3, strides=2, ceil=True)
 def equal(
     one: int, reduce_three: int, three: int, reduce_double: int, double: int, pool: Step, projection: int
 ) -> tuple[tuple[Step, ...], ...]:
-    """The branches of a module that keeps the resolution, from the figure's numbers of filters."""
+    """Return the branches of a module that keeps the resolution, given the figure's filter counts."""
     return (
         (Conv(one),),
         (Conv(reduce_three), Conv(three, 3)),
@@ -45,7 +45,7 @@ def equal(
 
 
 def halving(reduce_three: int, three: int, reduce_double: int, double: int) -> tuple[tuple[Step, ...], ...]:
-    """The branches of a module that halves the resolution; the input passes through the pooling."""
+    """Return the branches of a module that halves the resolution; one of them only pools."""
     return (
         (Conv(reduce_three), Conv(three, 3, strides=2)),
         (Conv(reduce_double), Conv(double, 3), Conv(double, 3, strides=2)),
@@ -54,7 +54,7 @@ def halving(reduce_three: int, three: int, reduce_double: int, double: int) -> t
 
 
 def modules(projection: int) -> dict[str, tuple[tuple[Step, ...], ...]]:
-    """The branches of each module; `projection` is that of 4c and 4d."""
+    """Return the branches of each module by name; `projection` applies to 4c and 4d."""
     return {
         "3a": equal(64, 64, 64, 64, 96, average, 32),
         "3b": equal(64, 64, 96, 64, 96, average, 64),
@@ -100,12 +100,12 @@ class BNInception(BatchNormNetwork, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: the images are of a size whose halves convolutions and pooling round differently.
+            UserError: the convolutions and the pooling would round the size of the images differently.
         """
         if any(side < 63 or (side + 1) % 32 > 7 for side in x.shape[1:3]):
             raise UserError(
-                f"images of {x.shape[1]}x{x.shape[2]} do not fit: must be multiples of 32, from 64x64 on "
-                "(from one pixel less to six more also fits)"
+                f"images of {x.shape[1]}x{x.shape[2]} do not fit: sides must be multiples of 32, at least 64 "
+                "(one pixel less and up to six more also fit)"
             )
         conv = partial(
             scaled, self.conv(use_bias=self.use_bias, kernel_init=he_normal_fan_in), self.width / 64
@@ -124,7 +124,7 @@ class BNInception(BatchNormNetwork, kw_only=True):
         return self.classify(x, he_normal_fan_in)
 
     def refine(self) -> Template | None:
-        """A template of a layer at the end of each module, or None."""
+        """Return a template of a layer for the end of each module, or None."""
         return None
 
 

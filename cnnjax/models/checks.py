@@ -1,4 +1,4 @@
-"""Checks of a network's fields and images, with one wording of their errors for all networks."""
+"""Checks of fields and images, with the same error messages for all networks."""
 
 import numbers
 from collections.abc import Collection, Mapping
@@ -17,14 +17,14 @@ TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a word in quotes"),
     tuple: ((tuple, list), "several values in parentheses"),
 }
-"""A field's annotation to what its value must be, as classes and in words."""
+"""What a field's value must be, by its annotation: classes, and words for the message."""
 
 
 def check_types(network: type[nn.Module], fields: Mapping[str, Any]) -> None:
-    """Check that each field given is of the type that `network` declares; raises UserError."""
+    """Raise UserError unless each field has the type that `network` declares."""
     try:
         hints = get_type_hints(network)
-    except NameError:  # an annotation in quotes that means nothing outside its own function
+    except NameError:  # a quoted annotation that only its own function can resolve
         hints = {}
     for field, value in fields.items():
         hint = hints.get(field, Any)
@@ -52,14 +52,14 @@ def _is_floating(dtype: Any) -> bool:
 
 
 def check_choices(network: nn.Module, **choices: Collection[str]) -> None:
-    """Check that each field named has one of its choices, such as `stem=STEMS`; raises UserError."""
+    """Raise UserError unless each named field has one of its choices, such as `stem=STEMS`."""
     for field, values in choices.items():
         if (value := getattr(network, field)) not in values:
             raise UserError(f"{field}={value!r}: must be one of {', '.join(values)}")
 
 
 def check_at_least_one(network: nn.Module, *fields: str) -> None:
-    """Check that each field named, or each number in it, is 1 or more; raises UserError."""
+    """Raise UserError unless each named field, or each number in it, is at least 1."""
     for field in fields:
         value = getattr(network, field)
         values = value if isinstance(value, tuple) else (value,)
@@ -68,7 +68,7 @@ def check_at_least_one(network: nn.Module, *fields: str) -> None:
 
 
 def check_rates(network: nn.Module, *fields: str) -> None:
-    """Check that each field named, or each number in it, is a rate in [0, 1); raises UserError."""
+    """Raise UserError unless each named field, or each number in it, is a rate in [0, 1)."""
     for field in fields:
         value = getattr(network, field)
         if not all(0 <= rate < 1 for rate in (value if isinstance(value, tuple) else (value,))):
@@ -78,11 +78,11 @@ def check_rates(network: nn.Module, *fields: str) -> None:
 def blocks_in(
     family: str, depth: int, step: int, others: int, suffix: str = "", forms: str = "", note: str = ""
 ) -> int:
-    """Find n for the net called `family`, `depth`, `suffix`, which is step * n + others deep.
+    """Find n for a net of depth step * n + others; its name is `family`, `depth` and `suffix`.
 
     Raises:
-        UserError: there is no such n. It names the `forms` that a depth can have and the nearest depths, and
-            ends with `note`.
+        UserError: there is no such n; the message gives the `forms` of valid depths, the nearest of them, and
+            `note`.
     """
     n, rest = divmod(depth - others, step)
     if rest or n < 1:

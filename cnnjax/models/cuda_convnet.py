@@ -1,14 +1,14 @@
 """The CIFAR-10 nets around AlexNet.
 
 Krizhevsky, Sutskever and Hinton 2012 (see `cnnjax.models.alexnet`) compare ReLU with tanh on a net of four
-layers (figure 1), measure local response normalisation on another, 13 % of error without and 11 % with it
-(section 3.3), and refer to cuda-convnet. These are the nets of its example files, which name them by their
+layers (figure 1), measure local response normalisation on another, whose error is 13 % without it and 11 %
+with it (section 3.3), and refer to cuda-convnet. These are the nets of its example files, named by their
 error: `cuda_convnet_80sec` (26 % after 80 seconds), `cuda_convnet_18pct`, `cuda_convnet_13pct` and
 `cuda_convnet_11pct`. As there:
 
-- poolings round their output size up; in the first two nets the first layer pools before its activation;
+- pooling rounds its output size up; the first layer of the first two nets pools before its activation;
 - "18pct" normalises within each map, "11pct" across them; alpha weighs means, not sums;
-- the last layers of "13pct" and "11pct" before the classifier are locally connected;
+- the last two layers before the classifier of "13pct" and "11pct" are locally connected;
 - each layer's initial weights have their own standard deviation, 0.0001 in the first; biases are 0.
 
 `alexnet_cifar` is for figure 1, whose net the paper does not print: it is "18pct" without the normalisation,
@@ -36,8 +36,8 @@ class CudaConvnet(ConvNetwork, kw_only=True):
 
     Attributes:
         width: filters of the first convolution; all other layers keep their ratio to it.
-        hidden: units of the hidden fully connected layer at the paper's width; 0 for none.
-        lrn: whether there is response normalisation within maps after the first two poolings.
+        hidden: units of the hidden fully connected layer at the paper's width; 0 leaves it out.
+        lrn: whether to apply response normalisation within maps after the first two poolings.
         dense_std: standard deviation of the fully connected layers' initial weights.
     """
 
@@ -53,14 +53,14 @@ class CudaConvnet(ConvNetwork, kw_only=True):
         super().__post_init__()
         check_at_least_one(self, "width")
         if self.hidden < 0:
-            raise UserError(f"hidden={self.hidden}: must be 0, for no such layer, or more")
+            raise UserError(f"hidden={self.hidden}: must be at least 0, where 0 leaves the layer out")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: a side of the images is less than 10.
+            UserError: a side of the images is below 10 pixels.
         """
         check_image_size(x, 10)
         act = ACTIVATIONS[self.activation]
@@ -87,8 +87,8 @@ class CudaConvnetLocal(ConvNetwork, kw_only=True):
     """Two 5x5 convolutions, each with 3x3 max pooling, two locally connected layers and the classifier.
 
     Attributes:
-        local_filters: of the two locally connected layers at the paper's width.
-        lrn: whether there is response normalisation across maps, after the first pooling and before the
+        local_filters: filters of the two locally connected layers at the paper's width.
+        lrn: whether to apply response normalisation across maps, after the first pooling and before the
             second.
         width: filters of the first convolution; all other layers keep their ratio to it.
     """
@@ -109,7 +109,7 @@ class CudaConvnetLocal(ConvNetwork, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: a side of the images is less than 6.
+            UserError: a side of the images is below 6 pixels.
         """
         check_image_size(x, 6)
         act = ACTIVATIONS[self.activation]

@@ -8,10 +8,10 @@ that table 1's DenseNet-264 has 265.
 In a dense block every layer takes the feature maps of all layers before it, concatenated, and adds
 `growth_rate` of its own. Between blocks a transition keeps the fraction `compression` of the maps and halves
 the resolution. `densenet{depth}_{k}` is the basic net, without compression and with one 3x3 convolution a
-layer; `densenet_bc{depth}_{k}` has bottlenecks (B) and compression 0.5 (C), and so do the ImageNet nets. For
-one without the other set `layer` or `compression`.
+layer; `densenet_bc{depth}_{k}` and the ImageNet nets have bottlenecks (B) and compression 0.5 (C). To have
+only one of the two, set `layer` or `compression`.
 
-The paper's basic CIFAR nets begin with 16 channels. The released code begins with 2 k there too:
+The paper's basic CIFAR nets begin with 16 channels, those of the released code with 2 k:
 `build("densenet40_12", width=24, growth_rate=12)` has 1,059,298 parameters instead of 1,019,722.
 
 Dropout follows every convolution except the first, including those of transitions, as in the paper and the
@@ -19,8 +19,8 @@ released code. The paper uses it, with rate 0.2, only for data without augmentat
 "+" in table 2); `dropout` is 0 by default. Torchvision's ImageNet nets are the same, except that they drop
 only after a layer's last convolution.
 
-For the initial weights the paper refers to He et al.; as in the released code kernels are drawn from
-N(0, 2 / (k * k * c_out)). BatchNorm's epsilon 1e-5 and decay 0.9 are also that code's.
+For the initial weights the paper refers to He et al.; kernels are drawn from N(0, 2 / (k * k * c_out)), as in
+the released code, which also has BatchNorm's epsilon 1e-5 and decay 0.9.
 """
 
 from collections.abc import Mapping
@@ -94,10 +94,10 @@ class DenseNet(BatchNormNetwork, kw_only=True):
         layer: "basic" or "bottleneck".
         compression: the fraction of the feature maps that a transition keeps, rounded down.
         stem: "cifar" or "imagenet".
-        width: filters of the first convolution. `build` keeps the growth rate's ratio to it.
-        dropout: rate, after every convolution except the first; the paper's is 0.2 without augmentation.
-        remat: whether the backward pass recomputes a layer's activations, whose memory grows with the square
-            of the number of layers in a block.
+        width: filters of the first convolution; `build` keeps the growth rate's ratio to it.
+        dropout: rate after every convolution except the first; 0.2 in the paper without augmentation.
+        remat: whether the backward pass recomputes a layer's activations; otherwise their memory grows with
+            the square of the number of layers in a block.
     """
 
     block_sizes: tuple[int, ...]
@@ -133,7 +133,7 @@ class DenseNet(BatchNormNetwork, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: the images are so small that nothing is left after the last transition.
+            UserError: the images are too small: nothing is left after the last transition.
         """
         transitions = len(self.block_sizes) - 1  # each halves; ImageNet's stem divides by 4 and rounds up
         check_image_size(x, 2**transitions if self.stem == "cifar" else 4 * 2**transitions - 3)

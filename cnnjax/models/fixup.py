@@ -1,9 +1,10 @@
 """Residual networks that train without normalisation: Fixup and SkipInit.
 
 Zhang, Dauphin and Ma, "Fixup Initialization: Residual Learning Without Normalization", 2019 (arXiv
-1901.09321): `fixup_resnet{depth}`. The classifier and the last convolution of a branch start at 0; the other
-m - 1 of a branch are He et al.'s times L^(-1 / (2m - 2)), L the number of blocks; a scalar bias comes before
-each convolution, activation and the classifier, and a scalar factor at the end of a branch (section 3).
+1901.09321): `fixup_resnet{depth}`. The classifier and the last convolution of a branch start at 0; its other
+m - 1 convolutions start as He et al.'s times L^(-1 / (2m - 2)), with L the number of blocks. A scalar bias
+comes before each convolution, each activation and the classifier, and a scalar factor at the end of each
+branch (section 3).
 Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its 3x3,
 as in the authors' code. That code leaves the first convolution to PyTorch's default; here it is He et al.'s,
 as in the paper. The code trains the scalars with a tenth of the learning rate.
@@ -44,7 +45,7 @@ class Scale(nn.Module):
 
 
 class Shift(nn.Module):
-    """A trainable bias, the same for all elements, initially 0."""
+    """A trainable bias that starts at 0, the same for all elements."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -88,7 +89,7 @@ class FixupResNet(ResNet, kw_only=True):
     stem_activates: ClassVar[bool] = False
 
     def branch_templates(self, conv: Template) -> dict[str, Template]:
-        """Scale He et al.'s kernels, and begin those of a branch's last convolution at 0."""
+        """Scale He et al.'s kernels, and start those of a branch's last convolution at 0."""
         factor = sum(self.stage_sizes) ** (-1 / (2 * self.block_class().depth - 2))
         scaled = partial(_scaled, self.kernel_initializer(), factor)
         return {
@@ -109,8 +110,8 @@ class SkipInitResNet(ResNet, kw_only=True):
     """A residual net with SkipInit in place of BatchNorm.
 
     Attributes:
-        alpha: initial factor of the branches; 0 or 1 / sqrt(blocks) in the paper.
-        dropout: rate, before the classifier.
+        alpha: initial factor of the branches, 0 or 1 / sqrt(blocks) in the paper.
+        dropout: rate before the classifier.
     """
 
     norm: str = "none"
@@ -122,7 +123,7 @@ class SkipInitResNet(ResNet, kw_only=True):
         check_rates(self, "dropout")
 
     def refine(self) -> Template:
-        """A template of the factor at the end of each branch."""
+        """Return a template of the factor at the end of each branch."""
         return partial(Scale, self.alpha, name="alpha")
 
     def head(self, x: jax.Array, train: bool) -> jax.Array:

@@ -1,18 +1,19 @@
 """GoogLeNet, and the Inception modules that its descendants share.
 
 Szegedy et al., "Going Deeper with Convolutions", 2014 (arXiv 1409.4842), table 1. The widths are the table's;
-its columns of parameters and operations do not follow from them (the stem's 2.7 K would not be a dense 7x7,
-modules 4c, 5a and 5b differ): with the widths the net has 6,998,552 parameters and 1.58 G multiply-adds, and
-13,378,280 parameters with the auxiliary heads. Only training uses the heads, whose losses count 0.3 each.
+its columns of parameters and operations do not follow from them (2.7 K is too few for the stem's dense 7x7,
+and modules 4c, 5a and 5b differ). With these widths the net has 6,998,552 parameters and 1.58 G
+multiply-adds, or 13,378,280 parameters with the auxiliary heads. Only training uses the heads, whose losses
+have weight 0.3 each.
 
 What the paper leaves open follows Caffe's replication, which has the same counts: pooling rounds sizes up,
 local response normalisation has n = 5, alpha = 1e-4 (of the mean of squares), beta = 0.75 and k = 1, kernels
-begin as Caffe's "xavier" and biases at 0.2, those of the classifiers at 0.
+start as Caffe's "xavier", and biases start at 0.2, or at 0 in the classifiers.
 
 `googlenet_torchvision` is torchvision's: BatchNorm instead of biases and response normalisation, 3x3 kernels
 for the 5x5, the last max pooling 2x2, dropout 0.2 instead of 0.4, auxiliary heads whose pooling adapts to the
-image, and weights from N(0, 0.01^2). Each difference is a field. (Its biases begin at 0; those of
-torchvision's dense layers are small random numbers.)
+image, and weights from N(0, 0.01^2). Each difference is a field. (Biases start at 0
+here; those of torchvision's dense layers are small random numbers.)
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ from cnnjax.ops.precision import wide
 
 
 class Conv(NamedTuple):
-    """A convolution with its norm and activation; `padded` keeps the size, except for the strides."""
+    """A convolution with its norm and activation; `padded` keeps the size, up to the strides."""
 
     filters: int
     size: int | tuple[int, int] = 1
@@ -91,9 +92,9 @@ class Branch(nn.Module):
 
 
 class Inception(nn.Module):
-    """Branches side by side, `branch1` and so on, whose results are concatenated (figure 2).
+    """Parallel branches, `branch1`, `branch2`, ..., whose results are concatenated (figure 2).
 
-    `refine` is a template of a layer that follows the concatenation.
+    `refine` is a template of a layer to follow the concatenation.
     """
 
     branches: tuple[tuple[Step, ...], ...]
@@ -114,7 +115,7 @@ class Inception(nn.Module):
 def scaled(
     module: Callable[..., nn.Module], ratio: float, filters: int, *args: Any, **fields: Any
 ) -> nn.Module:
-    """A template that takes the paper's number of filters and makes `ratio` times as many, at least 1."""
+    """Return a template that makes `ratio` times as many filters as it is told, at least 1."""
     return module(max(1, int(ratio * filters)), *args, **fields)
 
 
@@ -158,7 +159,7 @@ POOLED_AFTER = ("3b", "4e")
 HEADS = {"4a": "auxiliary1", "4d": "auxiliary2"}
 NORMS = ("lrn", "batch")
 INITS = {"xavier": (caffe_xavier, 0.2), "normal": (normal(0.01), 0.0)}
-"""Name to the kernels' initialiser and the initial biases, except the classifiers'."""
+"""The kernels' initialiser and the initial bias, by name; the classifiers' biases start at 0."""
 AUXILIARY_POOLS = {
     "5x5/3": partial(average_pool, size=5, strides=3),
     "adaptive": partial(adaptive_average_pool, size=4),
@@ -166,7 +167,7 @@ AUXILIARY_POOLS = {
 
 
 def branches(module: str, large_kernel: int) -> tuple[tuple[Step, ...], ...]:
-    """The four branches of one of the `MODULES`."""
+    """Return the four branches of one of the `MODULES`."""
     one, reduce_three, three, reduce_five, five, projection = MODULES[module]
     return (
         (Conv(one),),
@@ -182,12 +183,12 @@ class GoogLeNet(BatchNormNetwork, kw_only=True):
     Attributes:
         norm: "lrn", local response normalisation after two layers and biases, or "batch", BatchNorm after
             every convolution and no biases.
-        large_kernel: size of the third branch's kernels, 5 in the paper, 3 in torchvision.
-        last_pool: size of the last max pooling's windows, 3 in the paper, 2 in torchvision.
-        aux_heads: whether there are auxiliary classifiers, on modules 4a and 4d; in training they leave their
-            logits in the collection "auxiliary".
-        auxiliary_weight: of their losses, each.
-        auxiliary_pool: "5x5/3", the paper's, or "adaptive", torchvision's: any image to 4x4.
+        large_kernel: side of the third branch's kernels, 5 in the paper, 3 in torchvision.
+        last_pool: side of the last max pooling's windows, 3 in the paper, 2 in torchvision.
+        aux_heads: whether modules 4a and 4d have auxiliary classifiers, which leave their logits in the
+            collection "auxiliary" in training.
+        auxiliary_weight: weight of each of their losses.
+        auxiliary_pool: "5x5/3", the paper's, or "adaptive", torchvision's, which pools any image to 4x4.
         dropout: rate before the classifier.
         auxiliary_dropout: rate before the auxiliary classifiers.
         kernel_init: "xavier" (Caffe's, with biases of 0.2) or "normal", N(0, 0.01^2), with biases of 0.

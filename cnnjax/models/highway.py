@@ -7,8 +7,8 @@ what it makes of its input and the input itself (equation 3 with C = 1 - T), uni
 
     y = H(x) T(x) + x (1 - T(x)),    T(x) = sigmoid(W_T x + b_T)
 
-A gate's initial bias is negative, so that at first the layer mostly carries its input. The first layer, and
-any other whose width differs from its input's, is plain: H alone. With `layer="plain"` all layers are.
+A gate's initial bias is negative, so at first the layer mostly carries its input. The first layer, and any
+layer whose width differs from its input's, is plain: H alone. With `layer="plain"` all layers are.
 
 Fully connected: `highway{depth}` has `depth` hidden layers, the first of them plain, and a softmax layer
 that is not counted. `highway_plain{depth}` is the same net of plain layers; as in the paper its width is 71
@@ -17,9 +17,9 @@ instead of 50, which gives a layer as many parameters (5,112 and 5,100). The pap
 weights from N(0, 2 / fan-in) are our choices.
 
 Convolutional: weights are Caffe's "xavier", pooling rounds sizes up, and the classifiers' deviations, 0.1 and
-0.05, are those of the released nets. The first convolution of the released CIFAR nets would begin as N(0, 1),
-since Caffe does not read the name under which its deviation is given; here it is like the others. With
-`num_classes=100` the 19 layers are the authors' CIFAR-100 net, whose classifier begins as "xavier" there. The
+0.05, are those of the released nets. The first convolution of the released CIFAR nets would start as N(0, 1),
+since Caffe does not know the name under which they give its deviation; here it is like the others. With
+`num_classes=100` the 19 layers are the authors' CIFAR-100 net, whose classifier starts as "xavier" there. The
 11- and 32-layer nets ("Highway A" and "C") are missing: we found no source for the filters of their stages.
 """
 
@@ -73,13 +73,13 @@ LAYERS = {"highway": HighwayLayer, "plain": PlainLayer}
 
 
 class HighwayNetwork(Network, kw_only=True):
-    """Stages of highway layers or, to compare with, of plain ones. The activation is that of H.
+    """Stages of highway layers or, for comparison, of plain ones. `activation` is that of H.
 
     Attributes:
         width: units of the first hidden layer, or filters of the first stage.
         layer: "highway" or "plain".
         transform_bias: initial bias of the gates.
-        loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        loop: how to loop over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a layer's activations, to save memory.
     """
 
@@ -154,7 +154,7 @@ class HighwayConvNet(HighwayNetwork, ConvNetwork, kw_only=True):
 
     Attributes:
         stage_sizes: layers in each stage; one that changes the number of filters is plain.
-        dropout: rates before each stage and before the classifier.
+        dropout: the rates before each stage and before the classifier.
     """
 
     stage_sizes: tuple[int, int, int]
@@ -173,12 +173,12 @@ class HighwayConvNet(HighwayNetwork, ConvNetwork, kw_only=True):
         check_rates(self, "dropout")
 
     def square(self, size: int, padding: int) -> Template:
-        """A template of square convolutions."""
+        """Return a template of square convolutions."""
         return self.conv(kernel_size=(size, size), padding=padding, kernel_init=caffe_xavier)
 
 
 class HighwayMNIST(HighwayConvNet, kw_only=True):
-    """Equal stages, each with max pooling behind it; the last 3x3 maps are flattened."""
+    """Equal stages, each followed by max pooling; the last 3x3 maps are flattened."""
 
     stage_sizes: tuple[int, int, int] = (3, 3, 3)
     dropout: tuple[float, float, float, float] = (0.2, 0.3, 0.4, 0.5)
@@ -191,7 +191,7 @@ class HighwayMNIST(HighwayConvNet, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: the images are of a size whose last maps are not 3x3.
+            UserError: images of this size do not end in maps of 3x3.
         """
         check_image_size(x, 24, 31)
         x = x.astype(self.dtype)
@@ -205,7 +205,7 @@ class HighwayMNIST(HighwayConvNet, kw_only=True):
 
 
 class HighwayCIFAR(HighwayConvNet, kw_only=True):
-    """Each stage wider than the one before, then a plain 1x1 convolution and the average over all pixels."""
+    """Stages of growing width, then a plain 1x1 convolution and the average over all pixels."""
 
     stage_sizes: tuple[int, int, int] = (5, 6, 6)
     dropout: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.2)

@@ -5,9 +5,9 @@ Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the Inception Architect
 have the released code's names: 5b to 5d are figure 5's, 6b to 6e figure 6's with n = 7, 7b and 7c figure 7's;
 6a and 7a halve the resolution. There are 23,834,568 parameters, 27,161,264 with the auxiliary head.
 
-As in that code kernels begin as a truncated normal of deviation 0.1 (in the auxiliary head 0.01 for the 5x5
+As in that code kernels start as a truncated normal of deviation 0.1 (in the auxiliary head 0.01 for the 5x5
 convolution and 0.001 for the classifier), BatchNorm has epsilon 1e-3, average pooling leaves the padding out
-of its means, dropout is 0.2, and the auxiliary loss, whose weight the paper does not print, counts 0.4.
+of its means, dropout is 0.2, and the auxiliary loss, whose weight the paper does not print, has weight 0.4.
 BatchNorm's decay is 0.9 here, 0.9997 there.
 
 `inception_v3_torchvision` has the same parameters; its average pooling counts the padding as zeros, dropout
@@ -35,7 +35,7 @@ valid = partial(Conv, padded=False)
 
 
 def square(average: Step, projection: int) -> Branches:
-    """Figure 5: the 5x5 convolution of one branch is two 3x3 in another."""
+    """Return figure 5's branches: one with a 5x5 convolution, one with two 3x3 instead."""
     return (
         (Conv(64),),
         (Conv(48), Conv(64, 5)),
@@ -45,7 +45,7 @@ def square(average: Step, projection: int) -> Branches:
 
 
 def factorised(average: Step, c: int) -> Branches:
-    """Figure 6: 7x7 convolutions as 1x7 and 7x1, with `c` filters inside."""
+    """Return figure 6's branches: 7x7 convolutions as 1x7 and 7x1, with `c` filters inside."""
     row, column = (1, 7), (7, 1)
     return (
         (Conv(192),),
@@ -56,7 +56,7 @@ def factorised(average: Step, c: int) -> Branches:
 
 
 def expanded(average: Step) -> Branches:
-    """Figure 7: the last convolutions side by side, for the coarsest maps."""
+    """Return figure 7's branches, for the coarsest maps: their last convolutions are side by side."""
     fork = Fork(Conv(384, (1, 3)), Conv(384, (3, 1)))
     return (
         (Conv(320),),
@@ -67,7 +67,7 @@ def expanded(average: Step) -> Branches:
 
 
 def modules(average: Step) -> dict[str, Branches]:
-    """The branches of each module."""
+    """Return the branches of each module by name."""
     return {
         "5b": square(average, 32),
         "5c": square(average, 64),
@@ -114,9 +114,9 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
     """Five convolutions and eleven modules at three resolutions, and an auxiliary classifier.
 
     Attributes:
-        aux_heads: whether there is an auxiliary classifier, on module 6e; in training it leaves its logits in
-            the collection "auxiliary".
-        auxiliary_weight: of its loss.
+        aux_heads: whether module 6e has an auxiliary classifier, which leaves its logits in the collection
+            "auxiliary" in training.
+        auxiliary_weight: weight of its loss.
         count_padding: whether average pooling counts its padding as zeros.
         dropout: rate before the classifier.
         kernel_init: "truncated_normal" or "normal".

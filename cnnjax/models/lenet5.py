@@ -5,13 +5,13 @@ the IEEE 86(11), 1998, section II.B and figure 2: `lenet5` has the trainable sub
 connections of table I, the scaled tanh of appendix A after every layer up to F6, and outputs that are
 distances to fixed codes.
 
-What the paper leaves open: it prints the codes as pictures only (figure 3), so the ten glyphs here are our
-own drawings; biases start at zero (the rule of appendix A, +-2.4 / fan-in, is for weights); it does not give
-the constant j of the loss. Since this package predicts by `argmax` everywhere, the logits are minus the
+The paper leaves some things open. It prints the codes as pictures only (figure 3), so the ten glyphs here are
+our own drawings; biases start at zero (the rule of appendix A, +-2.4 / fan-in, is for weights); it does not
+give the constant j of the loss. Since this package predicts by `argmax` everywhere, the logits are minus the
 distances.
 
 `lenet5_modern` is the net of today's tutorials: ReLU, max pooling, dense connections, dropout and a linear
-classifier. `lenet_caffe` is the net that comes with Caffe, larger and without activations between its
+classifier. `lenet_caffe` is the net that comes with Caffe: it is larger and has no activations between its
 convolutions.
 """
 
@@ -40,7 +40,7 @@ C3_INPUTS = (
     (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
     (0, 1, 2, 3, 4, 5),
 )  # fmt: skip
-"""Table I: for each map of C3 the maps of S2 that it sees."""
+"""Table I: the maps of S2 that each map of C3 sees."""
 
 GLYPHS = """
 ..###..  ...##..  ..####.  .#####.  .....#.  #######  ...###.  #######  ..###..  ..###..
@@ -79,7 +79,7 @@ class Subsampling(nn.Module):
 
 
 class PartialConv(nn.Module):
-    """C3: 5x5 convolutions, each map of which sees only some of the input's maps.
+    """C3: 5x5 convolutions whose maps each see only some of the input's maps.
 
     Ten maps of C3 see each map of S2, so the kernel is [5, 5, map of S2, ten] and each map of S2 has one
     convolution: no weight and no multiplication is spent on missing connections.
@@ -112,7 +112,7 @@ class PartialConv(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """The output units, whose weights are the codes and fixed."""
+    """The output units, whose weights are fixed: they are the codes."""
 
     num_classes: int
 
@@ -124,12 +124,12 @@ class RadialBasis(nn.Module):
 class LeNet5(ConvNetwork, kw_only=True):
     """Figure 2: C1, S2, C3, S4, C5, F6 and ten radial basis functions. 60,000 trainable parameters.
 
-    The widths belong to table I and to the glyphs, so none of them is a field. The activation follows every
-    layer up to F6.
+    Table I and the glyphs fix the widths, so no field changes them. The activation follows every layer up to
+    F6.
 
     Attributes:
-        num_classes: at most 10, the digits from 0.
-        padding: zeros around the image; 2 for images of 28x28.
+        num_classes: number of digits from 0 on, at most 10.
+        padding: rows and columns of zeros around the image, 2 for images of 28x28.
     """
 
     num_classes: int = 10
@@ -138,7 +138,7 @@ class LeNet5(ConvNetwork, kw_only=True):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that it is for."""
+        """[height, width, channel] of the images that the network is for."""
         return 32 - 2 * self.padding, 32 - 2 * self.padding, 1
 
     def __post_init__(self) -> None:
@@ -178,15 +178,16 @@ class LeNet5(ConvNetwork, kw_only=True):
 
 
 class LeNet5Modern(ConvNetwork, kw_only=True):
-    """Two 5x5 convolutions with ReLU and max pooling, then 120, 84 and the classes.
+    """Two 5x5 convolutions with ReLU and max pooling, then dense layers of 120, 84 and the classes.
 
-    Images of 32x32, or of 28x28 with padding 2, become 400 features, with 61,706 parameters in all; those of
-    28x28 without padding become 256, with 44,426. Kernels have Glorot and Bengio's uniform distribution.
+    Images of 32x32, or of 28x28 with padding 2, become 400 features, and the net has 61,706 parameters;
+    images of 28x28 without padding become 256, and it has 44,426. Kernels start with Glorot and Bengio's
+    uniform distribution.
 
     Attributes:
         width: filters of the first convolution; all other layers keep their ratio to it.
-        padding: zeros around the image before the first convolution.
-        dropout: rate, after both hidden fully connected layers.
+        padding: rows and columns of zeros around the image before the first convolution.
+        dropout: rate after each hidden fully connected layer.
     """
 
     width: int = 6
@@ -196,7 +197,7 @@ class LeNet5Modern(ConvNetwork, kw_only=True):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that it is for."""
+        """[height, width, channel] of the images that the network is for."""
         return 32 - 2 * self.padding, 32 - 2 * self.padding, 1
 
     def __post_init__(self) -> None:
@@ -209,7 +210,7 @@ class LeNet5Modern(ConvNetwork, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: the sides of the images, with the padding, are not multiples of 4 from 16 on.
+            UserError: the sides of the images, with the padding, are not multiples of 4, at least 16.
         """
         if any((size + 2 * self.padding) % 4 or size + 2 * self.padding < 16 for size in x.shape[1:3]):
             raise UserError(
@@ -234,7 +235,7 @@ class LeNet5Modern(ConvNetwork, kw_only=True):
 
 
 class CaffeLeNet(ConvNetwork, kw_only=True):
-    """Caffe's examples/mnist/lenet: convolutions of 20 and 50, each with max pooling alone; 500; classes.
+    """Caffe's examples/mnist/lenet: two convolutions, 20 and 50, each with max pooling; then 500; classes.
 
     Kernels are drawn from U(-a, a) with a = sqrt(3 / fan-in), Caffe's "xavier". The activation follows the
     hidden fully connected layer only.
@@ -272,10 +273,10 @@ class CaffeLeNet(ConvNetwork, kw_only=True):
 
 
 def map_loss(logits: jax.Array, labels: jax.Array, j: float) -> jax.Array:
-    """Equation 9, the maximum a posteriori criterion, of each image [batch]; the paper averages it.
+    """Return equation 9, the maximum a posteriori criterion, for each image [batch]; the paper averages it.
 
-    It is y + log(exp(-j) + sum_i exp(-y_i)), where y_i are the distances, minus the `logits` [batch, class],
-    and y is that of the `labels` [batch]. Besides pulling the right distance down it pushes the wrong ones
+    It is y + log(exp(-j) + sum_i exp(-y_i)), where the distances y_i are minus the `logits` [batch, class],
+    and y is the distance of the `labels` [batch]. It pulls the right distance down and pushes the wrong ones
     up, but hardly those that already exceed `j`. As j grows it becomes the cross-entropy.
     """
     right = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]

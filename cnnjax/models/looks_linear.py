@@ -1,4 +1,4 @@
-"""Deep networks without shortcuts and without BatchNorm that are linear at first.
+"""Deep networks without shortcuts or BatchNorm that start as linear functions.
 
 Balduzzi, Frean, Leary, Lewis, Ma and McWilliams, "The Shattered Gradients Problem", 2017 (arXiv 1702.08591),
 section 5: the activation is CReLU(x) = [max(0, x), max(0, -x)], and a layer's kernel is mirrored, [W, -W], so
@@ -6,8 +6,8 @@ that W max(0, x) - W max(0, -x) = W x. W is delta-orthogonal: zero except at its
 
 The nets are those of the paper's CIFAR-10 experiment: a 3x3 convolution, four stages of n 3x3 convolutions
 with 8, 16, 32 and 64 filters, the first of a later stage with stride 2, and a classifier, 4n + 2 layers, 6 to
-198. CReLU doubles a convolution's inputs, so its nets have 1 / sqrt(2) of the filters, rounded, and about as
-many parameters. The paper's controls differ in two fields: `activation="relu"`, `kernel_init="he"`. Our
+198. CReLU doubles a convolution's inputs, so its nets have 1 / sqrt(2) times the filters, rounded, and about
+as many parameters. The paper's controls differ in two fields: `activation="relu"`, `kernel_init="he"`. Our
 choices: global pooling before the classifier, and biases that start at 0.
 """
 
@@ -30,7 +30,7 @@ from cnnjax.ops.init import INITS, delta_orthogonal, he_normal_fan_in
 
 
 class CReLU(nn.Module):
-    """The positive and the negative part, as channels of their own (Shang et al. 2016)."""
+    """The positive and the negative part as separate channels (Shang et al. 2016)."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -78,10 +78,10 @@ class LooksLinear(ConvNetwork, kw_only=True):
 
     Attributes:
         stage_sizes: layers in each stage.
-        width: filters of the first stage, for other activations than CReLU.
+        width: filters of the first stage; CReLU has 1 / sqrt(2) times as many.
         activation: "crelu" or a name in `cnnjax.ops.activations.ACTIVATIONS`.
         kernel_init: "looks_linear" or a name in `cnnjax.ops.init.INITS`.
-        loop: over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        loop: how to loop over a stage's equal layers, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a layer's activations, to save memory.
     """
 
@@ -108,7 +108,7 @@ class LooksLinear(ConvNetwork, kw_only=True):
             raise UserError(f"kernel_init='looks_linear' needs activation='crelu', not {self.activation!r}")
 
     def filters(self, stage: int) -> int:
-        """Filters of the layers in the stage, counted from 1."""
+        """Return the filters of the layers in the stage, counted from 1."""
         filters = self.width * 2 ** (stage - 1)
         return round(filters / math.sqrt(2)) if self.activation == "crelu" else filters
 

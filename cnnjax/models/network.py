@@ -1,6 +1,6 @@
-"""What the networks have in common: a few fields, their checks, and the layers that these fields configure.
+"""What the networks share: a few fields, their checks, and the layers that these fields configure.
 
-All fields are given by keyword, so that a base class may have defaults where a network has none.
+All fields are keyword-only, so a base class may have defaults where a network has none.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,16 +19,16 @@ from cnnjax.ops.norm import BatchNorm
 from cnnjax.ops.precision import types, wide
 
 Template = Callable[..., Any]
-"""A layer still without some of its fields, such as its filters and its name."""
+"""A layer that still lacks some fields, such as its filters and its name."""
 
 
 class Network(nn.Module, kw_only=True):
-    """A classifier of images. `input_shape` is the [height, width, channel] that its source gives it.
+    """A classifier of images. `input_shape` is the [height, width, channel] of its source's images.
 
     Attributes:
         num_classes: outputs of the classifier.
         activation: a name in `cnnjax.ops.activations.ACTIVATIONS`.
-        dtype: of the computation; parameters, statistics and logits stay float32 or wider.
+        dtype: type of the computation; parameters, statistics and logits stay float32 or wider.
     """
 
     num_classes: int
@@ -36,7 +36,7 @@ class Network(nn.Module, kw_only=True):
     dtype: Any = jnp.float32
 
     choices: ClassVar[Mapping[str, Any]] = {"activation": ACTIVATIONS}
-    """The values that a field may have, for those that are a choice; a subclass adds its own."""
+    """The values that a field may have, for fields that are a choice; a subclass adds its own."""
 
     def __post_init__(self) -> None:
         check_choices(self, **self.choices)
@@ -44,7 +44,7 @@ class Network(nn.Module, kw_only=True):
         super().__post_init__()
 
     def dense(self, **fields: Any) -> Template:
-        """A template of a fully connected layer."""
+        """Return a template of a fully connected layer."""
         return partial(nn.Dense, **types(self.dtype), **fields)
 
     def classify(self, x: jax.Array, kernel_init: Template, name: str = "classifier") -> jax.Array:
@@ -56,7 +56,7 @@ class ConvNetwork(Network, kw_only=True):
     """A network of convolutions.
 
     Attributes:
-        convolution: their implementation, "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
+        convolution: its implementation, "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 
     convolution: str = "auto"
@@ -64,7 +64,7 @@ class ConvNetwork(Network, kw_only=True):
     choices: ClassVar[Mapping[str, Any]] = {**Network.choices, "convolution": CONVOLUTIONS}
 
     def conv(self, **fields: Any) -> partial[nn.Conv]:
-        """A template of a convolution."""
+        """Return a template of a convolution."""
         convolution = CONVOLUTIONS[self.convolution]
         return partial(nn.Conv, **types(self.dtype), conv_general_dilated=convolution, **fields)
 
@@ -91,7 +91,7 @@ class BatchNormNetwork(ConvNetwork, kw_only=True):
             raise UserError(f"bn_momentum={self.bn_momentum}: must be in [0, 1), such as 0.9")
 
     def batch_norm(self, train: bool) -> Template:
-        """A template of BatchNorm, which in training normalises by the batch's own statistics."""
+        """Return a template of BatchNorm, which normalises by the batch's own statistics in training."""
         return partial(
             BatchNorm,
             use_running_average=not train,
@@ -103,5 +103,5 @@ class BatchNormNetwork(ConvNetwork, kw_only=True):
 
 
 def scale_filters(ratio: float, filters: int) -> int:
-    """`ratio` times the paper's number of `filters`, rounded, and at least 1."""
+    """Return `ratio` times the paper's number of `filters`, rounded, at least 1."""
     return max(1, round(ratio * filters))

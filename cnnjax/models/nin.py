@@ -1,12 +1,13 @@
 """Network in Network.
 
 Lin, Chen and Yan, "Network In Network", 2013 (arXiv 1312.4400): two 1x1 convolutions follow each convolution,
-and the three are a small perceptron that slides over the image; ReLU follows every one, even the last, which
-makes a map for each class; and the maps' means are the logits, without any fully connected layer.
+and the three together are a small perceptron that slides over the image. ReLU follows every convolution, even
+the last, which makes a map for each class; the means of these maps are the logits, without any fully
+connected layer.
 
 The paper prints neither the widths nor the standard deviations of the initial weights. Those of `nin_cifar10`
 and `nin_cifar100` are from the first author's configuration files, those of `nin_imagenet` from the net that
-he contributed to Caffe's model zoo. As there, all poolings are maxima and round up.
+he contributed to Caffe's model zoo. As there, all pooling takes maxima and rounds sizes up.
 """
 
 from typing import Any
@@ -24,20 +25,22 @@ from cnnjax.ops.precision import wide
 
 
 class NiN(ConvNetwork, kw_only=True):
-    """Stages of a k x k and two 1x1 convolutions, 3x3 max pooling with stride 2 between them.
+    """Stages of a k x k and two 1x1 convolutions, with 3x3 max pooling of stride 2 between the stages.
 
     The 1x1 convolutions have the authors' names, cccp1, cccp2, ... (cascaded cross-channel parametric
     pooling).
 
     Attributes:
-        filters: in each stage, of the k x k convolution and of the two 1x1 ones; the last are the classes.
-        sizes: in each stage, of the first kernel; the padding is half of it, or none if it has a stride.
-        stds: in each stage, the standard deviations of the initial weights.
-        strides: of the first convolution.
-        dropout_after: the stages, counted from 1, whose pooling dropout follows.
+        filters: for each stage those of the k x k convolution and of the two 1x1 ones; the last are the
+            classes.
+        sizes: for each stage the side k of the first kernel; the padding is half of it, or none if it has a
+            stride.
+        stds: for each stage the standard deviations of the initial weights.
+        strides: stride of the first convolution.
+        dropout_after: stages, counted from 1, with dropout after their pooling.
         width: filters of the first convolution; all other layers keep their ratio to it.
         num_classes: maps of the last layer.
-        dropout: rate.
+        dropout: rate of that dropout.
     """
 
     filters: tuple[tuple[int, ...], ...]
@@ -51,7 +54,7 @@ class NiN(ConvNetwork, kw_only=True):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """[height, width, channel] of the images that the authors have for it."""
+        """[height, width, channel] of the authors' images."""
         return (32, 32, 3) if self.strides == 1 else (224, 224, 3)
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class NiN(ConvNetwork, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider.
 
         Raises:
-            UserError: the images are too small for the poolings.
+            UserError: the images are too small for the pooling.
         """
         check_image_size(x, 6 if self.strides == 1 else 55)
         act = ACTIVATIONS[self.activation]

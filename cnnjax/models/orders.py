@@ -15,8 +15,8 @@ from cnnjax.models.network import Template
 class Original:
     """Convolution, BN, ReLU, convolution, BN, addition, ReLU (He et al. 2015).
 
-    An order says what surrounds a block's convolutions, which `index` counts from 1; `norm` and `activation`
-    are templates of BN and ReLU, or of their substitutes.
+    An order says what surrounds a block's convolutions; `index` counts them from 1. `norm` and `activation`
+    are templates of BN and ReLU, or of what replaces them.
     """
 
     norm: Template

@@ -10,9 +10,9 @@ and pre-activation ResNets of any depth:
     build("resnet110", shortcut="constant_scaling", shortcut_scale=0.5, branch_scale=0.5)
     build("resnet110", shortcut="C")  # a 1x1 convolution in every block
 
-The first block's activation is the one right after the first convolution, before the paths split, and one
-more BN and ReLU follow the last block (appendix). A shortcut that changes the shape takes the branch's
-activated input; any other takes the block's raw input.
+The first block's activation comes right after the first convolution, before the paths split, and one more BN
+and ReLU follow the last block (appendix). A shortcut that changes the shape takes the branch's activated
+input; any other takes the block's raw input.
 
 Basic blocks for CIFAR have shortcuts A, as in the paper. Bottlenecks have projections where the number of
 channels changes, without BatchNorm, and the stride in the first 1x1, as in the authors' code. The ImageNet
@@ -33,7 +33,7 @@ def preresnet(depth: int, **fields: Any) -> ResNet:
 
 
 def preresnet_fields(family: str, depth: int) -> dict[str, Any]:
-    """The fields of the pre-activation net of this depth."""
+    """Return the fields of the pre-activation net of this depth."""
     shape = residual_shape(family, depth)
     imagenet = depth in IMAGENET_STAGES
     return {

@@ -17,7 +17,7 @@ from cnnjax.models.checks import check_types
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A family of networks: the pattern of its names, and what makes a network from the numbers in a name."""
+    """A family of networks: the pattern of its names, and the function that makes its networks."""
 
     template: str
     listed: tuple[str, ...]
@@ -63,14 +63,14 @@ def register(
             return MyNet(**{"width": 32, **fields})
 
     Args:
-        template: the name; or a pattern of names with numbers in them, such as "wrn{depth}_{k}", which the
-            function takes as arguments.
-        module: the class that the function returns an instance of. Its fields are those that `build` takes.
+        template: the name, or a pattern of names with numbers in them, such as "wrn{depth}_{k}"; the function
+            takes the numbers as arguments.
+        module: the class of what the function returns. `build` takes its fields.
         listed: the numbers in the names that `list_models` shows, such as ((28, 10), (40, 4)). Other numbers
-            build too if the function accepts them. A name without numbers is always listed.
+            also build if the function accepts them. A name without numbers is always listed.
 
     Raises:
-        UserError: the name is taken, or the function does not take the module's fields.
+        UserError: the name is taken, or the function does not accept the module's fields.
     """
     if not (isinstance(module, type) and issubclass(module, nn.Module)):
         raise UserError(f"register {template!r}: {module!r} is not a class of flax.linen modules")
@@ -122,8 +122,8 @@ def _check_maker(entry: Entry) -> None:
 def build(name: str, **fields: Any) -> nn.Module:
     """Build the network `name`; keywords override fields of its module (`num_classes`, `width`, ...).
 
-    The module is used by `model.init(key, images, train=False)` and
-    `model.apply(variables, images, train=False)`, with images [batch, height, width, channel].
+    Use it by `model.init(key, images, train=False)` and `model.apply(variables, images, train=False)`, with
+    images [batch, height, width, channel].
 
     Raises:
         UserError: the name, a field's name or its value is unknown.
@@ -142,7 +142,7 @@ def build(name: str, **fields: Any) -> nn.Module:
 
 
 def _hashable(value: Any) -> Any:
-    """Replace lists by tuples: Flax needs hashable fields, and JSON has no tuples."""
+    """Turn lists into tuples: Flax needs hashable fields, and JSON has no tuples."""
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
@@ -161,9 +161,9 @@ def find(name: str) -> tuple[Entry, dict[str, int]]:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """List the papers' networks, and those registered by the user, whose names match the shell pattern.
+    """List the networks whose names match the shell pattern, the papers' and those that a user registered.
 
-    They are sorted with the numbers in their names as numbers.
+    Numbers in the names sort as numbers.
     """
     if not isinstance(pattern, str):
         raise UserError(f"pattern={short(pattern)}: must be a pattern for names, such as 'resnet*'")

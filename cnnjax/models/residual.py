@@ -1,6 +1,6 @@
-"""What all residual nets share: blocks, stems, the loop over stages, the common fields.
+"""What all residual nets share: blocks, stems, the loop over stages, common fields.
 
-A paper's file adds its blocks, a class with its fields, and the names.
+A paper's file adds its blocks, a class with its fields, and its names.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,18 +23,18 @@ from cnnjax.ops.pooling import max_pool
 
 
 class Block(nn.Module):
-    """A branch of convolutions and a shortcut around it; a subclass has the convolutions.
+    """A branch of convolutions and a shortcut around it; a subclass adds the convolutions.
 
     Attributes:
-        filters: of the branch's first convolution.
-        strides: of the whole block.
+        filters: filters of the branch's first convolution.
+        strides: stride of the whole block.
         conv: template of a convolution.
         last_conv: template of the branch's last convolution.
         shortcut: template of what joins input and branch (`cnnjax.models.shortcuts`).
         order: template of the order of the layers.
         activated: whether the stem has already applied what comes before the branch.
         refine: template of a layer at the end of the branch.
-        survives: stochastic depth's probability, see `Shortcut`.
+        survives: probability that the branch survives (`Shortcut`).
     """
 
     filters: int
@@ -51,15 +51,15 @@ class Block(nn.Module):
 
     @classmethod
     def fields_from(cls, network: Any, train: bool) -> dict[str, Any]:
-        """The fields that this kind of block, and not every block, takes from its network."""
+        """Return the fields that this kind of block takes from its network, besides those of all blocks."""
         return {}
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
-        """The convolutions, named conv1, conv2, ..., and what comes between them."""
+        """Apply the convolutions, named conv1, conv2, ..., and what comes between them."""
         raise NotImplementedError
 
     def last(self, *arguments: Any, **fields: Any) -> nn.Module:
-        """The branch's last convolution, from its own template if it has one."""
+        """Return the branch's last convolution, from its own template if it has one."""
         return (self.last_conv or self.conv)(*arguments, **fields)
 
     @nn.compact
@@ -91,7 +91,7 @@ def imagenet_stem(x: jax.Array, filters: int, conv: Template, finish: Finish) ->
 
 
 def convolution_stem(x: jax.Array, filters: int, conv: Template, finish: Finish) -> jax.Array:
-    """A 3x3 convolution alone, for nets whose first block or layer begins with BatchNorm and ReLU."""
+    """A bare 3x3 convolution, for nets whose first block or layer begins with BatchNorm and ReLU."""
     return conv(filters, (3, 3), 1, padding=1, name="conv1")(x)
 
 
@@ -108,18 +108,18 @@ class ResidualNet(BatchNormNetwork, kw_only=True):
         shortcut: "none" (plain net), "A", "B", "C", ...: a name in `cnnjax.models.shortcuts.SHORTCUTS`.
         stem: "cifar" or "imagenet".
         width: filters of the first stage.
-        order: of a block's layers, a name in `ORDERS`.
-        norm: "batch", or "none": each convolution has a bias instead.
+        order: order of a block's layers, a name in `ORDERS`.
+        norm: "batch", or "none", where each convolution has a bias instead.
         use_bias: whether convolutions have biases besides BatchNorm's.
         kernel_init: initialiser of the convolutions' kernels, a name in `cnnjax.ops.init.INITS`.
         kernel_gain: factor of these initial kernels.
-        survival: stochastic depth's probability that the last block survives in training; the others' fall
-            to it linearly from 1 at the input (Huang et al. 2016, eq. 4). 1: no stochastic depth.
-        shortcut_scale: of shortcut="constant_scaling".
-        branch_scale: of shortcut="constant_scaling".
-        gate_bias: initial, of shortcut="exclusive_gating" and "shortcut_only_gating".
-        shortcut_dropout: rate of shortcut="dropout".
-        loop: over a stage's equal blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        survival: probability that the last block survives in training, for stochastic depth; it falls to this
+            linearly from 1 at the input (Huang et al. 2016, eq. 4). 1 turns stochastic depth off.
+        shortcut_scale: factor of the shortcut, for shortcut="constant_scaling".
+        branch_scale: factor of the branch, for shortcut="constant_scaling".
+        gate_bias: initial bias of the gate, for shortcut="exclusive_gating" and "shortcut_only_gating".
+        shortcut_dropout: rate, for shortcut="dropout".
+        loop: how to loop over a stage's equal blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         remat: whether the backward pass recomputes a block's activations, to save memory.
     """
 
@@ -170,7 +170,7 @@ class ResidualNet(BatchNormNetwork, kw_only=True):
             )
 
     def filters(self, stage: int) -> int:
-        """Filters of the blocks in the stage, counted from 1."""
+        """Return the filters of the blocks in the stage, counted from 1."""
         return self.width * 2 ** (stage - 1)
 
     @nn.compact
@@ -205,24 +205,24 @@ class ResidualNet(BatchNormNetwork, kw_only=True):
         return self.head(order().before(x, "_last"), train)
 
     def kernel_initializer(self) -> Callable[..., jax.Array]:
-        """The initialiser of the convolutions' kernels."""
+        """Return the initialiser of the convolutions' kernels."""
         init = INITS[self.kernel_init]
         return lambda *arguments: self.kernel_gain * init(*arguments)
 
     def block_class(self) -> type[Block]:
-        """The class of the blocks."""
+        """Return the class of the blocks."""
         return self.choices["block"][self.block]
 
     def branch_templates(self, conv: Template) -> dict[str, Template]:
-        """The blocks' templates of convolutions, as fields of `Block`, from that of the whole network."""
+        """Return the blocks' templates of convolutions, as fields of `Block`, given the network's own."""
         return {"conv": conv}
 
     def refine(self) -> Template | None:
-        """A template of a layer at the end of each branch, or None."""
+        """Return a template of a layer for the end of each branch, or None."""
         return None
 
     def each(self, done: int, blocks: int) -> dict[str, list[float]]:
-        """The fields that differ from block to block, each with its values for the `blocks` after `done`."""
+        """Return the fields that differ between blocks, with a value for each of `blocks` after `done`."""
         if self.survival == 1:
             return {}
         step = (1 - self.survival) / sum(self.stage_sizes)

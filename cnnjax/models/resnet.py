@@ -5,20 +5,21 @@ nets of table 1, the CIFAR-10 nets of section 4.2 and the plain nets that both a
 and ResNet-1001 are the post-activation bottleneck nets that He et al. 2016 (arXiv 1603.05027, table 3)
 compare with.
 
-A plain net is a residual net without its shortcuts: one class, one field. Of the paper's shortcut options
-(`cnnjax.models.shortcuts`) the defaults are those of its experiments: A for basic blocks (tables 2 and 6), B
-for bottlenecks (section 4.1, "deeper bottleneck architectures"). Torchvision uses B throughout and moves a
-bottleneck's stride from the first 1x1 to the 3x3 convolution; `resnet{depth}_torchvision` are those nets.
+A plain net is a residual net without its shortcuts: the same class, with one field changed. The default
+shortcuts (`cnnjax.models.shortcuts`) are those of the paper's experiments: A for basic blocks (tables 2 and
+6), B for bottlenecks (section 4.1, "deeper bottleneck architectures"). Torchvision's `resnet{depth}` use B
+throughout and move a bottleneck's stride from the first 1x1 to the 3x3 convolution; they are
+`resnet{depth}_torchvision` here.
 
 The paper leaves three things open. Kernels drawn from N(0, 2 / (k * k * c_out)) and BatchNorm's epsilon
-1e-5 are those of the authors' released code; running averages (decay 0.9) at test time are fb.resnet.torch's,
-where the authors averaged over training images after training. The max pooling of the ImageNet nets has a
-pixel of padding, as in fb.resnet.torch and torchvision; Caffe's rounds its size up instead, which shifts the
-windows by a pixel.
+1e-5 are those of the authors' released code. Running averages (decay 0.9) at test time are fb.resnet.torch's;
+the authors averaged over training images after training. The max pooling of the ImageNet nets has a pixel of
+padding, as in fb.resnet.torch and torchvision; Caffe's rounds its size up instead, which shifts the windows
+by a pixel.
 
 A depth belongs to ImageNet if a paper uses it there (18, 34, 50, 101, 152; 200 is from He et al. 2016,
 table 5), otherwise to CIFAR: with basic blocks if it is 6n + 2, with bottlenecks if it is only 9n + 2. 164 is
-both; the papers use it with bottlenecks.
+both; the papers give it bottlenecks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -48,8 +49,8 @@ class BasicBlock(Block):
 class Bottleneck(Block):
     """1x1 down, 3x3, 1x1 up to four times the filters (He et al. 2015, figure 5, right).
 
-    `strides_at` names the convolution that has the stride: "1x1" in the paper, "3x3" in torchvision. The 3x3
-    convolution has `cardinality` groups; they are `base_width` wide where `filters` is 64.
+    `strides_at` names the convolution with the stride: "1x1" in the paper, "3x3" in torchvision. The 3x3
+    convolution has `cardinality` groups, each with `base_width` channels where `filters` is 64.
     """
 
     strides_at: str = "1x1"
@@ -80,7 +81,7 @@ class Bottleneck(Block):
 
 
 def group_width(filters: int, base_width: int) -> int:
-    """Channels of a bottleneck's group, `base_width` where the stage has 64 filters."""
+    """Return the channels of a bottleneck's group: `base_width` where the stage has 64 filters."""
     return filters * base_width // 64
 
 
@@ -91,7 +92,7 @@ class ResNet(ResidualNet, kw_only=True):
     """A plain or residual net, with the fields of its bottlenecks.
 
     Attributes:
-        strides_at: which convolution of a bottleneck has the stride, "1x1" or "3x3".
+        strides_at: the convolution of a bottleneck with the stride, "1x1" or "3x3".
         cardinality: groups of a bottleneck's 3x3 convolution (ResNeXt's).
         base_width: channels of a bottleneck's group, in a stage with 64 filters.
     """
@@ -149,7 +150,7 @@ def resnet_torchvision(depth: int, **fields: Any) -> ResNet:
 
 
 def residual_shape(family: str, depth: int) -> dict[str, Any]:
-    """Stages, block, stem, width and classes of the residual net of this depth, for ImageNet or CIFAR."""
+    """Return stages, block, stem, width and classes of a residual net, ImageNet's or CIFAR's by its depth."""
     if depth in IMAGENET_STAGES:
         return imagenet_shape(depth)
     blocks, rest = divmod(depth - 2, 9)
@@ -159,7 +160,7 @@ def residual_shape(family: str, depth: int) -> dict[str, Any]:
 
 
 def imagenet_shape(depth: int) -> dict[str, Any]:
-    """Stages, block, stem, width and classes of an ImageNet net (He et al. 2015, table 1)."""
+    """Return stages, block, stem, width and classes of an ImageNet net (He et al. 2015, table 1)."""
     return {
         "stage_sizes": IMAGENET_STAGES[depth],
         "block": "basic" if depth < 50 else "bottleneck",
@@ -170,7 +171,7 @@ def imagenet_shape(depth: int) -> dict[str, Any]:
 
 
 def bottleneck_shape(name: str, depth: int, others: str = "") -> dict[str, Any]:
-    """`imagenet_shape` of the net of bottlenecks called `name`; raises UserError for other depths."""
+    """Return `imagenet_shape` of the bottleneck net called `name`; raises UserError for other depths."""
     depths = [depth for depth in IMAGENET_STAGES if depth >= 50]
     if depth not in depths:
         raise UserError(f"{name}: depth must be one of {enumerate_values(depths)}{others and ' ' + others}")
@@ -180,14 +181,15 @@ def bottleneck_shape(name: str, depth: int, others: str = "") -> dict[str, Any]:
 def cifar_shape(
     family: str, depth: int, imagenet: Iterable[int] = (), forms: str = "6n + 2"
 ) -> dict[str, Any]:
-    """Stages and block of a CIFAR net of basic blocks, 6n + 2 layers deep.
+    """Return stages and block of a CIFAR net of basic blocks, 6n + 2 layers deep.
 
-    For any other depth the UserError names the `forms` of depth that exist, and the depths for ImageNet.
+    Raises:
+        UserError: the depth is another; the message gives the `forms` of valid depths, and ImageNet's.
     """
     note = f" and none of ImageNet's {enumerate_values(imagenet)}" if imagenet else ""
     return {"stage_sizes": (blocks_in(family, depth, 6, 2, forms=forms, note=note),) * 3, "block": "basic"}
 
 
 def enumerate_values(values: Iterable[int]) -> str:
-    """The numbers, with commas."""
+    """Return the numbers, separated by commas."""
     return ", ".join(map(str, values))

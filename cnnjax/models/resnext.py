@@ -6,10 +6,11 @@ and the width d of a group: `resnext50_32x4d`; d is the first stage's, and doubl
 are as in the authors' code: BatchNorm after each convolution, ReLU after the addition, option B, the stride
 in the 3x3.
 
-Figure 3 draws the same block in three forms, which are values of `form`: "grouped" (c), one convolution with
-C groups; "concatenated" (b), C paths of two convolutions, joined before the last; "split" (a), C paths of
-three convolutions, summed. The last BatchNorm follows the sum. `convert` takes the variables from form to
-form; the function stays the same. The initial kernels of the paths have the variance of the grouped ones.
+Figure 3 draws the same block in three forms, the values of `form`: "grouped" (c), one convolution with C
+groups; "concatenated" (b), C paths of two convolutions, joined before the last; "split" (a), C paths of
+three convolutions, summed. The last BatchNorm follows the sum. `convert` turns the variables of one form into
+those of another; the function stays the same. The initial kernels of the paths have the variance of the
+grouped ones.
 
 The paper says that its CIFAR nets have pre-activation blocks; the released code has these instead, and
 reports better numbers with them. `order="full_preactivation"` gives the paper's.
@@ -33,7 +34,7 @@ from cnnjax.ops.depth import stage_of
 
 
 class BlockPath(nn.Module):
-    """One of a block's paths: 1x1 and 3x3 convolution, each with what follows it."""
+    """One of a block's paths: a 1x1 and a 3x3 convolution, each with what follows it."""
 
     filters: int
     strides: Mapping[str, int]
@@ -52,7 +53,7 @@ class BlockPath(nn.Module):
         return self.order.between(y, 2)
 
     def init_as_a_group(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """Draw a kernel as for a group of the grouped convolution."""
+        """Draw a kernel with the variance of the grouped convolution's."""
         *inputs, outputs = shape
         return self.kernel_init(key, (*inputs, self.cardinality * outputs), dtype)[..., :outputs]
 
@@ -71,7 +72,7 @@ class SplitBlockPath(BlockPath):
         )
 
     def init_as_a_share(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """Draw a kernel as for all paths together."""
+        """Draw a kernel with the variance of that of all paths together."""
         *spatial, inputs, outputs = shape
         return self.kernel_init(key, (*spatial, self.cardinality * inputs, outputs), dtype)[..., :inputs, :]
 
@@ -83,7 +84,7 @@ class ConcatenatedBottleneck(Bottleneck):
 
     @classmethod
     def fields_from(cls, network: Any, train: bool) -> dict[str, Any]:
-        """Those of a bottleneck, and how the paths draw their kernels."""
+        """Return those of a bottleneck, and how the paths draw their kernels."""
         return {**super().fields_from(network, train), "kernel_init": network.kernel_initializer()}
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
@@ -92,7 +93,7 @@ class ConcatenatedBottleneck(Bottleneck):
         return self.last(4 * self.filters, (1, 1), 1, padding=0, name="conv3")(y)
 
     def paths(self, path: type[BlockPath], order: Original, **fields: Any) -> list[BlockPath]:
-        """The paths, path01, path02, ..."""
+        """Return the paths, path01, path02, ..."""
         return [
             path(
                 group_width(self.filters, self.base_width),
@@ -109,13 +110,13 @@ class ConcatenatedBottleneck(Bottleneck):
 
 
 def path_names(cardinality: int) -> list[str]:
-    """The names of a block's paths."""
+    """Return the names of a block's paths."""
     digits = max(2, len(str(cardinality)))
     return [f"path{index:0{digits}d}" for index in range(1, cardinality + 1)]
 
 
 class SplitBottleneck(ConcatenatedBottleneck):
-    """Form (a): the paths are whole, and summed."""
+    """Form (a): the paths have all three convolutions, and are summed."""
 
     def branch(self, y: jax.Array, order: Original) -> jax.Array:
         """[batch, height, width, channel] to [batch, height / strides, width / strides, 4 * filters]."""
@@ -134,7 +135,7 @@ class ResNeXt(ResNet, kw_only=True):
     """A residual net of bottlenecks with groups.
 
     Attributes:
-        form: of a block, "grouped", "concatenated" or "split" (figure 3, c, b and a).
+        form: form of the blocks, "grouped", "concatenated" or "split" (figure 3, c, b and a).
     """
 
     block: str = "bottleneck"
@@ -155,17 +156,15 @@ class ResNeXt(ResNet, kw_only=True):
             raise UserError(f"form={self.form!r} needs norm='batch' and use_bias=False: paths share a bias")
 
     def block_class(self) -> type[Block]:
-        """The class of the form."""
+        """Return the class of this form's blocks."""
         return FORMS[self.form]
 
 
 def convert(model: ResNeXt, variables: Any, form: str) -> Any:
     """Convert variables of `model`, by block or stacked, from any form to `form`."""
-    names = path_names(model.cardinality)
-    layers = _layers_in_a_path(model.clone(form=form))  # pyright: ignore - Flax's modules can be hashed
     return {
         kind: {
-            name: _split(_grouped(entry, names), names, layers) if stage_of(name) else entry
+            name: _split(_grouped(entry, model), model, form) if stage_of(name) else entry
             for name, entry in tree.items()
         }
         for kind, tree in variables.items()
@@ -173,43 +172,58 @@ def convert(model: ResNeXt, variables: Any, form: str) -> Any:
 
 
 @functools.cache
-def _layers_in_a_path(model: ResNeXt) -> frozenset[str]:
-    """The names of the layers that each path of a block has for itself."""
-    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-    init = functools.partial(model.init, train=False)
-    shapes = jax.eval_shape(init, jax.random.key(0), images)
-    blocks = [entry for tree in shapes.values() for name, entry in tree.items() if stage_of(name)]
+def _divided(model: ResNeXt, form: str) -> dict[str, int]:
+    """The layers that each path of a block in `form` has for itself, and the axis along which they divide.
+
+    That is the axis in which a path's arrays are smaller than those of the grouped block: the outputs, but
+    the inputs of the last convolution.
+    """
     first, *_ = path_names(model.cardinality)
-    return frozenset().union(*(block.get(first, {}) for block in blocks))
+    return {
+        layer: next((axis for axis in (-1, -2) if part.shape[axis:] != whole.shape[axis:]), -1)
+        for path, grouped in zip(_blocks(model, form), _blocks(model, "grouped"), strict=True)
+        for layer, arrays in path.get(first, {}).items()
+        for part, whole in zip(*map(jax.tree.leaves, (arrays, grouped[layer])), strict=True)
+    }
 
 
-def _grouped(block: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def _blocks(model: ResNeXt, form: str) -> list[dict[str, Any]]:
+    """Shapes of a block in `form`: of its parameters, and of its statistics."""
+    one_block = model.clone(form=form, stage_sizes=(1,))
+    images = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
+    shapes = jax.eval_shape(functools.partial(one_block.init, train=False), jax.random.key(0), images)
+    return [entry for tree in shapes.values() for name, entry in tree.items() if stage_of(name)]
+
+
+def _grouped(block: dict[str, Any], model: ResNeXt) -> dict[str, Any]:
+    names = path_names(model.cardinality)
     paths = [block[name] for name in names if name in block]
+    if not paths:
+        return block
+    axes = _divided(model, "split")  # pyright: ignore - Flax's modules can be hashed
     whole = {name: entry for name, entry in block.items() if name not in names}
     layers = {
         layer: jax.tree.map(
-            lambda *parts, layer=layer: jnp.concatenate(parts, _axis(layer)), *(path[layer] for path in paths)
+            lambda *parts, layer=layer: jnp.concatenate(parts, axes[layer]), *(path[layer] for path in paths)
         )
-        for layer in (paths[0] if paths else ())
+        for layer in paths[0]
     }
     return {**layers, **whole}
 
 
-def _split(block: dict[str, Any], names: list[str], layers: frozenset[str]) -> dict[str, Any]:
+def _split(block: dict[str, Any], model: ResNeXt, form: str) -> dict[str, Any]:
+    axes = _divided(model, form)  # pyright: ignore - Flax's modules can be hashed
+    if not axes:
+        return block
+
     def part(layer: str, index: int) -> Any:
-        axis = _axis(layer)
-        return jax.tree.map(lambda leaf: jnp.split(leaf, len(names), axis)[index], block[layer])
+        return jax.tree.map(lambda leaf: jnp.split(leaf, model.cardinality, axes[layer])[index], block[layer])
 
     paths = {
-        name: {layer: part(layer, index) for layer in block if layer in layers}
-        for index, name in enumerate(names if layers else ())
+        name: {layer: part(layer, index) for layer in block if layer in axes}
+        for index, name in enumerate(path_names(model.cardinality))
     }
-    return {**paths, **{layer: entry for layer, entry in block.items() if layer not in layers}}
-
-
-def _axis(layer: str) -> int:
-    """The axis over groups: of the last convolution's inputs, of the other layers' outputs."""
-    return -2 if layer == "conv3" else -1
+    return {**paths, **{layer: entry for layer, entry in block.items() if layer not in axes}}
 
 
 @register(

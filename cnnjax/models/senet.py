@@ -45,8 +45,8 @@ class SqueezeExcitation(nn.Module):
     """Scales each channel by a number in (0, 1) that depends on the means of all (equations 2 to 4).
 
     Attributes:
-        reduction: r, channels over units between the two dense layers; there is at least one.
-        dtype: of the dense layers.
+        reduction: r, the ratio of channels to units between the two dense layers; there is at least one unit.
+        dtype: type of the dense layers' computation.
     """
 
     reduction: int = 16
@@ -66,7 +66,7 @@ class SENet(ResNet, kw_only=True):
     """A residual net with squeeze and excitation.
 
     Attributes:
-        reduction: r, of the dense layers.
+        reduction: r of the dense layers.
     """
 
     reduction: int = 16
@@ -76,7 +76,7 @@ class SENet(ResNet, kw_only=True):
         check_at_least_one(self, "reduction")
 
     def refine(self) -> Template:
-        """A template of the squeeze and excitation at the end of each branch."""
+        """Return a template of the squeeze and excitation at the end of each branch."""
         return partial(SqueezeExcitation, self.reduction, self.dtype, name="se")
 
 
@@ -111,7 +111,7 @@ class SENet154(SENet, kw_only=True):
     """The ILSVRC 2017 entry.
 
     Attributes:
-        dropout: rate, before the classifier.
+        dropout: rate before the classifier.
     """
 
     dropout: float = 0.2
@@ -138,7 +138,7 @@ class SEBNInception(BNInception, kw_only=True):
     """BN-Inception with squeeze and excitation at the end of each module.
 
     Attributes:
-        reduction: r, of the dense layers.
+        reduction: r of the dense layers.
     """
 
     projection: int = 128
@@ -149,7 +149,7 @@ class SEBNInception(BNInception, kw_only=True):
         check_at_least_one(self, "reduction")
 
     def refine(self) -> Template:
-        """A template of the squeeze and excitation at the end of each module."""
+        """Return a template of the squeeze and excitation at the end of each module."""
         return partial(SqueezeExcitation, self.reduction, self.dtype, name="se")
 
 

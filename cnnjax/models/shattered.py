@@ -1,4 +1,4 @@
-"""Nets in which gradients shatter, for vectors, numbers and images; `build` does not know them.
+"""Nets in which gradients shatter, for vectors, numbers and images; they are not for `build`.
 
 Balduzzi et al., "The Shattered Gradients Problem", 2017 (arXiv 1702.08591), section 2: feedforward and
 residual layers of equal width without biases, weights of variance 2 / width, and the net from a number to a
@@ -6,7 +6,7 @@ number whose derivative figures 1 and 2 show. All layers are one array and one s
 
 Two things differ from the paper's text. The thresholds of the scalar net's first layer are spread over the
 grid; drawn from N(0, 1 / width) they would all lie near 0. And that layer is never normalised: BatchNorm
-removes biases, so that all its neurons would switch at one point.
+would remove its biases, and all its neurons would switch at one point.
 
 The convolutional nets follow section 4 as far as it describes them: 3x3 convolutions of equal width with
 BatchNorm, the residual ones with a shortcut around every two. The convolution at the beginning and the
@@ -48,9 +48,9 @@ NORMS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "center": _center,
     "batch": _batch_norm,
 }
-"""What precedes a ReLU, over the inputs [input, neuron]: nothing, the mean subtracted, or standardised.
+"""What precedes a ReLU, over the inputs [input, neuron]: nothing, centring, or standardising.
 
-The derivative takes the statistics as constants, so that an input's gradient is its own.
+The derivative takes the statistics as constants, so each input's gradient depends on that input alone.
 """
 
 JOINS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
@@ -60,12 +60,12 @@ JOINS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
 
 
 def he_layers(key: jax.Array, depth: int, width: int) -> jax.Array:
-    """Weights [layer, width, width] of variance 2 / width."""
+    """Draw weights [layer, width, width] of variance 2 / width."""
     return jnp.sqrt(2 / width) * jax.random.normal(key, (depth, width, width))
 
 
 def looks_linear_layers(key: jax.Array, depth: int, width: int) -> jax.Array:
-    """Mirrored orthogonal weights [layer, 2 * width, width] for a concatenated ReLU: (W, -W) (section 5)."""
+    """Draw mirrored orthogonal weights [layer, 2 * width, width] for CReLU: (W, -W) (section 5)."""
     weights = jax.vmap(lambda key: nn.initializers.orthogonal()(key, (width, width)))(
         jax.random.split(key, depth)
     )
@@ -78,7 +78,7 @@ LAYERS = {"he": (nn.relu, he_layers), "looks_linear": (crelu, looks_linear_layer
 class HiddenLayers(nn.Module):
     """`depth` layers W relu(norm(x)), alone ("feedforward") or as x + beta W relu(norm(x)) ("residual").
 
-    With `weights` "looks_linear" the ReLU is a concatenated one, and the net is linear until it is trained.
+    With `weights` "looks_linear" the ReLU is a CReLU, and the net is linear until it is trained.
     """
 
     net: str
@@ -107,7 +107,7 @@ class HiddenLayers(nn.Module):
 
 
 class ScalarNet(nn.Module):
-    """From a number to a number by `depth` hidden layers: f(t) = w . layers(W relu(t - b)), b ~ U(-2, 2)."""
+    """From number to number by `depth` hidden layers: f(t) = w . layers(W relu(t - b)), b ~ U(-2, 2)."""
 
     net: str
     depth: int
@@ -144,7 +144,7 @@ class FeedforwardLayer(nn.Module):
 
 
 class ResidualPair(nn.Module):
-    """x + beta * branch(x), a branch of two such layers."""
+    """x + beta * branch(x), where the branch has two such layers."""
 
     conv: Template
     norm: Template
@@ -167,11 +167,11 @@ class ConvNet(nn.Module):
 
     Attributes:
         net: "feedforward" or "residual".
-        depth: 3x3 convolutions after the first one; an even number in a residual net.
+        depth: number of 3x3 convolutions after the first, even in a residual net.
         width: channels.
         beta: factor of the residual branches.
         num_classes: outputs of the classifier.
-        loop: over the blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
+        loop: how to loop over the blocks, "scan", "unrolled" or "auto" (`cnnjax.ops.depth`).
         convolution: "auto", "direct", "canonical" or "native" (`cnnjax.ops.conv`).
     """
 

@@ -1,8 +1,8 @@
 """How a residual block joins its input and its branch.
 
-He, Zhang, Ren and Sun 2015 (arXiv 1512.03385), section 4.1, have these options: with A a shortcut never has
-weights, subsampling in space and padding the channels with zeros; with B it is a 1x1 convolution where the
-shape changes; with C it always is. A plain net has none.
+He, Zhang, Ren and Sun 2015 (arXiv 1512.03385), section 4.1, have these options: with A a shortcut has no
+weights, but subsamples in space and pads the channels with zeros; with B it is a 1x1 convolution where the
+shape changes; with C it always is one. A plain net has no shortcuts.
 
 He, Zhang, Ren and Sun 2016 (arXiv 1603.05027), section 3 and table 1, try others in all blocks of ResNet-110:
 scaling, gating, dropout, and a 1x1 convolution, which is C. Where the shape changes these act on option A's
@@ -26,13 +26,13 @@ Paths = tuple[jax.Array, jax.Array]
 
 
 class Shortcut(nn.Module):
-    """What all shortcuts have in common.
+    """What all shortcuts share.
 
     Attributes:
         conv: template of a convolution.
         norm: template of a normalisation.
-        train: whether this is training.
-        survives: probability that the branch survives in training; None: no stochastic depth.
+        train: whether the network is in training mode.
+        survives: probability that the branch survives in training; None turns stochastic depth off.
     """
 
     conv: Template
@@ -42,7 +42,7 @@ class Shortcut(nn.Module):
 
     @classmethod
     def fields_from(cls, network: Any) -> dict[str, Any]:
-        """The fields that this shortcut, and not every shortcut, takes from its network."""
+        """Return the fields that this shortcut takes from its network, besides those of all shortcuts."""
         return {}
 
     @nn.compact
@@ -57,7 +57,7 @@ class Shortcut(nn.Module):
         return branch + stream
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
-        """The shortcut of `x`, and the branch: the two summands."""
+        """Return the two summands, the shortcut of `x` and the branch."""
         raise NotImplementedError
 
 
@@ -70,7 +70,7 @@ class NoShortcut(Shortcut):
 
 
 class ZeroPad(Shortcut):
-    """Option A: the identity; where the shape changes, every other pixel and zeros as the new channels."""
+    """Option A: the identity, or where the shape changes every other pixel, with zeros as new channels."""
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """x, branch."""
@@ -84,7 +84,7 @@ class ZeroPad(Shortcut):
 
 
 class ZeroPadPooled(ZeroPad):
-    """Option A with 2x2 average pooling in place of every other pixel (Huang et al.'s code)."""
+    """Option A with 2x2 average pooling instead of every other pixel (Huang et al.'s code)."""
 
     def fit(self, x: jax.Array, branch: jax.Array) -> jax.Array:
         """`x` in the shape of `branch`."""
@@ -110,7 +110,7 @@ class Projection(Shortcut):
 
 
 class ProjectionWhereNeeded(Projection):
-    """Option B: the identity; where the shape changes, a 1x1 convolution and its BatchNorm."""
+    """Option B: the identity, or where the shape changes a 1x1 convolution and its BatchNorm."""
 
     def paths(self, x: jax.Array, branch: jax.Array) -> Paths:
         """x or W x, branch."""
@@ -156,7 +156,7 @@ class ShortcutOnlyGating(ZeroPad):
         return (1 - self.gate(x, branch)) * self.fit(x, branch), branch
 
     def gate(self, x: jax.Array, branch: jax.Array) -> jax.Array:
-        """g(x), with a number for each one in the branch."""
+        """g(x), in the shape of `branch`."""
         gate = self.conv(
             branch.shape[-1],
             (1, 1),

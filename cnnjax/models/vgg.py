@@ -3,11 +3,11 @@
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014 (arXiv
 1409.1556), table 1: `vgg11`, `vgg13`, `vgg16` and `vgg19` are its columns A, B, D and E, `vgg11_lrn` is A-LRN
 and `vgg_c` is C, whose third convolutions are 1x1. Names that end in `_bn` have BatchNorm after every
-convolution, which keeps its bias, as torchvision has it; the paper does not.
+convolution, which keeps its bias, as in torchvision; the paper has no BatchNorm.
 
-The paper draws its weights from N(0, 0.01), 0.01 being the *variance* (section 3.1), and its biases are zero;
-nets deeper than A then got their outer layers from a trained A, and a footnote says that Glorot and Bengio's
-distribution makes this unnecessary. These are `kernel_init="paper"` and `"glorot"`; `"torchvision"` has
+The paper draws weights from N(0, 0.01), where 0.01 is the *variance* (section 3.1), and starts biases at 0.
+Nets deeper than A then got their outer layers from a trained A; a footnote says that Glorot and Bengio's
+distribution makes this unnecessary. These are `kernel_init="paper"` and `"glorot"`; `"torchvision"` draws
 kernels from N(0, 2 / (k * k * c_out)) and fully connected layers from N(0, 0.01 * 0.01). Torchvision's nets
 are otherwise the same, except for its adaptive pooling, which does nothing for images of 224x224.
 
@@ -37,23 +37,23 @@ INITS = {
     "glorot": (GLOROT, GLOROT),
     "torchvision": (he_normal, normal(0.01)),
 }
-"""Name to the initialisers of convolutions and of fully connected layers."""
+"""The initialisers of convolutions and of fully connected layers, by name."""
 NORMS = ("none", "lrn", "batch")
 IMAGES = {"imagenet": 224, "cifar": 32}
-"""Head to the side of the images that it fits."""
+"""The side of the images that a head fits."""
 
 
 class VGG(BatchNormNetwork, kw_only=True):
     """Five stages of 3x3 convolutions, 2x2 max pooling after each, and the head.
 
     Attributes:
-        stages: in each stage the sizes of the kernels.
+        stages: for each stage the sizes of the kernels.
         norm: "none", "lrn" (after the first convolution only) or "batch" (after every one).
         head: "imagenet", three fully connected layers, or "cifar", one.
         kernel_init: "paper", "glorot" or "torchvision".
         width: filters of the first stage; all other layers keep their ratio to it.
         lrn_alpha_per: whether "lrn" multiplies its alpha by the "sum" or the "mean" of the squares.
-        dropout: rate, after both hidden fully connected layers.
+        dropout: rate after each hidden fully connected layer.
     """
 
     stages: tuple[tuple[int, ...], ...]

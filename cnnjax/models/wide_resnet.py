@@ -8,8 +8,8 @@ torchvision's: option B, the stride in the 3x3.
 As in the authors' code a `wrn` has no BatchNorm right after the first convolution; where the number of
 channels changes, the shortcut is a 1x1 convolution of the branch's input, without BatchNorm; and kernels
 are drawn from N(0, 2 / (k * k * c_in)). The depth in the name counts the three projections of the shortcuts
-and leaves out the classifier. Dropout, between a block's convolutions, is off by default; the paper's rates
-are 0.3 for CIFAR and 0.4 for SVHN.
+but not the classifier. Dropout between a block's convolutions is off by default; the paper's rates are 0.3
+for CIFAR and 0.4 for SVHN.
 """
 
 from collections.abc import Mapping
@@ -47,8 +47,8 @@ class WideResNet(ResidualNet, kw_only=True):
     """A pre-activation net of wide basic blocks.
 
     Attributes:
-        widening: k, filters of the first stage over those of the first convolution.
-        dropout: rate, between a block's convolutions.
+        widening: k, the ratio of the first stage's filters to the first convolution's.
+        dropout: rate between a block's convolutions.
     """
 
     shortcut: str = "B_without_bn"
@@ -70,7 +70,7 @@ class WideResNet(ResidualNet, kw_only=True):
         check_rates(self, "dropout")
 
     def filters(self, stage: int) -> int:
-        """Filters of the blocks in the stage, counted from 1."""
+        """Return the filters of the blocks in the stage, counted from 1."""
         return self.widening * super().filters(stage)
 
 

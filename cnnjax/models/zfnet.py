@@ -4,12 +4,12 @@ Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2013 
 and table 2: `zfnet` is (a), one dense net; `zfnet_b` is (b), with 512, 1024 and 512 filters in the last three
 convolutions.
 
-Figure 3 prints the sizes 110, 55, 26, 13 and 6, not the paddings; one pixel around the image, none for the
-second convolution and pooling that rounds up give them. We read its contrast normalisation across feature
-maps, which comes after pooling, as the local response normalisation of AlexNet, from which the paper starts.
-Section 3 initialises all weights to 0.01 and biases to 0: constant weights would all stay equal, so we read
-that as AlexNet's N(0, 0.01 * 0.01). Dropout doubles what it keeps in training instead of halving everything
-at test time.
+Figure 3 prints the sizes 110, 55, 26, 13 and 6, but not the padding; one pixel around the image, none for the
+second convolution and pooling that rounds up give these sizes. Its contrast normalisation across feature
+maps, after pooling, we take to be the local response normalisation of AlexNet, from which the paper starts.
+Section 3 initialises all weights to 0.01 and biases to 0; constant weights would all stay equal, so we take
+this to be AlexNet's N(0, 0.01 * 0.01). Dropout doubles what it keeps in training instead of halving
+everything at test time.
 
 The authors scale convolution filters back when their RMS exceeds 0.1 (section 3): apply
 `renormalize_filters` to the parameters after each step.
@@ -37,10 +37,10 @@ class ZFNet(ConvNetwork, kw_only=True):
     """Figure 3: five convolutions and three fully connected layers.
 
     Attributes:
-        last_filters: of the third, fourth and fifth convolution at the paper's width.
+        last_filters: filters of the third, fourth and fifth convolution at the paper's width.
         width: filters of the first convolution; all other layers keep their ratio to it.
         lrn_alpha_per: whether the normalisation's alpha multiplies the "sum" or the "mean" of the squares.
-        dropout: rate, after both hidden fully connected layers.
+        dropout: rate after each hidden fully connected layer.
     """
 
     last_filters: tuple[int, int, int] = (384, 384, 256)
@@ -91,9 +91,9 @@ class ZFNet(ConvNetwork, kw_only=True):
 
 
 def renormalize_filters(params: Any, radius: float = 0.1) -> Any:
-    """`params` with every convolution filter whose RMS exceeds `radius` scaled back to it (section 3).
+    """Scale every convolution filter whose RMS exceeds `radius` back to it (section 3); returns new `params`.
 
-    A filter is all weights [k, k, c_in] that make one of the c_out feature maps. Biases and fully connected
+    A filter is the weights [k, k, c_in] that make one of the c_out feature maps. Biases and fully connected
     layers stay as they are.
     """
 

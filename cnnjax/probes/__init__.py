@@ -2,6 +2,7 @@
 
 from cnnjax.ops import marks
 from cnnjax.probes import curvature, jacobian, shattering, theory
+from cnnjax.probes.health import Health
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.samples import (
@@ -13,6 +14,7 @@ from cnnjax.probes.samples import (
 )
 
 __all__ = [
+    "Health",
     "LayerProbe",
     "LayerStatistics",
     "Probe",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def _remat(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
     run, found = self.inside(equation.params["jaxpr"], flows)
-    taps = self.some_taps(len(self.look_inside(equation.params["jaxpr"], flows)[0].calls))
+    taps = self.some_taps(self.look_inside(equation.params["jaxpr"], flows)[0])
     options = {name: equation.params[name] for name in ("policy", "prevent_cse")}
     results, records = jax.checkpoint(run, **options)(taps, values)
     self.adopt(found, records)
@@ -50,7 +50,7 @@ def _scan(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flo
     carry, (stacked, records) = lax.scan(
         step,
         values[first:end],
-        (values[end:], self.some_taps(len(seen.calls))),
+        (values[end:], self.some_taps(seen)),
         length=params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],
@@ -73,7 +73,7 @@ def _cond(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flo
     seen = [self.look_inside(branch, known) for branch in branches]
     shapes = [records for _, records in seen]
     inside = [self.inside(branch, known) for branch in branches]
-    taps = [self.some_taps(len(found.calls)) for found, _ in seen]
+    taps = [self.some_taps(found) for found, _ in seen]
 
     def branch(number: int) -> Callable[..., Any]:
         def run(taps: list[Any], operands: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -100,7 +100,7 @@ def _while(self: "Interpreter", equation: Any, values: list[Any], flows: list[Fl
         if after == carried:
             break
         carried = after
-    self.some_taps(len(seen.calls))
+    self.some_taps(seen)
     run, found = self.inside(params["body_jaxpr"], [*consts, *carried])
     cond_jaxpr, cond_consts, *_ = parts(params["cond_jaxpr"])
 
@@ -125,7 +125,7 @@ def _custom(self: "Interpreter", equation: Any, values: list[Any], flows: list[F
     if not seen.calls:
         return results, seen.flows
     run, found = self.inside(jaxpr, flows)
-    self.some_taps(len(seen.calls))
+    self.some_taps(seen)
     _, records = run(None, list(map(lax.stop_gradient, values)))
     self.adopt(found, records, tapped=False)
     return results, found.flows
@@ -144,7 +144,8 @@ def _opaque(self: "Interpreter", seen: "Found", results: list[Any]):
 def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
     """A function of each device's part. Of several layers inside, each device measures its own part."""
     params = equation.params
-    run, found = self.inside(params["jaxpr"], flows)
+    divisor = _devices_of_batch(params["mesh"], params["in_specs"], flows)
+    run, found = self.inside(params["jaxpr"], flows, self.samples // divisor)
     axes = tuple(params["newly_manual_axes"])
     each, devices = PartitionSpec(axes), math.prod(params["mesh"].shape[axis] for axis in axes)
 
@@ -165,10 +166,19 @@ def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: lis
     jax.eval_shape(of_all, None)
     if len(found.calls) == 1 and len(equation.outvars) == 1 and not found.calls[0].loops and not found.joins:
         return _opaque(self, found, bind(equation, values))
-    results, records = of_all(self.some_taps(len(found.calls)))
+    results, records = of_all(self.some_taps(found))
     of_calls, of_joins = ([self.measure.over_devices(record) for record in part] for part in records)
     self.adopt(found, (of_calls, of_joins))
     return results, found.flows
+
+
+def _devices_of_batch(mesh: Any, specs: Sequence[Any], flows: Sequence[Flow]) -> int:
+    """Over how many devices the samples are divided."""
+    for spec, flow in zip(specs, flows, strict=True):
+        if flow.batch is not None:
+            names = (spec[flow.batch] if flow.batch < len(spec) else None) or ()
+            return math.prod(mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
+    return 1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))

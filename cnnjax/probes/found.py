@@ -1,7 +1,7 @@
 """What is found in a trace, and what is recorded of it."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -44,8 +44,10 @@ class Call:
     tapped: bool = True
     hidden: bool = False
     units: tuple[int, ...] = ()
+    unit_count: int = 0
     shape: tuple[int, ...] = ()
     scale: Weight | Choice | None = None
+    bias: Weight | Choice | None = None
     activation: str = ""
     output: Output | None = None
     record: Any = None
@@ -103,4 +105,15 @@ def _first(calls: int) -> int:
 
 Records = tuple[list[Record], list[Record]]
 """Of the calls and of the joins of a traced function."""
-Taps = list[jax.Array] | None
+
+
+class Taps(NamedTuple):
+    """What layers and joins take besides their operands.
+
+    Attributes:
+        layers: a zero for each call, to differentiate by (`cnnjax.probes.taps.tap`).
+        joins: for each join the factor of the gradient that goes back into its branch; None is 1 for all.
+    """
+
+    layers: list[jax.Array]
+    joins: list[jax.Array] | None = None

@@ -26,7 +26,7 @@ from cnnjax.probes.flow import (
 )
 from cnnjax.probes.found import Call, Found, Join, Measure, Records, Taps, Ways
 from cnnjax.probes.response import Image, Output, Statistic
-from cnnjax.probes.taps import tap
+from cnnjax.probes.taps import gate, tap
 
 
 def contains_layers(jaxpr: Any) -> bool:
@@ -45,11 +45,12 @@ class Interpreter:
         measure: Measure,
         samples: int,
         ways: Ways,
-        taps: Taps = None,
+        taps: Taps | None = None,
         frozen: bool = False,
     ) -> None:
         self.measure, self.samples, self.ways, self.frozen = measure, samples, ways, frozen
-        self.taps = None if taps is None else iter(taps)
+        self.taps = None if taps is None else iter(taps.layers)
+        self.gates = None if taps is None or taps.joins is None else iter(taps.joins)
         self.found = Found()
 
     def run(
@@ -110,7 +111,7 @@ class Interpreter:
             return results, known
         role = response.follow(equation, values, flows, results)
         if role is None and name in ("add", "add_any"):
-            known = [self.addition(values, flows, known[0])]
+            results, known = self.addition(results, values, flows, known[0])
         if isinstance(role, Image) and role.output.response is results[0]:
             curve = activation.identity(role.output)
         else:
@@ -144,27 +145,31 @@ class Interpreter:
         )
         return [value, *results[1:]], [flow, *flows[1:]]
 
-    def addition(self, values: list[Any], flows: list[Flow], flow: Flow) -> Flow:
-        """What is known of a sum. If it is a join, it is noted, and has passed the layers of its stream."""
+    def addition(
+        self, results: Sequence[Any], values: list[Any], flows: list[Flow], flow: Flow
+    ) -> tuple[Sequence[Any], list[Flow]]:
+        """A sum, and what is known of it: if it is a join, it has passed the layers of its stream."""
         (a, b), (of_a, of_b) = values, flows
         calls = of_a.calls | of_b.calls
         if of_a.data and of_b.data and jnp.shape(a) == jnp.shape(b):
             for stream, branch, (of_stream, of_branch) in ((a, b, (of_a, of_b)), (b, a, (of_b, of_a))):
                 if self.ways.join(of_stream, of_branch):
-                    self.join(stream, branch, of_branch.calls & ~of_stream.calls)
+                    gated = self.join(stream, branch, of_branch.calls & ~of_stream.calls)
                     root = self.ways.roots.new([of_stream.root])
-                    return dataclasses.replace(flow, calls=of_stream.calls, root=root)
-        return dataclasses.replace(flow, calls=calls)
+                    known = [dataclasses.replace(flow, calls=of_stream.calls, root=root)]
+                    return results if gated is branch else [stream + gated], known
+        return results, [dataclasses.replace(flow, calls=calls)]
 
-    def join(self, stream: Any, branch: Any, calls: int) -> None:
-        """Note a join."""
+    def join(self, stream: Any, branch: Any, calls: int) -> Any:
+        """Note a join; the branch behind its gate."""
         self.found.joins.append(Join(calls, (len(self.found.joins),), addends=(stream, branch)))
+        return branch if self.gates is None else gate(branch, next(self.gates))
 
     def marked(self, equation: Any, results: list[Any], flows: list[Flow]) -> list[Flow]:
         """What a mark says."""
         if equation.params["meaning"] == JOIN:
             stream, branch, start = flows
-            self.join(results[0], results[1], branch.calls & ~start.calls)
+            results[1] = self.join(results[0], results[1], branch.calls & ~start.calls)
             calls = stream.calls if stream.data else branch.calls
             return [stream, dataclasses.replace(branch, calls=calls), start]  # their sum is no second join
         output, kernel = flows
@@ -177,14 +182,19 @@ class Interpreter:
         results[:1], (flow,) = self.layer(weight, results[:1], [output], units, output.root, equation)
         return [flow, kernel]
 
-    def inside(self, jaxpr: Any, flows: Sequence[Flow]) -> tuple[Callable[..., tuple[list, Records]], Found]:
-        """A function of (taps, values) to (results, records), and what is found when it is traced."""
+    def inside(
+        self, jaxpr: Any, flows: Sequence[Flow], samples: int | None = None
+    ) -> tuple[Callable[..., tuple[list, Records]], Found]:
+        """A function of (taps, values) to (results, records), and what is found when it is traced.
+
+        `samples` is how many there are inside; by default as many as outside.
+        """
         jaxpr, consts, *_ = parts(jaxpr)
         found = Found()
         flows = [dataclasses.replace(flow, role=None, curve=None) for flow in flows]
 
-        def run(taps: Taps, values: Sequence[Any]) -> tuple[list[Any], Records]:
-            interpreter = Interpreter(self.measure, self.samples, self.ways, taps, self.frozen)
+        def run(taps: Taps | None, values: Sequence[Any]) -> tuple[list[Any], Records]:
+            interpreter = Interpreter(self.measure, samples or self.samples, self.ways, taps, self.frozen)
             results = interpreter.run(jaxpr, consts, values, flows)
             records = interpreter.records()
             found.__dict__.update(interpreter.found.__dict__)
@@ -204,8 +214,11 @@ class Interpreter:
             if call.output is not None:
                 call.record = self.measure.layer(call.output.constant())
                 call.units, call.shape, scale = call.output.units, call.output.shape, call.output.scale
+                call.unit_count = call.output.number_of_units
                 call.activation = activation.name_of(call.output.curve)
-                call.scale, call.output = largest(scale) if scale else None, None
+                bias = call.output.bias if call.output.normalized else ()
+                call.scale, call.bias = (largest(these) if these else None for these in (scale, bias))
+                call.output = None
         for each in self.found.joins:
             if each.addends is not None:
                 each.record, each.addends = self.measure.join(*map(lax.stop_gradient, each.addends)), None
@@ -219,9 +232,12 @@ class Interpreter:
         """What is known of a value that is one of several."""
         return dataclasses.replace(join(flows), root=self.ways.roots.new(flow.root for flow in flows))
 
-    def some_taps(self, number: int) -> Taps:
-        """As many taps as there are layers inside of what comes next."""
-        return None if self.taps is None else list(itertools.islice(self.taps, number))
+    def some_taps(self, found: Found) -> Taps | None:
+        """Those of the layers and joins inside of what comes next."""
+        if self.taps is None:
+            return None
+        gates = None if self.gates is None else list(itertools.islice(self.gates, len(found.joins)))
+        return Taps(list(itertools.islice(self.taps, len(found.calls))), gates)
 
     def adopt(self, found: Found, records: Records, loop: Loop | None = None, tapped: bool = True) -> None:
         """Take over what was found inside."""

@@ -1,7 +1,7 @@
 """What rides on a training step to measure it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +56,8 @@ class Probe:
 
     compares_gradients: bool = False
     """Whether it takes the gradients of the step before, too; then every step's are kept for the next."""
+    keeps_arrays: bool = True
+    """Whether its arrays are written down; else they are for `remarks` alone."""
     watch: Measure | None = None
     """What it records of every layer and residual block in the forward pass, as scalars by name.
 
@@ -77,6 +79,16 @@ class Probe:
         It is called while the step is traced.
         """
         raise NotImplementedError(f"{type(self).__name__} must define measure(self, context)")
+
+    def remarks(self, step: int, run: str, arrays: Mapping[str, Any]) -> Sequence[str]:
+        """Lines for the log about what it measured, called on the host a few steps later; none by default.
+
+        Args:
+            step: how many steps were taken before.
+            run: the run's folder; several runs may train together.
+            arrays: what `measure` returned, by name.
+        """
+        return ()
 
 
 class Together:

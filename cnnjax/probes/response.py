@@ -36,6 +36,7 @@ class Output:
         gain: response = gain * z + offset, if each unit has one of both; else None.
         offset: see above.
         scale: the parameters that a normalisation multiplies by.
+        bias: the parameters that were added to each unit of z.
         normalized: whether one was found.
         curve: what the next activation makes of the response (`cnnjax.probes.activation`).
     """
@@ -48,6 +49,7 @@ class Output:
     gain: Number = 1.0
     offset: Number = 0.0
     scale: Weights = ()
+    bias: Weights = ()
     normalized: bool = False
     curve: Any = None
 
@@ -168,6 +170,7 @@ def _is_z(
         bias = other.weights and largest(other.weights).size == output.number_of_units
         if not bias or jnp.shape(result) != jnp.shape(output.z):
             return False
+        output.bias = other.weights
     elif name in MOVES:
         before, after = jnp.shape(output.z), jnp.shape(result)
         axes = [*output.units, *([] if output.batch is None else [output.batch])]

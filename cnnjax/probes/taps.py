@@ -1,4 +1,4 @@
-"""Taps: identities that tell the norm of the gradient that passes them."""
+"""Identities with a say in the gradient: taps tell its norm, gates multiply it."""
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,18 @@ def tap(x: jax.Array, norm: jax.Array) -> jax.Array:
 
 
 tap.defvjp(lambda x, norm: (x, norm), lambda norm, g: (g, norm_of(g).astype(norm.dtype)))
+
+
+@jax.custom_vjp
+def gate(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """x; the gradient by x is `factor` times what comes back."""
+    return x
+
+
+gate.defvjp(
+    lambda x, factor: (x, factor),
+    lambda factor, g: (g * factor.astype(g.dtype), jnp.zeros_like(factor)),
+)
 
 
 def norm_of(x: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ both were one value. If they have passed equally many, it is no join. What joins
 layers of its stream alone. Where this fails, `cnnjax.ops.marks` says what is meant.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,12 +90,14 @@ class Trace:
         layers: their names, in the order of the calls.
         weights: for each, the parameter that it is called by.
         scales: for each, the parameter that its normalisation multiplies by, or None.
+        biases: for each, the parameter that is added to its output before a normalisation, or None.
+        units: for each, how many of its outputs have weights of their own.
         shapes: of each one's output, for one sample.
         activations: what each one's response goes through next (`cnnjax.probes.activation`).
         parameters: the name of each layer's parameter, once each.
         ties_samples: whether a sample's output depends on the others: something is summed over them.
         jaxpr: the trace itself, whose arguments are the leaves of the parameters and the inputs.
-        equations: the layers' operations in it.
+        equations: for each layer, the operation of the trace that it is.
         blocks: the joins in their order, by what the names of their branches' layers have in common.
     """
 
@@ -136,28 +139,41 @@ class Trace:
 
         jax.eval_shape(look, *jax.tree.leaves((params, inputs)))
         self._calls: list[Call] = found.calls
+        self._joins: list[Join] = found.joins
         self._call_rows, join_rows = _rows(found.calls), _rows(found.joins)
         calls = [(found.calls[number], iterations) for number, iterations in self._call_rows]
         joins = [(found.joins[number], iterations) for number, iterations in join_rows]
         self._order = tuple(_order(*of) for of in ((found.calls, self._call_rows), (found.joins, join_rows)))
         self.weights = tuple(call.weight.at(iterations) for call, iterations in calls)
         self.scales = tuple(call.scale and call.scale.at(iterations) for call, iterations in calls)
+        self.biases = tuple(call.bias and call.bias.at(iterations) for call, iterations in calls)
         modules = _modules({call.weight.at(iterations) for call, iterations in calls})
+        self.units = tuple(call.unit_count for call, _ in calls)
         self.shapes = tuple(call.shape for call, _ in calls)
         self.activations = tuple(call.activation for call, _ in calls)
-        self.equations = [call.equation for call in found.calls]
+        self.equations = tuple(call.equation for call, _ in calls)
         self.ties_samples: bool = found.ties_samples
         self.parameters = {weight: modules[weight] for weight in self.weights}
         self.layers = _numbered([modules[weight] for weight in self.weights])
         self.blocks = _numbered([self._block(join, iterations, modules) for join, iterations in joins])
 
-    def taps(self) -> Taps:
-        """Zeros, to differentiate by: the gradient by a tap is the norm of that by the layer's output."""
-        return [
-            jnp.zeros([loop.length for loop in call.loops], jnp.result_type(float)) for call in self._calls
-        ]
+    def taps(self, joins: jax.Array | None = None) -> Taps:
+        """Zeros, to differentiate by: the gradient by a tap is the norm of that by the layer's output.
 
-    def run(self, params: Any, inputs: Any, taps: Taps = None) -> tuple[Any, Records]:
+        `joins` [block] are factors of the gradient that goes back into each block's branch; 0 makes the
+        backward pass that of the identity in the block's place.
+        """
+        zeros = [jnp.zeros(shape, jnp.result_type(float)) for shape in map(_loop_shape, self._calls)]
+        return Taps(zeros, None if joins is None else self._gates(joins))
+
+    def _gates(self, joins: jax.Array) -> list[jax.Array]:
+        order, shapes = self._order[1], [_loop_shape(join) for join in self._joins]
+        flat, gates, start = jnp.zeros(len(order), joins.dtype).at[order].set(joins), [], 0
+        for shape in shapes:
+            gates.append(flat[start : (start := start + math.prod(shape))].reshape(shape))
+        return gates
+
+    def run(self, params: Any, inputs: Any, taps: Taps | None = None) -> tuple[Any, Records]:
         """The function's result, and what was measured of the calls and joins; see `watched`."""
         interpreter = self._interpreter(taps)
         values = interpreter.run(
@@ -165,7 +181,7 @@ class Trace:
         )
         return jax.tree.unflatten(self._structure, values), interpreter.records()
 
-    def watched(self, records: Records, tapped: Sequence[jax.Array]) -> "Watched":
+    def watched(self, records: Records, tapped: Taps) -> "Watched":
         """What was measured, in order, from what `run` gave and the loss's gradient by the taps."""
         of_layers, of_joins = (
             {name: _in_order([record[name] for record in each], order) for name in (each[0] if each else ())}
@@ -173,7 +189,7 @@ class Trace:
         )
         norms = [
             norm if call.tapped else jnp.full_like(norm, jnp.nan)
-            for norm, call in zip(tapped, self._calls, strict=True)
+            for norm, call in zip(tapped.layers, self._calls, strict=True)
         ]
         return Watched(
             of_layers=of_layers,
@@ -186,7 +202,7 @@ class Trace:
             scales=self.scales,
         )
 
-    def _interpreter(self, taps: Taps) -> Interpreter:
+    def _interpreter(self, taps: Taps | None) -> Interpreter:
         return Interpreter(self._measure, self._samples, Ways(), taps, self._frozen)
 
     def _block(self, join: Join, iterations: Iterations, modules: dict[Weight, str]) -> str:
@@ -223,9 +239,14 @@ def _rows(found: Sequence[Call] | Sequence[Join]) -> list[tuple[int, Iterations]
     return [row[1:] for row in sorted(rows, key=lambda row: row[0])]
 
 
+def _loop_shape(each: Call | Join) -> tuple[int, ...]:
+    """The shape of what each iteration of the loops around it has one of."""
+    return tuple(loop.length for loop in each.loops)
+
+
 def _order(found: Sequence[Call] | Sequence[Join], rows: list[tuple[int, Iterations]]) -> np.ndarray:
     """For each row its position among the entries of all arrays [*loops], one after the other."""
-    shapes = [tuple(loop.length for loop in each.loops) for each in found]
+    shapes = [_loop_shape(each) for each in found]
     starts = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
     return np.array(
         [

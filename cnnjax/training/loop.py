@@ -163,7 +163,11 @@ class Training:
             metrics, measured = fetch(self._pending.popleft())
             steps = range(self._written + 1, self._written + 1 + len(metrics["train_loss"][0]))
             for number, run in enumerate(self._runs):
-                run.write(steps, *jax.tree.map(lambda array, run=number: array[run], (metrics, measured)))
+                its_metrics, its_measured = jax.tree.map(
+                    lambda array, run=number: array[run], (metrics, measured)
+                )
+                for remark in run.write(steps, its_metrics, its_measured, self._task.probes):
+                    self._progress.say(remark if len(self._runs) == 1 else f"{run.out}: {remark}")
             self._written = steps[-1]
             for step, values in zip(
                 steps, zip(*(each.mean(0) for each in metrics.values()), strict=True), strict=True

@@ -184,6 +184,11 @@ class Progress:
             self._then = now, self._step
         return ", ".join(parts)
 
+    def say(self, line: str) -> None:
+        """A line of its own, beside the bar."""
+        if sys.stderr is not None and not HERE.quiet and first():
+            tqdm.write(line, sys.stderr)
+
     def close(self) -> None:
         """Leave the bar as it stands."""
         self._bar.close(self._note())

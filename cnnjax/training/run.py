@@ -53,8 +53,12 @@ class Run:
             on_process_zero(lambda: init_run_dir(self.out, self.identity))
             self.record.begin()
 
-    def write(self, steps: range, metrics: Metrics, measured: Measured) -> None:
-        """Write down what `steps`, counted from 1, gave: metrics [step], and arrays [step, ...] of probes."""
+    def write(self, steps: range, metrics: Metrics, measured: Measured, probes: Sequence[Probe]) -> list[str]:
+        """Write down what `steps`, counted from 1, gave: metrics [step], and arrays [step, ...] of probes.
+
+        Returns what the probes remark.
+        """
+        by_name, remarks = {probe.name: probe for probe in probes}, []
         if steps.start == 1:
             check_first_step(self.out, metrics)
         self.begin()
@@ -62,12 +66,14 @@ class Run:
             line = {name: float(values[index]) for name, values in metrics.items()}
             for name, found in measured.items():
                 arrays = arrays_of(jax.tree.map(lambda array, index=index: array[index], found))
+                remarks += by_name[name].remarks(step - 1, str(self.out), arrays)
                 if name != LAYERS:
                     line |= {f"{name}/{key}": float(one) for key, one in arrays.items() if np.ndim(one) == 0}
                     arrays = {key: one for key, one in arrays.items() if np.ndim(one) > 0}
-                if arrays:
+                if arrays and by_name[name].keeps_arrays:
                     self._write_arrays(name, step - 1, arrays)
             self.record.write(step, **line)
+        return remarks
 
     def write_test(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write down the test metrics after `step` steps."""
@@ -87,6 +93,7 @@ class Run:
 
     def check_probes(self, probes: Sequence[Probe], say: Callable[[str], None]) -> None:
         """Set damaged files of measurements aside, and report which are missing."""
+        probes = [probe for probe in probes if probe.keeps_arrays]
         due = {probe.name: [step for step in range(self.step) if probe.due(step)] for probe in probes}
         on_process_zero(lambda: self._check_probes(due, say))
 

@@ -93,7 +93,7 @@ def make_train_step(
 
         trace = Trace(forward, state.params, x, measure) if measure.parts else None
 
-        def objective(params: Any, taps: Taps) -> Any:
+        def objective(params: Any, taps: Taps | None) -> Any:
             (outputs, new), records = trace.run(params, x, taps) if trace else (forward(params, x), None)
             value, loss = _losses(task, outputs, new, y)
             return value, (loss, outputs, new, records)

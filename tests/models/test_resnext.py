@@ -25,7 +25,7 @@ def test_any_depth_9n_plus_2_builds_for_cifar():
 )
 def test_the_forms_are_one_function(key, form, fields):
     image = (8, 8, 3)
-    grouped = build("resnext29_3x16d", width=16, stage_sizes=(1, 2), **fields)
+    grouped = build("resnext29_2x16d", width=16, stage_sizes=(1, 2), **fields)
     variables = random_variables(grouped, image)
     images = jax.random.normal(key, (4, *image))
 
@@ -46,7 +46,7 @@ def test_the_forms_are_one_function(key, form, fields):
 @pytest.mark.parametrize("order", ["original", "relu_only_preactivation", "full_preactivation"])
 def test_variables_go_from_form_to_form(order):
     fields = {"width": 16, "stage_sizes": (1, 2), "order": order, "activation": "prelu"}
-    models = [build("resnext29_4x64d", form=form, **fields) for form in FORMS]  # here all widths are equal
+    models = [build("resnext29_2x64d", form=form, **fields) for form in FORMS]  # here all widths are equal
     all_variables = [random_variables(model, (8, 8, 3)) for model in models]
     for one, variables in zip(models, all_variables, strict=True):
         for other, expected in zip(models, all_variables, strict=True):

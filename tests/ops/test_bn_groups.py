@@ -6,6 +6,7 @@ import pytest
 from cnnjax.errors import UserError
 from cnnjax.models import build
 from cnnjax.ops.norm import BatchNorm
+from tests.counting import random_variables
 
 
 def test_groups_are_batches_by_themselves(key):
@@ -45,8 +46,8 @@ def test_groups_are_batches_by_themselves(key):
 
 def test_a_network_with_groups_is_the_network_on_each_part(key):
     images = jax.random.normal(key, (4, 8, 8, 3))
-    nets = [build("resnet8", width=2, bn_group_size=size) for size in (None, 2)]
-    variables = nets[0].init(key, images, train=False)
+    nets = [build("resnet8", width=2, stage_sizes=(1, 1), bn_group_size=size) for size in (None, 2)]
+    variables = random_variables(nets[0], images.shape[1:])
     one, two = (
         jax.jit(lambda x, net=net: net.apply(variables, x, True, mutable=["batch_stats"])) for net in nets
     )

@@ -1,7 +1,7 @@
-"""ResNet-8 of 4, 8 and 16 filters, shortcuts A, in six ways: each takes the weights of ours.
+"""ResNet-8 of 4, 8 and 16 filters, shortcuts A, five times, in float64: each takes the weights of ours.
 
-Every function takes the parameters of `cnnjax.build("resnet8", width=4)`, flat by path, and gives (model,
-variables) for `layer_statistics`.
+Every function takes the parameters of `cnnjax.build("resnet8", width=4, dtype="float64")`, flat by path, and
+gives (model, variables) for `layer_statistics`. JAX must compute in float64.
 """
 
 import equinox
@@ -58,13 +58,16 @@ def as_function(params):
     return net, params
 
 
+FLOAT64 = {"dtype": jnp.float64, "param_dtype": jnp.float64}
+
+
 class NNXBlock(nnx.Module):
     def __init__(self, inputs, filters, stride, rngs):
-        options = {"use_bias": False, "rngs": rngs, "padding": padding(stride)}
+        options = {"use_bias": False, "rngs": rngs, "padding": padding(stride), **FLOAT64}
         self.conv1 = nnx.Conv(inputs, filters, (3, 3), stride, **options)
-        self.bn1 = nnx.BatchNorm(filters, rngs=rngs)
+        self.bn1 = nnx.BatchNorm(filters, rngs=rngs, **FLOAT64)
         self.conv2 = nnx.Conv(filters, filters, (3, 3), **options)
-        self.bn2 = nnx.BatchNorm(filters, rngs=rngs)
+        self.bn2 = nnx.BatchNorm(filters, rngs=rngs, **FLOAT64)
 
     def __call__(self, x):
         y = self.bn2(self.conv2(jax.nn.relu(self.bn1(self.conv1(x)))))
@@ -73,13 +76,13 @@ class NNXBlock(nnx.Module):
 
 class NNXNet(nnx.Module):
     def __init__(self, rngs):
-        self.conv1 = nnx.Conv(3, 4, (3, 3), use_bias=False, rngs=rngs)
-        self.bn1 = nnx.BatchNorm(4, rngs=rngs)
+        self.conv1 = nnx.Conv(3, 4, (3, 3), use_bias=False, rngs=rngs, **FLOAT64)
+        self.bn1 = nnx.BatchNorm(4, rngs=rngs, **FLOAT64)
         inputs = 4
         for name, filters, stride in BLOCKS:
             setattr(self, name, NNXBlock(inputs, filters, stride, rngs))
             inputs = filters
-        self.classifier = nnx.Linear(16, 10, rngs=rngs)
+        self.classifier = nnx.Linear(16, 10, rngs=rngs, **FLOAT64)
 
     def __call__(self, x):
         x = jax.nn.relu(self.bn1(self.conv1(x)))
@@ -92,6 +95,8 @@ def in_nnx(params):
     model = NNXNet(nnx.Rngs(0))
     weights = nnx.to_flat_state(nnx.state(model, nnx.Param))
     nnx.update(model, nnx.from_flat_state([(p, leaf.replace(params["/".join(p)])) for p, leaf in weights]))
+    averages = nnx.state(model, nnx.BatchStat)  # float32 whatever `param_dtype` is
+    nnx.update(model, jax.tree.map(lambda array: array.astype(jnp.float64), averages))
     return model, None
 
 
@@ -168,6 +173,7 @@ def in_haiku(params):
 
 
 def in_keras(params):
+    """Built and called while Keras's `floatx` is float64."""
     import keras
     from keras import layers
 

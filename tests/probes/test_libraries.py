@@ -1,4 +1,4 @@
-"""One network in every library: the same weights give the same statistics."""
+"""One network in every library: the same weights give the same statistics, in float64."""
 
 import os
 
@@ -20,18 +20,34 @@ from cnnjax.probes.subject import as_subject
 
 libraries = pytest.importorskip("tests.probes.libraries", reason="pip install equinox dm-haiku keras")
 
+pytestmark = pytest.mark.usefixtures("x64", "keras_in_float64")
+FIELDS = {"width": 4, "dtype": "float64", "convolution": "native"}
+
 
 @pytest.fixture(scope="module")
-def ours():
-    model = build("resnet8", width=4, convolution="native")
+def keras_in_float64():
+    """Keras computes in its `floatx`, but for BatchNorm: on JAX that is float32."""
+    import keras
+
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)
+
+
+@pytest.fixture(scope="module")
+def ours(x64):
+    model = build("resnet8", **FIELDS)
     draw = np.random.default_rng(0).normal
-    x, y = jnp.asarray(draw(size=(6, 8, 8, 3)), jnp.float32), jnp.array([0, 1, 2, 3, 4, 0])
+    x, y = jnp.asarray(draw(size=(6, 8, 8, 3))), jnp.array([0, 1, 2, 3, 4, 0])
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
     variables = jax.tree.map(lambda leaf: jnp.asarray(draw(size=leaf.shape) * 0.4, leaf.dtype), shapes)
     statistics = jax.jit(lambda variables: layer_statistics(model, variables, (x, y)))(variables)
     return variables, (x, y), statistics
 
 
+CLOSE = (1e-9, 1e-12)  # relative and absolute
+CLOSE_IN_FLOAT32 = (1e-5, 1e-7)
 FAST = ("function", "NNX")  # the others take as long to compile
 
 
@@ -44,9 +60,10 @@ def test_statistics_are_those_of_ours(ours, library):
     network, of_other = as_subject(other, its_own)
     found = jax.jit(lambda variables: layer_statistics(network, variables, batch))(of_other)
     assert len(found.layers) == len(set(found.layers)) == 8
+    close = CLOSE_IN_FLOAT32 if library == "Keras" else CLOSE
     for name, value in expected.arrays().items():
         if isinstance(value, jax.Array):
-            np.testing.assert_allclose(found.arrays()[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+            np.testing.assert_allclose(found.arrays()[name], value, *close, err_msg=name)
 
 
 @pytest.mark.parametrize("library", ["NNX", "Equinox", "Keras"])
@@ -74,7 +91,7 @@ def test_gradients_and_jacobians_are_those_of_ours(ours, library):
     """With every treatment of BatchNorm's statistics; Linen's modules and the trace have it in two ways."""
     variables, (images, labels), _ = ours
     flat = flatten_dict(variables["params"], sep="/")
-    subjects = (build("resnet8", width=4, convolution="native"), variables), libraries.IN[library](flat)
+    subjects = (build("resnet8", **FIELDS), variables), libraries.IN[library](flat)
     batch = images[:4], labels[:4]
 
     def measure(model, variables):
@@ -93,7 +110,7 @@ def test_gradients_and_jacobians_are_those_of_ours(ours, library):
     expected, found = (jax.jit(partial(measure, model))(own) for model, own in map(as_pair, subjects))
     for name, values in expected.items():
         scale = np.abs(values).max()
-        np.testing.assert_allclose(found[name], values, atol=1e-4 * scale, err_msg=name)
+        np.testing.assert_allclose(found[name], values, atol=1e-9 * scale, err_msg=name)
 
 
 def as_pair(subject):

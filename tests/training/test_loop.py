@@ -101,7 +101,7 @@ def test_the_same_config_twice_gives_the_same_bits(data, uninterrupted, tmp_path
     assert_same(cnnjax.train(CONFIG, tmp_path, data=data), uninterrupted)
 
 
-@pytest.mark.parametrize("step", [2, 4, 11])
+@pytest.mark.parametrize("step", [2, 4, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_crash_costs_nothing(monkeypatch, data, uninterrupted, tmp_path, step):
     def crash():
         raise RuntimeError("power cut")

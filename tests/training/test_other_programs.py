@@ -19,7 +19,7 @@ from tests.training.test_loop import assert_same, at_step, lines
 from tests.training.tiny import DATA
 
 pytestmark = pytest.mark.usefixtures("x64")
-CONFIG = dataclasses.replace(test_loop.CONFIG, dtype="float64")
+CONFIG = dataclasses.replace(test_loop.CONFIG, dtype="float64", augment="flip")
 
 
 def test_several_steps_in_one_dispatch_give_the_same_numbers(monkeypatch, tmp_path):

@@ -1,0 +1,197 @@
+"""Vital signs: what one training step tells of every layer, on its way forward, back, and in the update.
+
+All of it rides on one forward and backward pass, so a step that is measured costs little more than a step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from cnnjax.network import Network, Variables
+from cnnjax.ops.precision import wide
+from cnnjax.probes.activation import GRID
+from cnnjax.probes.layers import LayerMeasure, LayerStatistics, collect, over_weights
+from cnnjax.probes.response import Output
+from cnnjax.probes.subject import Losses
+from cnnjax.probes.taps import norm_of
+from cnnjax.probes.trace import Trace, by_path
+
+FLAT = 0.05
+"""An activation is flat where its slope is below this share of its largest."""
+TINY = {"float16": 2.0**-25, "bfloat16": 2.0**-134}
+"""Numbers below become 0: half of the smallest subnormal number."""
+HUGE = {"float16": 65_504.0, "bfloat16": 3.39e38}
+"""The largest finite number."""
+
+
+@struct.dataclass
+class Vitals:
+    """One training step's; arrays [layer] in the order of the calls unless said otherwise."""
+
+    layers: LayerStatistics
+    loss: jax.Array
+    """Mean over the batch before the update, a scalar."""
+    outputs: Any
+    """The network's, [sample, ...]."""
+    cosine: jax.Array
+    """Mean cosine between the responses to two different inputs."""
+    flat: jax.Array
+    """Share of the response where the activation after it is flat (`FLAT`)."""
+    slope: jax.Array
+    """Mean square of that activation's slope."""
+    largest: jax.Array
+    """Largest magnitude of z."""
+    gain: jax.Array
+    """Norm of the weight over the root of the number of units: the root of fan-in times the mean square.
+
+    sqrt(2) for He et al.'s initialisation. A layer multiplies the root mean square of its input by this.
+    """
+    update_ratio: jax.Array
+    """Norm of the update over that of the weight."""
+    gradient_rms: jax.Array
+    """Root mean square of the loss's gradient by z."""
+    underflow: dict[str, jax.Array]
+    """By type, the share of the weight's gradient that is not 0 and would be."""
+    zeros: jax.Array
+    """Share of the weight's gradient that is 0."""
+    normalized: jax.Array
+    """Whether a normalisation takes z."""
+    input_rms: jax.Array
+    """Of the network's input, a scalar."""
+    leaf_gradients: Any
+    """Norm of the gradient by each parameter: a tree like them."""
+    along: jax.Array
+    """How the loss would fall along the update if it were linear: -<gradient, update>, a scalar."""
+    effective_rate: jax.Array
+    """-<gradient, update> / <gradient, gradient>: the learning rate of plain SGD with a like step."""
+
+
+class VitalMeasure(LayerMeasure):
+    """What `Vitals` need of each layer."""
+
+    def layer(self, output: Output) -> dict[str, jax.Array]:
+        """Of the output and the response of a layer."""
+        flat, slope = _slopes(output)
+        return {
+            **super().layer(output),
+            "cosine": _cosine(output),
+            "flat": flat,
+            "slope": slope,
+            "normalized": jnp.asarray(output.normalized),
+            "largest": jnp.max(jnp.abs(output.z)).astype(wide(output.z.dtype)),
+            "size": jnp.asarray(output.z.size, wide(output.z.dtype)),
+        }
+
+
+OWN = ("cosine", "flat", "slope", "normalized", "largest", "size")
+
+
+def vital_step(
+    network: Network,
+    loss: Losses,
+    optimizer: optax.GradientTransformation,
+    variables: Variables,
+    opt_state: Any,
+    batch: tuple[Any, Any],
+    key: jax.Array,
+) -> tuple[Variables, Any, Vitals]:
+    """One training step and its vital signs: (variables, optimizer state, vitals). Pure, for `jit`."""
+    inputs, labels = batch
+    params, carried = variables["params"], {name: v for name, v in variables.items() if name != "params"}
+
+    def forward(params: Any, inputs: Any) -> tuple[Any, Variables]:
+        return network.apply({**carried, "params": params}, inputs, train=True, key=key)
+
+    trace = Trace(forward, params, inputs, VitalMeasure())
+
+    def objective(params: Any, taps: Any) -> Any:
+        (outputs, new), records = trace.run(params, inputs, taps)
+        value = loss(outputs, labels).mean()
+        return value, (value, outputs, new, records)
+
+    (gradients, tapped), (value, outputs, new, records) = jax.grad(objective, (0, 1), has_aux=True)(
+        params, trace.taps()
+    )
+    updates, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradients,
+        opt_state,
+        params,
+        value=value,
+        grad=gradients,
+        value_fn=lambda params: objective(params, trace.taps())[0],
+    )
+    watched = trace.watched(records, tapped)
+    own = {name: watched.of_layers.pop(name) for name in OWN}
+    statistics = collect(watched, params, gradients, updates)
+    along, square = -_inner(gradients, updates), _inner(gradients, gradients)
+    vitals = Vitals(
+        layers=statistics,
+        loss=value,
+        outputs=outputs,
+        gain=statistics.weight_norm / jnp.sqrt(jnp.array(trace.units)),
+        update_ratio=statistics.update_norm / statistics.weight_norm,
+        gradient_rms=statistics.activation_gradient_norm / jnp.sqrt(own.pop("size")),
+        underflow={
+            name: over_weights(lambda g, least=least: _share_below(g, least), watched.weights, gradients)
+            for name, least in TINY.items()
+        },
+        zeros=over_weights(lambda g: jnp.mean(g == 0), watched.weights, gradients),
+        input_rms=_rms_of_floats(inputs),
+        leaf_gradients=jax.tree.map(norm_of, gradients),
+        along=along,
+        effective_rate=along / square,
+        **own,
+    )
+    variables = {**{name: new.get(name, tree) for name, tree in carried.items()}}
+    return {**variables, "params": optax.apply_updates(params, updates)}, opt_state, vitals
+
+
+def untouched(leaf_gradients: list[Any]) -> list[str]:
+    """The parameters, by path, that no gradient has reached in any of these steps."""
+    by_step = [by_path(each) for each in leaf_gradients]
+    return ["/".join(path) for path in by_step[0] if all(float(step[path]) == 0 for step in by_step)]
+
+
+def _slopes(output: Output) -> tuple[jax.Array, jax.Array]:
+    """Share of the response where the next activation is flat, and the mean square of its slope."""
+    y = output.response.astype(wide(output.response.dtype))
+    if output.curve is None:
+        return jnp.zeros((), y.dtype), jnp.ones((), y.dtype)
+    step = GRID[1] - GRID[0]
+    slopes = jnp.diff(jnp.asarray(output.curve.values, y.dtype)) / step
+    place = jnp.clip(jnp.floor((y - GRID[0]) / step), 0, len(GRID) - 2)
+    at = slopes[jnp.nan_to_num(place).astype(jnp.int32)]
+    return jnp.mean(jnp.abs(at) < FLAT * jnp.max(jnp.abs(slopes)), dtype=y.dtype), jnp.mean(jnp.square(at))
+
+
+def _cosine(output: Output) -> jax.Array:
+    """Mean cosine between the responses of two samples; NaN if samples cannot be told apart."""
+    y, n = output.response.astype(wide(output.response.dtype)), output.samples
+    if output.batch is None or n < 2:
+        return jnp.full((), jnp.nan, y.dtype)
+    rows = jnp.moveaxis(y, output.batch, 0).reshape(n, -1)
+    unit = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1, keepdims=True), jnp.finfo(y.dtype).tiny)
+    return (jnp.sum(jnp.square(unit.sum(0))) - n) / (n * (n - 1))
+
+
+def _share_below(gradient: jax.Array, least: float) -> jax.Array:
+    magnitude = jnp.abs(gradient)
+    there = magnitude > 0
+    return jnp.sum(there & (magnitude < least)) / jnp.maximum(1, jnp.sum(there))
+
+
+def _inner(a: Any, b: Any) -> jax.Array:
+    products: Callable[..., jax.Array] = lambda x, y: jnp.vdot(x, y).real  # noqa: E731
+    return jnp.asarray(sum(jax.tree.leaves(jax.tree.map(products, a, b))))
+
+
+def _rms_of_floats(inputs: Any) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(inputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    if not floats:
+        return jnp.asarray(jnp.nan)
+    squares = sum(jnp.sum(jnp.square(leaf.astype(wide(leaf.dtype)))) for leaf in floats)
+    return jnp.sqrt(squares / sum(leaf.size for leaf in floats))

@@ -1,0 +1,95 @@
+"""A planted fault is named, with its layer; healthy networks have no finding."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cnnjax
+from cnnjax.errors import UserError
+from tests.diagnosis.patients import HEALTHY, MLP, SICK, batch, diagnosed
+
+QUICK = ("dead", "small weights")
+
+
+def check(name):
+    diagnose, words, layers = SICK[name]
+    named = [finding for finding in diagnose().findings if words in finding.what]
+    assert named, "the fault is not found"
+    for layer in layers:
+        assert any(where.endswith(layer) for where in named[0].where), f"{layer} is not named"
+    assert named[0].cause
+    assert named[0].cure
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_fault_is_named(name):
+    check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SICK if name not in QUICK])
+def test_every_fault_is_named(name):
+    check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_networks_have_no_finding(name):
+    assert HEALTHY[name]().findings == []
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    return diagnosed(MLP(depth=3), optimizer=optax.adam(1e-3), steps=3)
+
+
+def test_the_report_is_whole(healthy, tmp_path):
+    found = healthy.to_json()
+    assert json.loads(json.dumps(found)) == found
+    assert found["layers"] == ["dense0", "dense1", "dense2", "head"]
+    assert found["verdict"] in ("trains", "unlikely", "unknown")
+    assert all(len(values) == 4 for values in found["statistics"].values())
+    assert found["not_measured"] == {}
+    assert found["findings"] == []
+    assert "no finding" in str(healthy)
+    assert healthy.figure(tmp_path / "figure.png").read_bytes()[1:4] == b"PNG"
+    assert (tmp_path / "figure.svg").exists()
+
+
+def test_what_is_measured_of_the_whole_network(healthy):
+    """Sharpness and gradients of samples, by a second path."""
+    variables = MLP(depth=3).init(jax.random.key(0), batch()[0])
+    images, labels = batch()
+
+    def loss(params):
+        logits = MLP(depth=3).apply({"params": params}, images)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+    by_sample = jax.vmap(lambda gradient: jax.flatten_util.ravel_pytree(gradient)[0])(
+        jax.jacrev(loss)(variables["params"])
+    )
+    mean = by_sample.mean(0)
+    alignment = len(labels) * jnp.sum(mean**2) / jnp.mean(jnp.sum(by_sample**2, 1))
+    found = healthy.examination.samples.by_weights.alignment[-1]
+    np.testing.assert_allclose(found, alignment, rtol=1e-3)
+    assert healthy.examination.sharpness > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"batch": (np.zeros((1, 14, 14, 1), np.float32), np.zeros(1, int))}, "one sample"),
+        ({"steps": 0}, "steps=0"),
+        ({"optimizer": "sgd"}, "optax.GradientTransformation"),
+        ({"batch": np.zeros(3)}, "must be"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, words):
+    given = {"batch": batch(), **arguments}
+    variables = MLP(depth=1).init(jax.random.key(0), batch()[0])
+    with pytest.raises(UserError, match=words):
+        cnnjax.diagnose(MLP(depth=1), variables, **given)
