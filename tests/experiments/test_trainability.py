@@ -71,7 +71,7 @@ def test_the_packaged_verdict_tells_extremes_apart_and_says_how_good_it_is():
     bad = {**good, "update": -8, "jacobian": -6, "linear": 1, "learnt10": 1, "learnt50": 1, "alike": 5}
     assert judge(good).word == "trains"
     assert judge(bad).word == "unlikely"
-    assert "families that it was not fitted to" in str(judge(good))
+    assert "On families held out" in str(judge(good))
 
 
 def test_there_are_enough_networks_of_enough_families():
