@@ -25,7 +25,9 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         float64 = types(jnp.float64)
-        norm = BatchNorm(use_running_average=not train, group_size=self.group_size, dtype=jnp.float64, name="bn")
+        norm = BatchNorm(
+            use_running_average=not train, group_size=self.group_size, dtype=jnp.float64, name="bn"
+        )
         x = nn.Conv(4, (3, 3), padding=1, use_bias=False, **float64, name="b")(x)
         x = nn.relu(norm(x))
         x = nn.Dense(5, **float64, name="a")(x.mean((1, 2)))
