@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cnnjax.config import CheckpointPolicy as CheckpointPolicy
     from cnnjax.config import Config as Config
     from cnnjax.counting import summary as summary
+    from cnnjax.counting.plan import plan as plan
     from cnnjax.diagnosis import Diagnosis as Diagnosis
     from cnnjax.diagnosis import diagnose as diagnose
     from cnnjax.mesh import make_mesh as make_mesh
@@ -43,6 +44,7 @@ _HOME = {
     "make_mesh": "cnnjax.mesh",
     "models": "cnnjax",
     "open_run": "cnnjax.runs",
+    "plan": "cnnjax.counting.plan",
     "probes": "cnnjax",
     "register": "cnnjax.models",
     "summary": "cnnjax.counting",
@@ -66,6 +68,7 @@ __all__ = [
     "make_mesh",
     "models",
     "open_run",
+    "plan",
     "probes",
     "register",
     "summary",

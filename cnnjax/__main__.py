@@ -11,7 +11,7 @@ import tyro
 
 import cnnjax
 from cnnjax.command import parse
-from cnnjax.config import RUNNING, Config, Dtype, Running
+from cnnjax.config import RUNNING, Config, Dtype, Running, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 
@@ -132,13 +132,7 @@ class Train:
         """Print the final metrics."""
         if self.workers < 0:
             raise UserError(f"--workers {self.workers}: must not be negative")
-        config = dataclasses.replace(
-            self.config,
-            model_options=_options("--options", self.options),
-            optimizer_options=_options("--optimizer-options", self.optimizer_options),
-            schedule_options=_options("--schedule-options", self.schedule_options),
-            groups=dict(map(_group, self.groups)),
-        )
+        config = _with_options(self)
 
         from cnnjax.compilation import use_cache
         from cnnjax.data import open_data
@@ -150,6 +144,65 @@ class Train:
         data = open_data(config.data, self.workers, self.data_dir, verify=self.verify)
         result = train(config, self.out, data=data, **{**vars(self.running), "mesh": mesh})
         print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Compile a run's training step for accelerators that are not here: memory, exchanges, speed at most."""
+
+    topology: str
+    """Accelerator and devices: h100:8 (a100, h200, b200), v5e:4x4 (v5p, v6e), or cpu:8, of this machine."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=lambda: Config(data="")
+    )
+    options: tuple[str, ...] = ()
+    """Fields of the network to override, such as width=8 shortcut=B."""
+    optimizer_options: tuple[str, ...] = ()
+    """Arguments of the optimizer, such as b2=0.95."""
+    schedule_options: tuple[str, ...] = ()
+    """Arguments of optax's schedule, such as decay_rate=0.5."""
+    groups: tuple[str, ...] = ()
+    """Parameters with their own rate or decay, such as '*/bias:rate=2,decay=0'."""
+    mesh: str | None = None
+    """Devices of each axis, such as data=4,model=2; all are on the data axis when not given."""
+    shard: Shard = "replicated"
+    """How weights and the optimizer's state are divided over the devices."""
+    compare: tuple[str, ...] | None = None
+    """Settings to plan in all combinations, such as shard=replicated shard=fsdp batch_size=1024."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> None:
+        """Print the table."""
+        config = _with_options(self)
+
+        import jax
+
+        # The compilers need none of the devices that they compile for, nor those that may be here.
+        jax.config.update("jax_platforms", "cpu")
+        kind, _, devices = self.topology.partition(":")
+        if kind == "cpu" and devices.isdecimal():
+            jax.config.update("jax_num_cpu_devices", int(devices))
+
+        from cnnjax.counting.plan import plan
+        from cnnjax.counting.plans import compare_plans
+
+        where: Any = {"topology": self.topology, "mesh": self.mesh, "shard": self.shard}
+        found = (
+            plan(config, **where) if self.compare is None else compare_plans(config, self.compare, **where)
+        )
+        print(json.dumps(found.to_json()) if self.json else found)
+
+
+def _with_options(verb: Train | Plan) -> Config:
+    """The config of a command, with what has flags of its own."""
+    return dataclasses.replace(
+        verb.config,
+        model_options=_options("--options", verb.options),
+        optimizer_options=_options("--optimizer-options", verb.optimizer_options),
+        schedule_options=_options("--schedule-options", verb.schedule_options),
+        groups=dict(map(_group, verb.groups)),
+    )
 
 
 def _options(flag: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -347,6 +400,7 @@ Verb = (
     Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]

@@ -56,6 +56,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
             "must be a positive number, such as 1.0",
         ),
     ),
+    "bn_group_size": (
+        lambda x: x is None or (isinstance(x, Integral) and not isinstance(x, bool) and int(x) >= 1),
+        "must be a number of images, such as 32",
+    ),
     "learning_rate": (lambda x: 0 < x <= FLOAT32, "must be a positive number, such as 0.1"),
     "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
@@ -77,6 +81,8 @@ class Config:
     Attributes:
         model: a name that `build` knows, or `package.module:Net` or `path/net.py:Net` for one of your own.
         model_options: fields of the network to override, such as `{"width": 8, "shortcut": "B"}`.
+        bn_group_size: number of images that BatchNorm normalises together, in order; None takes the whole
+            batch. Where no group spans two devices, statistics cost no exchange.
         dtype: of the network's computation. With bfloat16, parameters, statistics and the loss are float32;
             float64 means float64 everywhere, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
@@ -131,6 +137,7 @@ class Config:
 
     model: str = "resnet20"
     model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    bn_group_size: int | None = None
     dtype: Dtype = "float32"
 
     data: str = "cifar10"

@@ -5,7 +5,8 @@ optimizer's state, BatchNorm's averages) by one of SHARDS. XLA derives from this
 what devices exchange in a step:
 
 - Over `data`: all-reduces of the gradients, of two sums a channel in each BatchNorm forward and two backward,
-  whose statistics are those of the whole batch (`bn_groups`: of parts of it), and of the loss and the errors.
+  whose statistics are those of the whole batch, and of the loss and the errors. With a `bn_group_size`
+  statistics are of parts of the batch, and only the running averages are exchanged, all of them at once.
 - "replicated": nothing more. All devices along `model` do the same work.
 - "model": every layer's outputs, and with them its kernel, are divided over `model`. A layer that takes all
   channels gathers its input and sums the gradient by it. A grouped convolution exchanges nothing where its
@@ -34,10 +35,13 @@ SHARDS = get_args(Shard)
 SMALL = 1024  # elements; to bring fewer together costs more than their memory is worth
 
 
-def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
+def make_mesh(
+    data: int | None = None, model: int = 1, seed: int = 1, *, devices: Sequence[Any] | None = None
+) -> Mesh:
     """A mesh of `seed` x `data` x `model` devices; by default every device is on the data axis.
 
-    Runs that train at once are divided over the seed axis, a batch over the data axis.
+    Runs that train at once are divided over the seed axis, a batch over the data axis. The devices are
+    those of JAX when not given.
 
     Raises:
         UserError: there are fewer devices than that.
@@ -46,7 +50,7 @@ def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
     for name, size in sizes.items():
         if not isinstance(size, Integral) and not (name == "data" and size is None):
             raise UserError(f"{name}={short(size)}: must be a number of devices, such as 2")
-    devices = jax.devices()
+    devices = jax.devices() if devices is None else devices
     data = max(1, len(devices) // max(1, seed * model)) if data is None else data
     shape = seed, data, model
     size = math.prod(shape)
@@ -60,7 +64,7 @@ def make_mesh(data: int | None = None, model: int = 1, seed: int = 1) -> Mesh:
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def parse_mesh(text: str) -> Mesh:
+def parse_mesh(text: str, devices: Sequence[Any] | None = None) -> Mesh:
     """Make the mesh that `text`, such as "data=4,model=2", describes; other axes are as in `make_mesh`.
 
     Raises:
@@ -76,7 +80,7 @@ def parse_mesh(text: str) -> Mesh:
         if not size.isdecimal() or name in sizes:
             raise UserError(f"mesh {text!r}: each axis has one number of devices, as in data=4,model=2")
         sizes[name] = int(size)
-    return make_mesh(**sizes)
+    return make_mesh(**sizes, devices=devices)
 
 
 def for_fewer_runs(mesh: Mesh, runs: int) -> Mesh:

@@ -37,7 +37,7 @@ PROBES: Mapping[str, Callable[[], Probe]] = {
     "samples": SampleProbe,
 }
 OWNED = {
-    "model": ("model", "model_options"),
+    "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant"),
     "data": ("data",),
     "augment": ("augment",),
@@ -180,6 +180,8 @@ def load_named(config: Config, data: Any = None) -> Any:
     options = {
         name: value for name, value in defaults.items() if name in parameters and value is not None
     } | options
+    if config.bn_group_size is not None:
+        options["bn_group_size"] = config.bn_group_size
     if unknown := [name for name in options if name not in parameters]:
         raise UserError(f"{config.model} has no field {unknown[0]!r}: its fields are {', '.join(parameters)}")
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
@@ -194,7 +196,9 @@ def load_named(config: Config, data: Any = None) -> Any:
 
 
 def _build(config: Config, data: Any) -> nn.Module:
-    defaults = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
+    defaults: dict[str, Any] = {"num_classes": data.classes, "dtype": jnp.dtype(config.dtype)}
+    if config.bn_group_size is not None:
+        defaults["bn_group_size"] = config.bn_group_size
     model = build(config.model, **{**defaults, **config.model_options})
     if data.classes is None:
         raise UserError(

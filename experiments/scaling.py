@@ -82,13 +82,14 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     import numpy as np
 
     from cnnjax.config import Config
+    from cnnjax.counting.exchanges import exchanges
+    from cnnjax.counting.hlo import Program as Compiled
     from cnnjax.data import Dataset
     from cnnjax.mesh import make_mesh
     from cnnjax.models import build
     from cnnjax.recipes import Objects, resolve
     from cnnjax.training.program import Program
     from cnnjax.training.session import default_steps_per_dispatch
-    from cnnjax.training.traffic import traffic
 
     from .runner import spread
 
@@ -117,7 +118,7 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
     losses, seconds = [], []
     with program.input_source.training([config], 0) as batch_inputs:
         start = time.perf_counter()
-        compiled = program.lower(state, batch_inputs(range(steps)), per_run).compile()
+        compiled = program.trace(steps).lower().compile()
         compile_seconds = time.perf_counter() - start
         for first in range(0, (1 + args.dispatches) * steps, steps):
             start = time.perf_counter()
@@ -147,7 +148,7 @@ def measure(args: Args, layout: Layout, batch: int) -> dict[str, Any]:
             "arguments": memory.argument_size_in_bytes,
             "working": memory.temp_size_in_bytes,
         },
-        "traffic": {kind: dataclasses.asdict(each) for kind, each in traffic(hlo).items()},
+        "traffic": {kind: dataclasses.asdict(each) for kind, each in exchanges(Compiled(hlo)).items()},
     }
 
 

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
-    "counting": LEAVES | {"models", "network", "ops", "probes"},  # layers of any network, from its trace
+    "counting": LEAVES  # a plan is of the step that training compiles; layers of any network, from its trace
+    | {"config", "data", "mesh", "models", "network", "objects", "ops", "probes", "recipes", "training"},
     "comparison": LEAVES | {"counting", "models"},
     "interop": LEAVES | {"models"},
     "network": {"errors"},

@@ -59,7 +59,10 @@ def check_float64(model, image):
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("resnet8", {"stage_sizes": (1, 2), "survival": 0.5, "shortcut": "exclusive_gating", "bn_groups": 2}),
+        (
+            "resnet8",
+            {"stage_sizes": (1, 2), "survival": 0.5, "shortcut": "exclusive_gating", "bn_group_size": 1},
+        ),
         ("fixup_resnet8", {"stage_sizes": (1, 2), "activation": "prelu"}),
         ("se_resnet8", {"stage_sizes": (2,)}),
         ("densenet_bc40_12", {"block_sizes": (2, 2)}),

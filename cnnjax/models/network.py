@@ -75,17 +75,18 @@ class BatchNormNetwork(ConvNetwork, kw_only=True):
     Attributes:
         bn_momentum: decay of BatchNorm's running averages.
         bn_epsilon: what BatchNorm adds to the variance.
-        bn_groups: number of equal parts of a batch that BatchNorm normalises separately, as on devices that
-            do not communicate.
+        bn_group_size: images that BatchNorm normalises together, as devices that do not communicate do with
+            their parts of a batch; None takes the whole batch.
     """
 
     bn_momentum: float = 0.9
     bn_epsilon: float = 1e-5
-    bn_groups: int = 1
+    bn_group_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "bn_groups")
+        if self.bn_group_size is not None:
+            check_at_least_one(self, "bn_group_size")
         if not 0 <= self.bn_momentum < 1:
             raise UserError(f"bn_momentum={self.bn_momentum}: must be in [0, 1), such as 0.9")
 
@@ -96,7 +97,7 @@ class BatchNormNetwork(ConvNetwork, kw_only=True):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
-            groups=self.bn_groups,
+            group_size=self.bn_group_size,
             dtype=self.dtype,
         )
 

@@ -1,4 +1,4 @@
-"""The convolution of all networks, in the form that is fastest on the current backend.
+"""The convolution of all networks, in the form that is fastest where the program will run.
 
 On GPUs and TPUs that is XLA's own. On a CPU it is our own code (`direct_conv.cc`), which takes between a half
 and a tenth of XLA's time, or, if that is not available, XLA's code in a canonical form: XLA:CPU brings
@@ -13,7 +13,9 @@ respect to the images is again a convolution. So two primitives, `convolve` and 
 each other's transposes, are closed under forward and reverse mode of every order.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +33,17 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 CONVOLVE = "convolve"
 """The name of `convolve` in a trace."""
 Pair = tuple[int, int]
+_platform: ContextVar[str | None] = ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def compiled_for(platform: str) -> Iterator[None]:
+    """Let networks that are traced inside be for devices of `platform`, whatever device compiles them."""
+    before = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(before)
 
 
 class Window(NamedTuple):
@@ -99,8 +112,8 @@ def conv_general_dilated(
 
 
 def best_form(dtype: Any = jnp.float32) -> str:
-    """The fastest form available here, a name in CONVOLUTIONS."""
-    if jax.default_backend() != "cpu":
+    """The fastest form for `compiled_for`'s platform, or this process's, a name in CONVOLUTIONS."""
+    if (_platform.get() or jax.default_backend()) != "cpu":
         return "native"
     return "direct" if direct.usable(dtype) else "canonical"
 

@@ -25,12 +25,11 @@ TARGETS = ("cnnjax_convolve", "cnnjax_kernel_gradient")
 
 
 def usable(dtype: Any) -> bool:
-    """Whether the direct convolution can replace XLA's here.
+    """Whether the direct convolution can replace XLA's on this machine's CPU.
 
-    It takes float32, and runs in programs for one CPU device: XLA cannot divide a foreign call over several.
+    It takes float32, and runs where there is one CPU device: XLA cannot divide a foreign call over several.
     """
-    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    return one_cpu and dtype == jnp.float32 and load() is None
+    return jax.device_count("cpu") == 1 and dtype == jnp.float32 and load() is None
 
 
 def convolve(images: jax.Array, kernel: jax.Array, shape: tuple[int, ...], **window: Any) -> jax.Array:

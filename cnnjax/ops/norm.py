@@ -18,10 +18,11 @@ class BatchNorm(nn.Module):
     m / (m - 1) times larger, as in the paper's algorithm 2, Caffe and PyTorch; `flax.linen.BatchNorm`
     averages the biased one. `momentum` is the decay of the running averages (PyTorch's 0.1 is 0.9 here).
 
-    Under `jit` with the batch sharded over devices the statistics are those of the global batch. With
-    `groups` it is split into that many equal parts, in order, and each has its own, as on devices that do not
-    communicate. The running averages then average the means and the unbiased variances of the groups: they
-    are the mean of the running averages that each group would have by itself.
+    Under `jit` with the batch sharded over devices the statistics are those of the global batch. With a
+    `group_size` so many images, in order, have statistics of their own, as on devices that do not
+    communicate (Goyal et al. 2017, section 3.4, have 32); the numbers do not depend on how many devices there
+    are. The running averages then average the means and the unbiased variances of the groups: they are the
+    mean of the running averages that each group would have by itself.
 
     All arithmetic is in float32, or in float64 if that is the type of the input or the result, which is cast
     to `dtype`. Parameters and running averages are float32, or float64 if `dtype` is.
@@ -30,7 +31,7 @@ class BatchNorm(nn.Module):
     use_running_average: bool
     momentum: float = 0.9
     epsilon: float = 1e-5
-    groups: int = 1
+    group_size: int | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -38,7 +39,7 @@ class BatchNorm(nn.Module):
         """Normalise `x` [batch, ..., channel]; in training, update `batch_stats` too.
 
         Raises:
-            UserError: in training, the batch is not a multiple of `groups`.
+            UserError: in training, the batch is not a multiple of `group_size`.
         """
         channels = x.shape[-1]
         of_channels = (channels,), wide(self.dtype)
@@ -59,11 +60,11 @@ class BatchNorm(nn.Module):
         x = x.astype(jnp.promote_types(x.dtype, wide(self.dtype)))
         if self.use_running_average:
             return normalized(x, running_mean.value, running_var.value)
-        if self.groups == 1:
+        if self.group_size in (None, len(x)):
             y, mean, unbiased_var = normalized_batch(x)
         else:
-            check_groups(len(x), self.groups)
-            parts = jax.vmap(normalized_batch)(x.reshape(self.groups, -1, *x.shape[1:]))
+            check_groups(len(x), self.group_size)
+            parts = jax.vmap(normalized_batch)(x.reshape(-1, self.group_size, *x.shape[1:]))
             y, mean, unbiased_var = parts[0].reshape(x.shape), parts[1].mean(0), parts[2].mean(0)
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
@@ -77,10 +78,12 @@ class BatchNorm(nn.Module):
         return mean, jnp.square(x - mean).mean(axes)
 
 
-def check_groups(batch_size: int, groups: int) -> None:
-    """Raise UserError unless a batch divides into that many groups."""
-    if batch_size % groups:
-        raise UserError(f"a batch of {batch_size} images does not divide into bn_groups={groups}")
+def check_groups(batch_size: int, group_size: int | None) -> None:
+    """Raise UserError unless a batch divides into groups of this size."""
+    if group_size is not None and batch_size % group_size:
+        raise UserError(
+            f"a batch of {batch_size} images does not divide into groups of bn_group_size={group_size}"
+        )
 
 
 def no_norm(name: str) -> Callable[[jax.Array], jax.Array]:

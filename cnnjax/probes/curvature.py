@@ -38,8 +38,8 @@ def batch_loss(
     that is trained, "running" that of the network in evaluation, which most tools report without a word.
 
     Raises:
-        UserError: there are no such statistics; or they are not "running" and `bn_groups` is
-            above 1 (for "batch" the function raises it).
+        UserError: there are no such statistics; or they are not "running" and there is a
+            `bn_group_size` (for "batch" the function raises it).
     """
     network, variables, (inputs, labels) = unpack(model, variables, batch)
     function = function_of(network, variables, inputs, statistics)

@@ -9,7 +9,7 @@ what becomes of the statistics:
   sample is a function of its own.
 - "running": they are the running averages: the function that is evaluated at test time.
 
-Training with `bn_groups` above 1 has none of a whole batch's statistics: there only "running" is taken.
+Training with a `bn_group_size` has none of a whole batch's statistics: there only "running" is taken.
 
 In networks of Flax Linen nothing else of training is on: no dropout, no stochastic depth, no auxiliary
 classifiers. Those of other libraries have one switch for all of that: there "batch" and "frozen" have
@@ -37,7 +37,7 @@ def function_of(network: Network, variables: Any, inputs: Any, statistics: str =
     With "frozen", a network of another library than Linen must be called with all of `inputs`.
 
     Raises:
-        UserError: there are no such statistics; or they are not "running" and `bn_groups` is above 1 (for
+        UserError: there are no such statistics; or they are not "running" and there is a `bn_group_size` (for
             "batch" the function raises it).
     """
     if statistics not in ("batch", "frozen", "running"):
@@ -90,10 +90,10 @@ def _put_statistics(call: Callable, args: tuple, kwargs: dict, context: Any) -> 
     """Put the input's mean and variance in the place of a BatchNorm's averages, which it then uses."""
     module = context.module
     if context.method_name == "__call__" and module.has_variable("batch_stats", "mean"):
-        if (groups := getattr(module, "groups", 1)) > 1:
+        if (size := getattr(module, "group_size", None)) is not None:
             raise UserError(
-                f"bn_groups={groups}: a network with groups is measured with statistics='running' alone; "
-                "build it with bn_groups=1 for the others"
+                f"bn_group_size={size}: a network with groups is measured with statistics='running' alone; "
+                "build it without for the others"
             )
         x = args[0].astype(wide(args[0].dtype))
         axes = tuple(range(x.ndim - 1))

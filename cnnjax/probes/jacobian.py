@@ -20,7 +20,8 @@ def singular_values(model: Any, variables: Any, images: jax.Array, statistics: s
     It takes a backward pass of the batch for each output; samples do not depend on each other.
 
     Raises:
-        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
+        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and there is a
+            `bn_group_size`.
     """
     function, params = _of_one(model, variables, images, statistics)
     outputs, pull = jax.vjp(lambda images: function(params, images), images)
@@ -43,7 +44,8 @@ def nonlinearity_coefficient(
     passes of the batch as it has samples. The paper finds that nets with 1 to 5 at initialisation train well.
 
     Raises:
-        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and `bn_groups` is above 1.
+        UserError: `statistics` is not "frozen" or "running"; or it is "frozen" and there is a
+            `bn_group_size`.
     """
     function, params = _of_one(model, variables, images, statistics)
     centered = images - images.mean(0)

@@ -47,7 +47,7 @@ def input_gradients(
         losses: what is differentiated.
 
     Raises:
-        UserError: there are no such statistics, or the network's `bn_groups` is above 1.
+        UserError: there are no such statistics, or the network has a `bn_group_size`.
     """
     network, variables, (images, labels) = unpack(model, variables, batch)
     if statistics not in ("frozen", "batch", "full"):
@@ -81,7 +81,7 @@ def weight_gradients(
         at_once: samples that are differentiated in parallel; one by one takes the least memory.
 
     Raises:
-        UserError: there are no such statistics, or the network's `bn_groups` is above 1.
+        UserError: there are no such statistics, or the network has a `bn_group_size`.
     """
     network, variables, (images, labels) = unpack(model, variables, batch)
     if statistics not in ("frozen", "batch"):

@@ -30,9 +30,10 @@ Batch = tuple[Any, Any]  # raw inputs [batch, ...] and labels [batch]
 def make_input(data: Data, config: Config, mesh: Mesh, module: Any) -> "InMemory | Streamed":
     """The input for a data set; photographs are cropped to the squares that `module` takes."""
     if isinstance(data, Stream):
-        return Streamed(data, config, mesh, _Photographs(data, config, _side_of(module)))
+        rows = _Photographs(data, config, _side_of(module))
+        return Streamed(data, config, mesh, rows, example(data, 1, module))
     if isinstance(data, Source):
-        return Streamed(data, config, mesh, _Items(data, config))
+        return Streamed(data, config, mesh, _Items(data, config), example(data, 1, module))
     return InMemory(data, config, mesh)
 
 
@@ -66,6 +67,15 @@ class InMemory:
     def train_arrays(self) -> Batch:
         """The arrays that stay on the devices for training: all examples."""
         return place(jax.tree.map(np.asarray, self._train), replicated(self._mesh))
+
+    @property
+    def train_shapes(self) -> Batch:
+        """Shapes of `train_arrays`."""
+        return jax.tree.map(lambda leaf: _shape(leaf.shape, leaf.dtype), self._train)
+
+    def batch_shapes(self, steps: int) -> jax.ShapeDtypeStruct:
+        """Shapes of what a dispatch brings for one run: indices [step, batch]."""
+        return _shape((steps, self._config.batch_size), np.int32)
 
     @functools.cached_property
     def test_arrays(self) -> Batch:
@@ -105,17 +115,26 @@ class InMemory:
 class Streamed:
     """Examples read ahead: a dispatch is one step and brings its batch.
 
-    Every process reads the rows that its devices hold. Attributes and methods are those of `InMemory`.
+    Every process reads the rows that its devices hold; `one` has the shapes of a batch of one. Attributes and
+    methods are those of `InMemory`.
     """
 
     most_steps = 1
-    train_arrays = test_arrays = ()
+    train_arrays = train_shapes = test_arrays = ()
 
-    def __init__(self, data: Stream | Source, config: Config, mesh: Mesh, rows: "_Photographs | _Items"):
+    def __init__(
+        self, data: Stream | Source, config: Config, mesh: Mesh, rows: "_Photographs | _Items", one: Batch
+    ):
         if not len(data.test):
             raise UserError(f"{data.name} has no test examples: hold some out, such as --validation 100")
         self._workers, self._config, self._mesh, self._rows = data.workers, config, mesh, rows
+        self._one = one
         self.train_examples, self.test_examples = len(data.train), len(data.test)
+
+    def batch_shapes(self, steps: int) -> Batch:
+        """Shapes of what a dispatch brings for one run: inputs and labels [step, batch, ...]."""
+        leading = steps, self._config.batch_size
+        return jax.tree.map(lambda leaf: _shape((*leading, *leaf.shape[1:]), leaf.dtype), self._one)
 
     @staticmethod
     def select_batch(dataset_arrays: tuple[()], batch_inputs: Batch) -> Batch:

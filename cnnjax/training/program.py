@@ -24,6 +24,7 @@ from cnnjax.mesh import (
     replicated,
     shardings,
 )
+from cnnjax.ops.conv import compiled_for
 from cnnjax.ops.depth import stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
@@ -52,19 +53,20 @@ class Program:
     def __init__(self, task: Task, mesh: Mesh, shard: Shard = "replicated"):
         check_spans_processes(mesh)
         module = task.network.source
-        check_groups(task.config.batch_size, getattr(module, "bn_groups", 1))
-        self._task, self._mesh = task, mesh
+        check_groups(task.config.batch_size, getattr(module, "bn_group_size", None))
+        self._task, self.mesh = task, mesh
+        self._platform = mesh.devices.flat[0].platform
         self._checked: set[Any] = set()
         self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
-        self._shard: Shard = shard
+        self.shard: Shard = shard
         # On disk and in results variables are by block, whatever the loop over depth works on.
-        self._lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
+        self.lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)
         self.input_source = make_input(task.data, task.config, mesh, module)
         eval_step = make_eval_step(task, self._gather)
 
         def test_step(variables, dataset_arrays, batch_inputs, counted):
-            with divided(by_groups(mesh, shard)):
+            with compiled_for(self._platform), divided(by_groups(mesh, shard)):
                 batch = self.input_source.select_batch(dataset_arrays, batch_inputs)
                 return eval_step(variables, *batch, counted)
 
@@ -78,14 +80,14 @@ class Program:
         """The steps of a dispatch, with those of the probes that are due."""
         if due in self._compiled:
             return self._compiled[due]
-        task, mesh = self._task, self._mesh
+        task, mesh = self._task, self.mesh
         probes = [probe for probe, is_due in zip(task.probes, due, strict=True) if is_due]
 
         def train_steps(state, dataset_arrays, batch_inputs, per_run):
             key, rate, decay = per_run  # arguments, so that runs may differ in them
             schedule = task.schedule and task.schedule(rate)
             train_step = make_train_step(task, task.optimizer(rate, decay), schedule, probes, self._gather)
-            with divided(by_groups(mesh, self._shard)):
+            with compiled_for(self._platform), divided(by_groups(mesh, self.shard)):
                 return in_one_dispatch(train_step, self.input_source.select_batch)(
                     state, dataset_arrays, batch_inputs, jax.random.wrap_key_data(key)
                 )
@@ -94,8 +96,8 @@ class Program:
         self._compiled[due] = jax.jit(
             for_runs(train_steps, mesh, (0, None, 0, 0)),
             donate_argnums=0,
-            in_shardings=(self._placement, whole, batch, runs),
-            out_shardings=(self._placement, runs, runs),
+            in_shardings=(self.placement, whole, batch, runs),
+            out_shardings=(self.placement, runs, runs),
         )
         return self._compiled[due]
 
@@ -122,28 +124,28 @@ class Program:
         return self._initial[1]
 
     @property
-    def _placement(self) -> State:
+    def placement(self) -> State:
         """Where the state lies."""
-        return shardings(jax.eval_shape(self._lay_out, self.state_shapes), self._mesh, self._shard)
+        return shardings(jax.eval_shape(self.lay_out, self.state_shapes), self.mesh, self.shard)
 
     def init(self, seeds: Sequence[int]) -> State:
         """The states of runs at step 0 on the devices; no device ever holds more than its part."""
         init, _ = self._initial
-        check_state(self.state_shapes, len(seeds), self._task, self._mesh, self._shard)
+        check_state(self.state_shapes, len(seeds), self._task, self.mesh, self.shard)
         keys = [jax.random.key(seed) for seed in seeds]
-        if self._shard == "replicated":  # by many small programs, which compile sooner than one
+        if self.shard == "replicated":  # by many small programs, which compile sooner than one
             return self.put([init(key) for key in keys])
         sharded = jax.jit(
-            jax.vmap(lambda key: self._lay_out(init(jax.random.wrap_key_data(key)))),
-            out_shardings=self._placement,
+            jax.vmap(lambda key: self.lay_out(init(jax.random.wrap_key_data(key)))),
+            out_shardings=self.placement,
         )
-        return sharded(place(np.stack([jax.random.key_data(key) for key in keys]), replicated(self._mesh)))
+        return sharded(place(np.stack([jax.random.key_data(key) for key in keys]), replicated(self.mesh)))
 
     def put(self, trees: Sequence[Any]) -> Any:
-        """Put a tree of arrays of each run, such as its state by block, on the devices as one tree."""
-        host = jax.device_get([self._lay_out(tree) for tree in trees])
+        """A tree of arrays of each run, such as its state by block, as one on the devices."""
+        host = jax.device_get([self.lay_out(tree) for tree in trees])
         stacked = jax.tree.map(lambda *own: np.stack(own), *host)
-        return place(stacked, shardings(host[0], self._mesh, self._shard))
+        return place(stacked, shardings(host[0], self.mesh, self.shard))
 
     def get(self, tree: Any) -> list[Any]:
         """The inverse of `put`: the tree of each run, by block, on the host."""
@@ -157,12 +159,20 @@ class Program:
         dtype = wide(self._task.config.dtype)
         rates = [np.array(config.learning_rate, dtype) for config in configs]
         decays = [np.array(config.weight_decay, dtype) for config in configs]
-        return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self._mesh))
+        return place(tuple(map(np.stack, (keys, rates, decays))), over_seeds(self.mesh))
 
-    def lower(self, state: State, batch_inputs: Any, per_run: Any) -> jax.stages.Lowered:
-        """Lower what `train` would run, to compile and inspect it: its memory, what devices exchange."""
-        train_steps: Any = self._train_steps((False,) * len(self._task.probes))
-        return train_steps.lower(state, self.input_source.train_arrays, batch_inputs, per_run)
+    def trace(self, steps: int = 1, due: tuple[bool, ...] | None = None, runs: int = 1) -> jax.stages.Traced:
+        """What `train` runs for so many steps and runs, with the probes `due` or none, from shapes alone.
+
+        Lowered and compiled it can be looked into: its memory, what devices exchange. The mesh's devices
+        need not be here.
+        """
+        train_steps: Any = self._train_steps(due or (False,) * len(self._task.probes))
+        number = jax.ShapeDtypeStruct((), wide(self._task.config.dtype))
+        per_run = jax.ShapeDtypeStruct((2,), np.uint32), number, number  # as `per_run` has them
+        own = jax.eval_shape(self.lay_out, self.state_shapes), self.input_source.batch_shapes(steps), per_run
+        state, batch_inputs, per_run = _of_runs(own, runs)
+        return train_steps.trace(state, self.input_source.train_shapes, batch_inputs, per_run)
 
     def train(
         self, state: State, batch_inputs: Any, per_run: Any, due: tuple[bool, ...]
@@ -182,7 +192,7 @@ class Program:
         if key not in self._checked:
             compiled = jitted.lower(*arguments).compile()
             gradients = 0 if key == EVALUATION else nbytes(self.state_shapes.params)
-            check_memory(what, compiled, self._task, self._mesh, gradients)
+            check_memory(what, compiled, self._task, self.mesh, gradients)
             self._checked.add(key)
 
     def evaluate(self, variables: Any, stop: Stop) -> list[dict[str, float]]:
@@ -195,7 +205,7 @@ class Program:
                 if stop:
                     return []
                 # The last batch is padded, so that every batch has one shape and every example counts once.
-                counted = place(np.arange(first, first + batch_size) < examples, over_data(self._mesh))
+                counted = place(np.arange(first, first + batch_size) < examples, over_data(self.mesh))
                 arguments = variables, self.input_source.test_arrays, batch_inputs, counted
                 self._check_memory("an evaluation", EVALUATION, self._test_step, arguments)
                 sums.append(self._test_step(*arguments))
@@ -210,3 +220,7 @@ class Program:
             {f"test_{name}": float(total[run]) / examples for name, total in totals.items()}
             for run in range(runs)
         ]
+
+
+def _of_runs(shapes: Any, runs: int) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), shapes)

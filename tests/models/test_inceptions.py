@@ -243,7 +243,7 @@ def test_initial_weights_have_the_published_distribution(key, name):
         (lambda: trace(build("googlenet"), (64, 64, 3)), "223x223 to 270x270 for the auxiliary heads"),
         (lambda: trace(build("googlenet_torchvision"), (30, 30, 3)), "at least 31x31"),
         (lambda: trace(build("bn_inception"), (64, 80, 3)), "multiples of 32"),
-        (lambda: trace(build("bn_inception"), (32, 32, 3)), "from 64x64 on"),
+        (lambda: trace(build("bn_inception"), (32, 32, 3)), "multiples of 32, at least 64"),
         (
             lambda: trace(build("inception_v3"), (224, 224, 3)),
             "at least 299x299 for the auxiliary head; aux_",

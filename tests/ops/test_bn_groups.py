@@ -18,8 +18,8 @@ def test_groups_are_batches_by_themselves(key):
     }
 
     @jax.jit
-    def run(x, weight, groups=1):
-        norm = BatchNorm(use_running_average=False, groups=groups)
+    def run(x, weight, size=None):
+        norm = BatchNorm(use_running_average=False, group_size=size)
 
         def objective(params, x):
             y, new = norm.apply({**variables, "params": params}, x, mutable=["batch_stats"])
@@ -28,7 +28,7 @@ def test_groups_are_batches_by_themselves(key):
         grads, (y, stats) = jax.grad(objective, (0, 1), has_aux=True)(variables["params"], x)
         return grads, y, stats
 
-    (params, by_x), y, stats = jax.jit(lambda x, weight: run.__wrapped__(x, weight, 3))(x, weight)
+    (params, by_x), y, stats = jax.jit(lambda x, weight: run.__wrapped__(x, weight, 4))(x, weight)
     parts = [run(x[first : first + 4], weight[first : first + 4]) for first in (0, 4, 8)]
     alone = jax.tree.map(lambda *values: np.stack(values), *parts)
     (their_params, their_by_x), their_y, their_stats = alone
@@ -46,7 +46,7 @@ def test_groups_are_batches_by_themselves(key):
 
 def test_a_network_with_groups_is_the_network_on_each_part(key):
     images = jax.random.normal(key, (4, 8, 8, 3))
-    nets = [build("resnet8", width=2, stage_sizes=(1, 1), bn_groups=groups) for groups in (1, 2)]
+    nets = [build("resnet8", width=2, stage_sizes=(1, 1), bn_group_size=size) for size in (None, 2)]
     variables = random_variables(nets[0], images.shape[1:])
     one, two = (
         jax.jit(lambda x, net=net: net.apply(variables, x, True, mutable=["batch_stats"])) for net in nets
@@ -56,7 +56,7 @@ def test_a_network_with_groups_is_the_network_on_each_part(key):
     np.testing.assert_allclose(logits, np.concatenate([part[0] for part in parts]), rtol=1e-4, atol=1e-5)
     mean = jax.tree.map(lambda *stats: sum(stats) / 2, *(part[1] for part in parts))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), new, mean)
-    with pytest.raises(UserError, match="a batch of 3 images does not divide into bn_groups=2"):
+    with pytest.raises(UserError, match="a batch of 3 images does not divide into groups of bn_group_size=2"):
         two(images[:3])
-    with pytest.raises(UserError, match="bn_groups=0: must be at least 1"):
-        build("vgg11_bn", bn_groups=0)
+    with pytest.raises(UserError, match="bn_group_size=0: must be at least 1"):
+        build("vgg11_bn", bn_group_size=0)

@@ -20,12 +20,14 @@ pytestmark = pytest.mark.usefixtures("x64")
 class Net(nn.Module):
     """Called in an order that is not that of the names: 'b' before 'a'."""
 
-    groups: int = 1
+    group_size: int | None = None
 
     @nn.compact
     def __call__(self, x, train):
         float64 = types(jnp.float64)
-        norm = BatchNorm(use_running_average=not train, groups=self.groups, dtype=jnp.float64, name="bn")
+        norm = BatchNorm(
+            use_running_average=not train, group_size=self.group_size, dtype=jnp.float64, name="bn"
+        )
         x = nn.Conv(4, (3, 3), padding=1, use_bias=False, **float64, name="b")(x)
         x = nn.relu(norm(x))
         x = nn.Dense(5, **float64, name="a")(x.mean((1, 2)))
@@ -90,12 +92,12 @@ def test_responses_normalised_in_groups(batch):
     images, _ = batch
     variables = random_variables(Net(), (8, 8, 3))
     variables["params"]["bn"] = {"scale": jnp.array([1.0, 2.0, 0.5, -1.0]), "bias": jnp.arange(4.0)}
-    found = jax.jit(lambda v: layer_statistics(Net(groups=2), v, batch))(variables)
+    found = jax.jit(lambda v: layer_statistics(Net(group_size=3), v, batch))(variables)
     z = nn.Conv(4, (3, 3), padding=1, use_bias=False, dtype=jnp.float64).apply(
         {"params": variables["params"]["b"]}, images
     )
     norm = {name: tree["bn"] for name, tree in variables.items()}
-    y, _ = BatchNorm(use_running_average=False, groups=2, dtype=jnp.float64).apply(
+    y, _ = BatchNorm(use_running_average=False, group_size=3, dtype=jnp.float64).apply(
         norm, z, mutable=["batch_stats"]
     )
     np.testing.assert_allclose(found.response_std[0], np.std(y), rtol=1e-9)

@@ -177,7 +177,7 @@ def test_a_network_with_groups_is_measured_in_evaluation_alone():
     """Its training takes statistics of parts of a batch, which none of the others are."""
     images = np.random.default_rng(2).normal(size=(4, 6, 6, 3))
     batch = images, jnp.array([0, 1, 2, 0])
-    model = build("resnet8", width=2, stage_sizes=(1,), bn_groups=2)
+    model = build("resnet8", width=2, stage_sizes=(1,), bn_group_size=2)
     variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
     of_loss = {
         mode: lambda v, mode=mode: curvature.batch_loss(model, v, batch, mode)(v["params"])
@@ -199,6 +199,6 @@ def test_a_network_with_groups_is_measured_in_evaluation_alone():
     ]
     for measure in measures:
         with pytest.raises(
-            UserError, match=r"bn_groups=2: .* with statistics='running' alone; build it with"
+            UserError, match=r"bn_group_size=2: .* with statistics='running' alone; build it with"
         ):
             jax.eval_shape(measure, variables)

@@ -52,6 +52,17 @@ NETS = {
         8,
         1,
     ),
+    "groups of 2": (
+        {
+            "model": "resnet8",
+            "model_options": {"width": 8, "stage_sizes": [1, 1]},
+            "bn_group_size": 2,
+            "batch_size": 16,
+            "learning_rate": 0.02,
+        },
+        8,
+        1,
+    ),
 }
 STEPS, ITEM = 3, 8  # bytes of a float64
 ONE = "data=1 replicated"
@@ -68,6 +79,7 @@ MORE = {
         "data=1,model=2 model",
     ],
     "alexnet": [ONE, "data=1,model=2 model", "data=2,model=2 model", "data=2,model=2 fsdp"],
+    "groups of 2": [ONE, "data=2 replicated", "data=8 replicated", "data=8 fsdp"],
     "resnext": [ONE, "data=2 replicated", "data=1,model=2 model", "data=2,model=4 fsdp"],
 }
 
@@ -78,12 +90,13 @@ def measure(net, meshes):
     import numpy as np
 
     import cnnjax
+    from cnnjax.counting.exchanges import exchanges
+    from cnnjax.counting.hlo import Program as Compiled
     from cnnjax.data.batches import batch_indices
     from cnnjax.data.synthetic import synthetic
     from cnnjax.mesh import SMALL, parse_mesh
     from cnnjax.recipes import Objects, resolve
     from cnnjax.training.program import Program
-    from cnnjax.training.traffic import traffic
 
     fields, side, gain = NETS[net]
     config = cnnjax.Config(data="synthetic", dtype="float64", steps=STEPS, **fields)
@@ -99,7 +112,8 @@ def measure(net, meshes):
         indices = [
             np.array([[batch_indices(0, step, config.batch_size, 50)]]) for step in range(config.steps)
         ]
-        compiled = program.lower(state, indices[0], per_run).compile()
+        compiled = program.trace().lower().compile()
+        exchanged = exchanges(Compiled(compiled.as_text()))
         for now in indices:
             state, metrics, _ = compiled(state, program.input_source.train_arrays, now, per_run)
             losses.append(float(metrics["train_loss"][0, 0]))  # one step in flight: more can dead-lock
@@ -111,7 +125,7 @@ def measure(net, meshes):
             "losses": losses,
             "distance": max(jax.tree.leaves(apart)),
             "memory": compiled.memory_analysis().argument_size_in_bytes,
-            "exchanged": {kind: each.bytes // ITEM for kind, each in traffic(compiled.as_text()).items()},
+            "exchanged": {kind: one.bytes // ITEM for kind, one in exchanged.items()},
             "parameters": sum(sizes),
             "large": sum(size for size in sizes if size >= SMALL),
             "statistics": sum(leaf.size for leaf in jax.tree.leaves(final.carried)),

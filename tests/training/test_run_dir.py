@@ -45,7 +45,7 @@ def stopped_at_2(run):
         {"downsample": 3},
         {"model": "resnet7"},
         *({"model_options": each} for each in ({"widht": 2}, {"shortcut": "Z"}, {"num_classes": 3})),
-        {"model_options": {"bn_groups": 3}},
+        {"bn_group_size": 3},
     ],
 )
 def test_a_rejected_config_leaves_nothing(tmp_path, fields):

@@ -1,0 +1,65 @@
+"""What a compiled step should not have in it."""
+
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+
+from cnnjax.counting.hlo import Operation, Program
+
+HOST = {"infeed", "outfeed", "send", "recv"}
+REMATERIALISED = "Involuntary full rematerialization"
+
+
+def faults(program: Program, platform: str, parameters: Collection[int]) -> list[str]:
+    """What is wrong with a step compiled for `platform`, in words; empty if nothing is.
+
+    An array that is gathered may have as many elements as one of the `parameters`: others are activations.
+    """
+    found = set()
+    for operation, _ in program.everything():
+        arrays = operation.results
+        if any(array.dtype in ("f64", "c128") for array in arrays):
+            found.add("float64")
+        if operation.kind in HOST or "callback" in operation.target.lower():
+            found.add("host callback")
+        if platform != "cpu" and operation.target.startswith("cnnjax"):
+            found.add("our CPU code")
+        if operation.kind == "all-gather" and not {math.prod(a.shape) for a in arrays} <= set(parameters):
+            found.add("activations are gathered")
+        if operation.kind == "all-gather-start" and math.prod(arrays[-1].shape) not in parameters:
+            found.add("activations are gathered")
+    return sorted(found)
+
+
+def transposes(program: Program) -> list[Operation]:
+    """Launched operations that only bring images [batch, height, width, channel] to another layout."""
+    moving = {"transpose", "copy", "bitcast", "parameter", "convert", "reshape", "fusion"}
+
+    def only_moves(operation: Operation) -> bool:
+        kinds = {inner.kind for inner in program.within(operation)}
+        return kinds <= moving and bool(kinds & {"transpose", "copy"})
+
+    return [
+        operation
+        for operation, _ in program.launched()
+        if any(len(array.shape) == 4 and min(array.shape) > 1 for array in operation.results)
+        and only_moves(operation)
+    ]
+
+
+@contextlib.contextmanager
+def compiler_said() -> Iterator[list[str]]:
+    """Gather what XLA writes to stderr inside: there it tells what its partitioner could not do well."""
+    said: list[str] = []
+    kept = os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            said += file.read().splitlines()
