@@ -220,4 +220,6 @@ def test_single_samples_of_a_network_that_is_not_linens():
     found = samples.weight_gradients(net, params, batch)
     for i in range(4):
         expected = jax.grad(loss)(params, i)
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-9), found, expected)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-9, atol=1e-12), found, expected
+        )
