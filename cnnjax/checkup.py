@@ -59,7 +59,7 @@ def over(name: str, field: str, values: Sequence[float], config: Config, data: s
         UserError: there is no such network or field.
     """
     if Path(name).expanduser().is_dir():
-        raise UserError(f"--over {field}: {name} is a run, whose network has one size; name a network")
+        raise UserError(f"--over {field}: {name} is a folder, and a run has one size; name a network")
     networks, shared = {}, None
     for value in values:
         one = dataclasses.replace(config, model=name)

@@ -13,12 +13,15 @@ import numpy as np
 import optax
 
 from cnnjax.diagnosis import instruments
-from cnnjax.diagnosis.vitals import Vitals, untouched, vital_step
+from cnnjax.diagnosis.trial import training_step, untouched
+from cnnjax.diagnosis.vitals import Vitals, vital_signs
 from cnnjax.network import Network, Variables
 from cnnjax.probes.subject import Losses
 from cnnjax.probes.trace import Trace, by_path
 
-STEP = "step"
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""What runs once is compiled in a third of the time, and takes twice as long."""
+STEP, SIGNS = "training step", "vital signs"
 SAMPLES = 32
 """Single samples are looked at one by one, so no more of them than this."""
 
@@ -91,7 +94,10 @@ class Instruments:
         self, network: Network, loss: Losses, optimizer_of: Callable[[Any], optax.GradientTransformation]
     ) -> None:
         def step(variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any) -> Any:
-            return vital_step(network, loss, optimizer_of(rate), variables, opt_state, batch, key)
+            return training_step(network, loss, optimizer_of(rate), variables, opt_state, batch, key)
+
+        def signs(variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any) -> Vitals:
+            return vital_signs(network, loss, optimizer_of(rate), variables, opt_state, batch, key)
 
         def of_samples(variables: Variables, batch: Any) -> instruments.OfSamples:
             return instruments.of_samples(network, variables, batch, loss)
@@ -105,6 +111,7 @@ class Instruments:
         self.network = network
         self._functions: dict[str, Callable[..., Any]] = {
             STEP: step,
+            SIGNS: signs,
             "single samples": of_samples,
             "sharpness": sharpness,
             "Jacobian": functools.partial(instruments.singular_values, network),
@@ -122,9 +129,9 @@ class Instruments:
             compiling = {}
             for name in missing:
                 with self._noting_failure(name):
-                    compiling[name] = pool.submit(
-                        jax.jit(self._functions[name]).lower(*arguments[name]).compile
-                    )
+                    lowered = jax.jit(self._functions[name]).lower(*arguments[name])
+                    options = {} if name == STEP or jax.default_backend() != "cpu" else QUICKLY
+                    compiling[name] = pool.submit(lowered.compile, compiler_options=options)
             for name, program in compiling.items():
                 with self._noting_failure(name):
                     self._programs[name] = program.result()
@@ -135,7 +142,7 @@ class Instruments:
         try:
             yield
         except Exception as error:
-            if name == STEP:
+            if name in (STEP, SIGNS):
                 raise
             self._failed[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -148,10 +155,16 @@ class Instruments:
         return found
 
     def step(self, variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any) -> Any:
-        """`vital_step` with this learning rate."""
+        """`training_step` with this learning rate."""
         arguments = variables, opt_state, batch, key, jnp.asarray(rate, float)
         self._compile({STEP: arguments})
         return self._programs[STEP](*arguments)
+
+    def signs(self, variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any) -> Vitals:
+        """`vital_signs` with this learning rate."""
+        arguments = variables, opt_state, batch, key, jnp.asarray(rate, float)
+        self._compile({SIGNS: arguments})
+        return jax.device_get(self._programs[SIGNS](*arguments))
 
     def trace(self, variables: Variables, inputs: Any, key: jax.Array) -> Trace:
         """The network's layers and joins, which do not depend on the numbers."""
@@ -182,10 +195,16 @@ class Instruments:
             "sharpness": (variables, few),
             "Jacobian": (variables, jax.tree.map(lambda leaf: leaf[:8], inputs)),
             "mixing": (variables, few[0]),
-            **({"skips": (variables, few, key)} if skips and trace.blocks else {}),
+            **(
+                {"skips": (variables, jax.tree.map(lambda leaf: leaf[: SAMPLES // 2], few), key)}
+                if skips and trace.blocks
+                else {}
+            ),
         }
-        self._compile({STEP: (variables, opt_state, batch, key, jnp.asarray(rate, float)), **arguments})
-        first, losses, reached = self._trial(variables, opt_state, batch, key, rate, steps)
+        of_step = variables, opt_state, batch, key, jnp.asarray(rate, float)
+        self._compile({SIGNS: of_step, STEP: of_step, **arguments})
+        first = jax.device_get(self._programs[SIGNS](*of_step))
+        losses, reached = self._trial(*of_step, steps)
         found = {name: self._measure(name, *each) for name, each in arguments.items()}
         outputs = jax.tree.leaves(first.outputs)
         return Examination(
@@ -211,16 +230,15 @@ class Instruments:
 
     def _trial(
         self, variables: Variables, opt_state: Any, batch: Any, key: jax.Array, rate: Any, steps: int
-    ) -> tuple[Vitals, np.ndarray, list[Any]]:
-        """Steps on the one batch: the first vitals, losses [step + 1], gradients by parameter."""
+    ) -> tuple[np.ndarray, list[Any]]:
+        """Steps on the one batch: losses [step + 1], and norms of gradients by parameter of each step."""
         found = []
         for number in range(steps + 1):
             own = jax.random.fold_in(key, number)
-            variables, opt_state, vitals = self.step(variables, opt_state, batch, own, rate)
-            found.append(vitals if number == 0 else (vitals.loss, vitals.leaf_gradients))
-        first, *rest = jax.device_get(found)
-        reached = [first.leaf_gradients, *(gradients for _, gradients in rest)]
-        return first, np.array([first.loss, *(loss for loss, _ in rest)], float), reached
+            variables, opt_state, *one = self._programs[STEP](variables, opt_state, batch, own, rate)
+            found.append(one)
+        found = jax.device_get(found)
+        return np.array([loss for loss, _ in found], float), [norms for _, norms in found]
 
 
 def _relative(gradients: Any, trace: Trace) -> np.ndarray:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from cnnjax.counting.table import table
-from cnnjax.diagnosis.vitals import vital_step
+from cnnjax.diagnosis.examine import Instruments
 from cnnjax.errors import UserError
 from cnnjax.network import Network, Variables
 
@@ -117,13 +117,13 @@ def coordinate_check(
         raise UserError(f"--over {field}: give two values or more, all above 0")
     found = []
     for network, variables in networks.values():
-        step = jax.jit(
-            lambda v, o, key, network=network: vital_step(network, loss, optimizer, v, o, batch, key)
-        )
-        state, vitals = (variables, optimizer.init(variables["params"])), []
+        instruments = Instruments(network, loss, lambda rate: optimizer)
+        opt_state, vitals, names = optimizer.init(variables["params"]), [], ()
         for number in range(STEPS + 1):
-            *state, one = step(*state, jax.random.key(number))
-            vitals.append(jax.device_get((one.layers.rms, one.update_ratio)))
+            arguments = variables, opt_state, batch, jax.random.key(number), 0.0
+            one = instruments.signs(*arguments)
+            variables, opt_state, *_ = instruments.step(*arguments)
+            vitals.append((one.layers.rms, one.update_ratio))
             names = one.layers.layers
         found.append((names, np.array([rms for rms, _ in vitals]), np.array([ratio for _, ratio in vitals])))
     parts, picks = _parts([names for names, _, _ in found])

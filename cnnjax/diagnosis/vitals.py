@@ -1,6 +1,6 @@
 """Vital signs: what one training step tells of every layer, on its way forward, back, and in the update.
 
-All of it rides on one forward and backward pass, so a step that is measured costs little more than a step.
+All of it rides on one forward and backward pass.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from cnnjax.diagnosis.trial import updates_of
 from cnnjax.network import Network, Variables
 from cnnjax.ops.precision import wide
 from cnnjax.probes.activation import GRID
@@ -18,7 +19,7 @@ from cnnjax.probes.layers import LayerMeasure, LayerStatistics, collect, over_we
 from cnnjax.probes.response import Output
 from cnnjax.probes.subject import Losses
 from cnnjax.probes.taps import norm_of
-from cnnjax.probes.trace import Trace, by_path
+from cnnjax.probes.trace import Trace
 
 FLAT = 0.05
 """An activation is flat where its slope is below this share of its largest."""
@@ -90,7 +91,7 @@ class VitalMeasure(LayerMeasure):
 OWN = ("cosine", "flat", "slope", "normalized", "largest", "size")
 
 
-def vital_step(
+def vital_signs(
     network: Network,
     loss: Losses,
     optimizer: optax.GradientTransformation,
@@ -98,37 +99,32 @@ def vital_step(
     opt_state: Any,
     batch: tuple[Any, Any],
     key: jax.Array,
-) -> tuple[Variables, Any, Vitals]:
-    """One training step and its vital signs: (variables, optimizer state, vitals). Pure, for `jit`."""
+) -> Vitals:
+    """The vital signs of a training step, which is not taken. Pure, for `jit`."""
     inputs, labels = batch
     params, carried = variables["params"], {name: v for name, v in variables.items() if name != "params"}
 
-    def forward(params: Any, inputs: Any) -> tuple[Any, Variables]:
-        return network.apply({**carried, "params": params}, inputs, train=True, key=key)
+    def forward(params: Any, inputs: Any) -> Any:
+        return network.apply({**carried, "params": params}, inputs, train=True, key=key)[0]
 
     trace = Trace(forward, params, inputs, VitalMeasure())
 
     def objective(params: Any, taps: Any) -> Any:
-        (outputs, new), records = trace.run(params, inputs, taps)
+        outputs, records = trace.run(params, inputs, taps)
         value = loss(outputs, labels).mean()
-        return value, (value, outputs, new, records)
+        return value, (value, outputs, records)
 
-    (gradients, tapped), (value, outputs, new, records) = jax.grad(objective, (0, 1), has_aux=True)(
+    (gradients, tapped), (value, outputs, records) = jax.grad(objective, (0, 1), has_aux=True)(
         params, trace.taps()
     )
-    updates, opt_state = optax.with_extra_args_support(optimizer).update(
-        gradients,
-        opt_state,
-        params,
-        value=value,
-        grad=gradients,
-        value_fn=lambda params: objective(params, trace.taps())[0],
+    updates, _ = updates_of(
+        optimizer, gradients, opt_state, params, value, lambda p: loss(forward(p, inputs), labels).mean()
     )
     watched = trace.watched(records, tapped)
     own = {name: watched.of_layers.pop(name) for name in OWN}
     statistics = collect(watched, params, gradients, updates)
     along, square = -_inner(gradients, updates), _inner(gradients, gradients)
-    vitals = Vitals(
+    return Vitals(
         layers=statistics,
         loss=value,
         outputs=outputs,
@@ -146,14 +142,6 @@ def vital_step(
         effective_rate=along / square,
         **own,
     )
-    variables = {**{name: new.get(name, tree) for name, tree in carried.items()}}
-    return {**variables, "params": optax.apply_updates(params, updates)}, opt_state, vitals
-
-
-def untouched(leaf_gradients: list[Any]) -> list[str]:
-    """The parameters, by path, that no gradient has reached in any of these steps."""
-    by_step = [by_path(each) for each in leaf_gradients]
-    return ["/".join(path) for path in by_step[0] if all(float(step[path]) == 0 for step in by_step)]
 
 
 def _slopes(output: Output) -> tuple[jax.Array, jax.Array]:

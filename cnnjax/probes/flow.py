@@ -296,10 +296,10 @@ def _stack(equation: Any, number: int, axis: int, before: tuple, after: tuple) -
 def _reshape(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:
     """The axis that begins where the samples' does; with axes before it of the same number of entries."""
     entries = math.prod(before[:axis])
-    for candidate, size in enumerate(after):
-        if math.prod(after[:candidate]) == entries and size != 1:
-            return candidate
-    return None
+    begin_there = [place for place in range(len(after)) if math.prod(after[:place]) == entries]
+    same = [place for place in begin_there if after[place] == before[axis]]
+    larger = [place for place in begin_there if after[place] != 1]
+    return next(iter(same or larger), None)
 
 
 def _dot(equation: Any, number: int, axis: int, before: tuple, after: tuple) -> int | None:

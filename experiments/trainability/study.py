@@ -76,10 +76,10 @@ def _measure(patient: Patient, chosen: Preset, data: Dataset) -> Iterator[dict[s
                             for name, value in features(examined).items()
                         }
                     key = jax.random.fold_in(jax.random.key(seed), step)
-                    variables, opt_state, vitals = instruments.step(
+                    variables, opt_state, loss, _ = instruments.step(
                         variables, opt_state, batch_of(indices), key, rate
                     )
-                    losses.append(vitals.loss)
+                    losses.append(loss)
                 final = float(np.mean(jax.device_get(losses[-LAST:])))
                 HERE.report(1)
                 yield {

@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from cnnjax.diagnosis import instruments
 from cnnjax.diagnosis.scaling import Scaling
-from cnnjax.diagnosis.vitals import untouched, vital_step
+from cnnjax.diagnosis.trial import training_step, untouched
+from cnnjax.diagnosis.vitals import vital_signs
 from cnnjax.network import as_network
 from cnnjax.probes.subject import cross_entropy
 
@@ -46,18 +47,12 @@ def variables(data):
 
 def test_a_step_and_its_signs(data, variables):
     optimizer = optax.sgd(0.1)
-    step = jax.jit(
-        lambda v: vital_step(
-            as_network(Residual()),
-            cross_entropy,
-            optimizer,
-            v,
-            optimizer.init(v["params"]),
-            data,
-            jax.random.key(0),
-        )
-    )
-    after, _, vitals = step(variables)
+    state = optimizer.init(variables["params"])
+    arguments = as_network(Residual()), cross_entropy, optimizer, variables, state, data, jax.random.key(0)
+    after, _, value, norms = training_step(*arguments)
+    vitals = jax.jit(lambda: vital_signs(*arguments))()
+    np.testing.assert_allclose(value, vitals.loss)
+    jax.tree.map(np.testing.assert_allclose, norms, vitals.leaf_gradients)
     gradients = jax.grad(lambda p: cross_entropy(Residual().apply({"params": p}, data[0]), data[1]).mean())(
         variables["params"]
     )
@@ -97,7 +92,7 @@ def test_slopes(activation, slope, flat):
 
     params = {"w": jnp.ones((1, 1)), "v": jnp.ones((1, 2))}
     network = as_network((lambda key, x: params, net))
-    _, _, vitals = vital_step(
+    vitals = vital_signs(
         network, cross_entropy, optax.sgd(0.1), {"params": params}, optax.sgd(0.1).init(params),
         (z, np.zeros(4000, int)), jax.random.key(0),
     )  # fmt: skip

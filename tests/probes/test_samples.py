@@ -202,3 +202,24 @@ def test_a_network_with_groups_is_measured_in_evaluation_alone():
             UserError, match=r"bn_group_size=2: .* with statistics='running' alone; build it with"
         ):
             jax.eval_shape(measure, variables)
+
+
+def test_single_samples_of_a_network_that_is_not_linens():
+    """One sample of a batch has an axis of size 1, which must not be taken for another."""
+    draw = np.random.default_rng(0).normal
+    params = {"a": draw(size=(12, 5)), "b": draw(size=(5, 3))}
+    batch = draw(size=(4, 2, 3, 2)), np.arange(4) % 3
+
+    def net(params, x):
+        return jnp.tanh(x.reshape(len(x), -1) @ params["a"]) @ params["b"]
+
+    def loss(params, i):
+        logits = net(params, batch[0][i : i + 1])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1][i : i + 1])[0]
+
+    found = samples.weight_gradients(net, params, batch)
+    for i in range(4):
+        expected = jax.grad(loss)(params, i)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-9, atol=1e-12), found, expected
+        )
