@@ -188,8 +188,20 @@ def kept_steps(folder: Path) -> list[int]:
 def read_checkpoint(folder: Path, step: int) -> dict[str, Any]:
     """The state of a whole checkpoint as host arrays, by the names it was saved under."""
     path = folder.absolute() / str(step) / "default"
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _without_warnings(), ocp.StandardCheckpointer() as checkpointer:
         return dict(checkpointer.restore(path, _empty(checkpointer.metadata(path).item_metadata.tree)))
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Orbax warns on stderr of metadata that a checkpoint like ours has nowhere."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def newest_note(folder: Path) -> Any:

@@ -1,3 +1,4 @@
+import logging
 import shutil
 import subprocess
 
@@ -7,7 +8,7 @@ import pytest
 
 from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.errors import UserError
-from cnnjax.training.checkpoint import Checkpoints, kept_steps
+from cnnjax.training.checkpoint import Checkpoints, kept_steps, read_checkpoint
 from cnnjax.training.run import open_run_dir
 from cnnjax.training.step import State
 
@@ -49,6 +50,13 @@ def test_the_newest_is_restored_bit_for_bit(folder, state):
     np.testing.assert_array_equal(restored["kernel"], state["kernel"], strict=True)
     assert restored["step"] == 3
     assert kept_steps(folder) == [2, 3]
+
+
+def test_it_is_read_without_a_word_of_orbax(folder, state, caplog):
+    with caplog.at_level(logging.WARNING, "absl"):
+        found = read_checkpoint(folder, 3)
+    np.testing.assert_array_equal(found["kernel"], state["kernel"])
+    assert not caplog.records
 
 
 def test_the_last_the_best_and_every_so_many_are_kept(tmp_path, state):
