@@ -26,19 +26,24 @@ BATCHES = {"h100:8": {"resnet56": 1024, "resnet50": 2048}, "v5e:16x16": {"resnet
 GROUPS = (None, 32)
 
 
-def merged(topology, **fields):
-    """Exchanges by kind of a run's step, before and after they are merged."""
+def lower(topology, **fields):
+    """A run's step before it is compiled, and the options of its compiler."""
     opened = open_topology(topology)
     data = stand_in(natural(build(fields["model"]).input_shape))
     task = resolve(Config(**fields), Objects(data=data))
-    lowered = Program(task, make_mesh(devices=opened.devices)).trace().lower()
+    return Program(task, make_mesh(devices=opened.devices)).trace().lower(), dict(opened.options)
+
+
+def merged(topology, **fields):
+    """Exchanges by kind of a run's step, before and after they are merged."""
+    lowered, options = lower(topology, **fields)
     with tempfile.TemporaryDirectory() as folder:
         dump = {
             "xla_dump_to": folder,
             "xla_dump_hlo_as_text": True,
             "xla_dump_hlo_pass_re": ".*all-reduce-combiner",
         }
-        compiled = lowered.compile({**opened.options, **dump})
+        compiled = lowered.compile({**options, **dump})
         first = min(Path(folder).glob("*before_*all-reduce-combiner.txt"))
         return exchanges(Compiled(first.read_text())), exchanges(Compiled(compiled.as_text()))
 

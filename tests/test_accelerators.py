@@ -35,16 +35,46 @@ print(json.dumps({
     "convolutions": dict(found.convolutions), "fits": found.fits, "bound_by": found.bound_by,
     "parameters": found.parameters}))
 """
+MERGED = """
+import json, sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+from tests.merging import merged
+topology, fields = json.loads(sys.argv[1])
+print(json.dumps([{kind: one.count for kind, one in found.items()} for found in merged(topology, **fields)]))
+"""
+TRANSPOSED = """
+import json, sys
+import jax
+jax.config.update("jax_platforms", "cpu")
+from cnnjax.counting.faults import transposes
+from cnnjax.counting.hlo import Program
+from tests.merging import lower
+topology, fields = json.loads(sys.argv[1])
+lowered, options = lower(topology, **fields)
+found = Program(lowered.compile(options).as_text())
+convolutions = sum("conv" in operation.target.lower() for operation, _ in found.launched())
+print(json.dumps([convolutions, [one.text for one in transposes(found, fields["batch_size"])]]))
+"""
+
+
+def start(program, *arguments):
+    """A process of its own, with all optimisations."""
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    command = [sys.executable, "-c", program, json.dumps(arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def result(process):
+    said, complaints = process.communicate()
+    assert process.returncode == 0, complaints
+    return json.loads(said)
 
 
 def planned(topology, **fields):
-    """In a process of its own, with all optimisations."""
-    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
-    given = json.dumps([fields, {"topology": topology}])
-    command = [sys.executable, "-c", PLAN, given]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return result(start(PLAN, fields, {"topology": topology}))
 
 
 @needs_gpu
@@ -67,3 +97,32 @@ def test_statistics_of_groups_cost_no_exchange_on_tpus():
     small = {"model": "resnet8", "batch_size": 64, "dtype": "bfloat16"}
     assert planned("v5e:2x4", **small, bn_group_size=8)["exchanges"] == {"all-reduce": 2}
     assert planned("v5e:2x4", **small)["exchanges"]["all-reduce"] > 2 * 7
+
+
+@needs_gpu
+def test_images_of_resnet50_are_never_transposed_on_an_h100():
+    """They are [image, height, width, channel] for all convolutions, as cuDNN's tensor cores take them."""
+    found = result(start(TRANSPOSED, "h100:1", {"model": "resnet50", "batch_size": 80, "dtype": "bfloat16"}))
+    assert found == [53 + 52 + 53, []]  # forward, by the images (but for the first) and by the kernels
+
+
+@pytest.mark.parametrize(
+    "topology", [pytest.param("h100:8", marks=needs_gpu), pytest.param("v5e:2x4", marks=needs_tpu)]
+)
+@pytest.mark.parametrize("group", [None, 8])
+def test_what_is_merged(topology, group):
+    """Each array is summed by itself at first: gradients, loss and error, and what BatchNorm needs."""
+    fields = {"model": "resnet8", "batch_size": 64, "bn_group_size": group, "dtype": "bfloat16"}
+    before, _ = result(start(MERGED, topology, fields))
+    convolutions, norms, classifier, metrics = 7, 7, 2, 2
+    statistics = 4 * norms if group is None else 2 * norms  # within a step, or the running averages
+    assert before == {"all-reduce": convolutions + 2 * norms + classifier + metrics + statistics}
+
+
+@needs_tpu
+def test_two_processes_compile_for_tpus_at_once():
+    """Libtpu lets one process at a time have its chips; none are needed."""
+    small = {"model": "resnet8", "model_options": {"width": 2, "stage_sizes": [1]}, "batch_size": 8}
+    both = [start(PLAN, small, {"topology": "v5e:2x2"}) for _ in range(2)]
+    first, second = map(result, both)
+    assert first == second

@@ -33,8 +33,11 @@ def faults(program: Program, platform: str, parameters: Collection[int]) -> list
     return sorted(found)
 
 
-def transposes(program: Program) -> list[Operation]:
-    """Launched operations that only bring images [batch, height, width, channel] to another layout."""
+def transposes(program: Program, images: int) -> list[Operation]:
+    """Launched operations that only bring images [image, height, width, channel] to another layout.
+
+    What tells them from kernels is how many `images` a device has: choose a number that no layer has.
+    """
     moving = {"transpose", "copy", "bitcast", "parameter", "convert", "reshape", "fusion"}
 
     def only_moves(operation: Operation) -> bool:
@@ -44,7 +47,10 @@ def transposes(program: Program) -> list[Operation]:
     return [
         operation
         for operation, _ in program.launched()
-        if any(len(array.shape) == 4 and min(array.shape) > 1 for array in operation.results)
+        if any(
+            len(array.shape) == 4 and min(array.shape) > 1 and images in array.shape
+            for array in operation.results
+        )
         and only_moves(operation)
     ]
 

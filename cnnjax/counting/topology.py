@@ -166,8 +166,8 @@ def _open_tpu(name: str, accelerator: Accelerator, size: str) -> tuple[list[Any]
             reason = str(error).splitlines()[0].partition(": ")[2]
     if "lockfile" in reason:
         raise UserError(
-            f"topology={name!r}: the compiler for TPUs did not start, for jax looked for a TPU before: set "
-            "JAX_PLATFORMS=cpu"
+            f"topology={name!r}: the compiler for TPUs did not start: another process has it, or jax looked "
+            "for a TPU before; set ALLOW_MULTIPLE_LIBTPU_LOAD=1 and JAX_PLATFORMS=cpu"
         )
     grid = "2x2x1, 2x2x2 or 4x4x4" if name.startswith("v5p") else "1x1, 2x2, 4x4 or 16x16"
     raise UserError(f"topology={name!r}: must be a grid of chips, such as {grid} ({reason})")
