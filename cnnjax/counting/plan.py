@@ -30,7 +30,7 @@ from cnnjax.training.program import Program
 from cnnjax.training.task import Task
 
 FRACTION = 0.75  # of a GPU's memory that JAX takes, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise
-PRECISE = 16  # the largest batch is found to a sixteenth of itself
+PRECISE = 16  # the largest batch is sought in steps of a sixteenth of itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Plan:
 
     @functools.cached_property
     def largest_batch(self) -> int:
-        """The largest batch that fits, to a sixteenth of itself, by bisection; 0 if not one image a device.
+        """The largest batch that fits, to an eighth of itself, by bisection; 0 if not one image a device.
 
         Each batch that is tried is compiled, so this takes a few times as long as the plan.
         """
@@ -288,19 +288,34 @@ def _convolutions(program: Compiled) -> dict[str, int]:
 
 
 def _largest_batch(plan: Plan) -> int:
-    """By bisection, but first where memory would run out if it grew in proportion to the batch."""
+    """By bisection, but first a step below where memory would run out if it went on growing as it does.
+
+    To compile what does not fit takes compilers for TPUs many minutes, so that is tried last.
+    """
     unit = math.lcm(plan.mesh[DATA], plan.config.bn_group_size or 1)
-    fits, too_large, probe = 0, None, max(1, plan.config.batch_size // unit)  # in units
+    before, fits, too_large = None, 0, math.inf  # in units
+    probe = max(1, plan.config.batch_size // unit)
     while True:
         known = plan if probe * unit == plan.config.batch_size else plan.at_batch(probe * unit)
         fits, too_large = (probe, too_large) if known.fits else (fits, probe)
         step = max(1, fits // PRECISE)
-        if too_large is not None and too_large - fits <= step:
+        guess = _guess(known, before) // unit
+        guess -= guess // PRECISE
+        if too_large - fits <= step or (before and known.fits and 0 < guess <= fits + step):
             return fits * unit
-        probe = 2 * fits if too_large is None else (fits + too_large) // 2
-        if known.temporary_bytes and known.usable_bytes:
-            images = (known.usable_bytes - known.argument_bytes) * known.config.batch_size
-            # Working memory of a small batch may be on the chip, which tells little of a large one.
-            guess = min(64 * known.config.batch_size, images // known.temporary_bytes) // unit
-            guess = max(fits + step, guess)
-            probe = guess if too_large is None or guess < too_large else probe
+        before = known if known.fits else before
+        half = 2 * fits if too_large == math.inf else (fits + int(too_large)) // 2
+        probe = max(fits + step, guess) if 0 < guess < too_large else half
+
+
+def _guess(known: Plan, before: Plan | None) -> int:
+    """Images that would fit, from what the temporaries of one or two batches are; 0 if they are not known."""
+    if not known.temporary_bytes or not known.usable_bytes:
+        return 0
+    images, used = known.config.batch_size, known.temporary_bytes
+    if before and before.temporary_bytes and before.config.batch_size != images:
+        images, used = images - before.config.batch_size, used - before.temporary_bytes
+    left = known.usable_bytes - known.argument_bytes - known.temporary_bytes
+    # Working memory of a small batch may be on the chip, which tells little of a large one.
+    most = 64 * known.config.batch_size
+    return min(most, known.config.batch_size + left * images // used) if used * images > 0 else most

@@ -47,7 +47,7 @@ def _rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("arguments", size_text(plan.argument_bytes), "state, data on the device, a step's inputs"),
         ("temporaries", size_text(plan.temporary_bytes), "activations and working memory"),
         ("memory", size_text(plan.needed_bytes), f"{'fits' if plan.fits else 'DOES NOT FIT'}: {memory}"),
-        ("largest batch", f"{plan.largest_batch:,}", "of all devices, to a sixteenth"),
+        ("largest batch", f"{plan.largest_batch:,}", "of all devices, to an eighth"),
     ]
     rows += [
         (kind, f"{one.count:,}", f"{size_text(one.bytes)}, of which it sends {size_text(one.sent)}")
