@@ -101,7 +101,8 @@ class Plan:
     def largest_batch(self) -> int:
         """The largest batch that fits, to an eighth of itself, by bisection; 0 if not one image a device.
 
-        Each batch that is tried is compiled, so this takes a few times as long as the plan.
+        Each batch that is tried is compiled, so this takes a few times as long as the plan. A compiler for
+        TPUs makes larger ones fit by computing activations twice, which is not looked for.
         """
         return _largest_batch(self)
 
