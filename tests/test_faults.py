@@ -45,12 +45,18 @@ def test_each_fault_is_found():
         ("f32[4]{0} outfeed(%a, %token)", "v5e", "host callback"),
         ('f32[4]{0} custom-call(%a), custom_call_target="cnnjax_conv"', "h100", "our CPU code"),
         ("f32[2,19]{1,0} all-gather(%a), replica_groups={{0,1}}", "h100", "activations are gathered"),
+        (
+            "(f32[4]{0}, f32[2]{0}, f32[2,19]{1,0}, f32[8]{0}) all-gather-start(%a, %b)",
+            "h100",
+            "activations are gathered",
+        ),
     ):
         found = Program(ENTRY.format(line))
         assert faults(found, platform, {8}) == [fault], line
     for line, platform in (
         ('f32[4]{0} custom-call(%a), custom_call_target="cnnjax_conv"', "cpu"),
         ("f32[2,4]{1,0} all-gather(%a), replica_groups={{0,1}}", "h100"),
+        ("(f32[4]{0}, f32[8]{0}) all-gather-start(%a), replica_groups={{0,1}}", "h100"),
     ):
         assert faults(Program(ENTRY.format(line)), platform, {8}) == [], line
 

@@ -26,10 +26,11 @@ def faults(program: Program, platform: str, parameters: Collection[int]) -> list
             found.add("host callback")
         if platform != "cpu" and operation.target.startswith("cnnjax"):
             found.add("our CPU code")
-        if operation.kind == "all-gather" and not {math.prod(a.shape) for a in arrays} <= set(parameters):
-            found.add("activations are gathered")
-        if operation.kind == "all-gather-start" and math.prod(arrays[-1].shape) not in parameters:
-            found.add("activations are gathered")
+        if operation.kind in ("all-gather", "all-gather-start"):
+            started = operation.kind.endswith("-start")  # its operands stand before its results
+            gathered = arrays[len(arrays) // 2 :] if started else arrays
+            if not {math.prod(array.shape) for array in gathered} <= set(parameters):
+                found.add("activations are gathered")
     return sorted(found)
 
 
