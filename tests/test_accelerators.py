@@ -19,7 +19,9 @@ pytestmark = [
     pytest.mark.skipif(jax.__version_info__[:2] != (0, 10), reason="the figures are of jax 0.10"),
 ]
 needs_gpu = pytest.mark.skipif(
-    importlib.util.find_spec("jax_plugins.xla_cuda13") is None, reason="needs the extra cuda"
+    importlib.util.find_spec("jax_plugins") is None
+    or importlib.util.find_spec("jax_plugins.xla_cuda13") is None,
+    reason="needs the extra cuda",
 )
 needs_tpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu")
 PLAN = """

@@ -191,7 +191,9 @@ def _open_gpu(name: str, accelerator: Accelerator, size: str) -> tuple[list[Any]
             f"topology={name!r}: must have 1 to {NVIDIA_NODE} GPUs, or a multiple of {NVIDIA_NODE}, as in "
             "h100:8 or h100:64"
         )
-    if all(importlib.util.find_spec(f"jax_plugins.xla_cuda{version}") is None for version in (12, 13)):
+    names = [f"jax_plugins.xla_cuda{version}" for version in (12, 13)]
+    # Without any plugin there is no package to look into.
+    if importlib.util.find_spec("jax_plugins") is None or not any(map(importlib.util.find_spec, names)):
         raise UserError(f"topology={name!r}: needs the compiler for NVIDIA GPUs: pip install 'cnnjax[cuda]'")
     from jax.experimental.topologies import get_topology_desc
 
