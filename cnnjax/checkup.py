@@ -19,6 +19,7 @@ from cnnjax.models import build
 from cnnjax.objects import is_object
 from cnnjax.recipes import Objects, resolve
 from cnnjax.runs import open_run
+from cnnjax.training.inputs import train_of
 from cnnjax.training.task import Task
 
 SMALL = 64
@@ -43,11 +44,10 @@ def diagnose_named(name: str, config: Config, data: str | None, steps: int) -> D
         task, variables = run.task, run.variables
         config = dataclasses.replace(run.config, batch_size=config.batch_size)
     else:
-        task = _task(dataclasses.replace(config, model=name), data)
-        variables = None
+        task, variables = _task(dataclasses.replace(config, model=name), data), None
     batch = _batch(task, config.batch_size)
     if variables is None:
-        variables = _initial(task, batch[0])
+        variables = task.init(jax.random.key(config.seed), batch[0])
     optimizer = task.optimizer(config.learning_rate, config.weight_decay)
     return diagnose(task.network, variables, batch, optimizer, loss=task.loss, steps=steps)
 
@@ -60,7 +60,7 @@ def over(name: str, field: str, values: Sequence[float], config: Config, data: s
     """
     if Path(name).expanduser().is_dir():
         raise UserError(f"--over {field}: {name} is a folder, and a run has one size; name a network")
-    networks, shared = {}, None
+    tasks = {}
     for value in values:
         one = dataclasses.replace(config, model=name)
         whole = int(value) if value == int(value) else value
@@ -68,11 +68,10 @@ def over(name: str, field: str, values: Sequence[float], config: Config, data: s
             one = dataclasses.replace(one, model=name.rstrip("0123456789") + str(whole))
         else:
             one = dataclasses.replace(one, model_options={**config.model_options, field: whole})
-        task = _task(one, data)
-        shared = shared or (_batch(task, config.batch_size), task)
-        networks[value] = (task.network, _initial(task, shared[0][0]))
-    assert shared is not None
-    batch, task = shared
+        tasks[value] = _task(one, data)
+    task = next(iter(tasks.values()))  # data, optimizer and loss are the same for all
+    batch, key = _batch(task, config.batch_size), jax.random.key(config.seed)
+    networks = {value: (one.network, one.init(key, batch[0])) for value, one in tasks.items()}
     optimizer = task.optimizer(config.learning_rate, config.weight_decay)
     return coordinate_check(field, networks, batch, optimizer, task.loss)
 
@@ -93,20 +92,12 @@ def _task(config: Config, data: str | None) -> Task:
 
 def _batch(task: Task, size: int) -> tuple[Any, Any]:
     """The first batch of a run with seed 0, normalised."""
-    if isinstance(task.data, Dataset):
-        inputs, labels = task.data.train_images, task.data.train_labels
-    elif isinstance(task.data, Arrays):
-        inputs, labels = task.data.train_inputs, task.data.train_labels
-    else:
+    if not isinstance(task.data, Dataset | Arrays):
         raise UserError(
             "the data is streamed: call cnnjax.diagnose(model, variables, batch) with a batch of it, or give "
             "--data of a data set in memory, such as fashion_mini"
         )
-    indices = batch_indices(0, 0, size, len(jax.tree.leaves(labels)[0]))
-    pick = lambda leaf: np.asarray(leaf)[indices]  # noqa: E731
-    return task.normalize(jax.tree.map(pick, inputs)), jax.tree.map(pick, labels)
-
-
-def _initial(task: Task, inputs: Any) -> Any:
-    variables = task.network.init(jax.random.key(task.config.seed), inputs)
-    return task.initial(variables) if task.initial is not None else variables
+    everything = train_of(task.data)
+    indices = batch_indices(0, 0, size, len(jax.tree.leaves(everything)[0]))
+    inputs, labels = jax.tree.map(lambda leaf: np.asarray(leaf)[indices], everything)
+    return task.normalize(inputs), labels

@@ -16,6 +16,8 @@ from cnnjax.diagnosis import instruments
 from cnnjax.diagnosis.trial import training_step, untouched
 from cnnjax.diagnosis.vitals import Vitals, vital_signs
 from cnnjax.network import Network, Variables
+from cnnjax.probes.forward import in_training
+from cnnjax.probes.jacobian import singular_values
 from cnnjax.probes.subject import Losses
 from cnnjax.probes.trace import Trace, by_path
 
@@ -34,6 +36,7 @@ class Examination:
         first: the vital signs of the first step.
         losses: of the batch before each step of the trial, and after the last one.
         untouched: parameters that no gradient reached in the whole trial.
+        weights: for each layer, the name of its weight, as in `samples.by_weights.layers`.
         parameters: for each layer, the path of the parameter that it is called by.
         biases: for each, that of the parameter added to it before a normalisation, or None.
         bias_gradients: for each, the norm of that parameter's gradient relative to that of the first.
@@ -41,7 +44,7 @@ class Examination:
         looked_up: for each, whether it is a look-up, an embedding.
         samples: gradients of single samples; None where the network or its input does not allow them.
         singular_values: [sample, output], of the Jacobian; None likewise.
-        sharpness: the Hessian's largest eigenvalue; NaN likewise.
+        sharpness: see `instruments.sharpness`; NaN likewise.
         skips: [block], see `instruments.skips`.
         mixes: whether samples depend on each other in evaluation.
         inputs: mean and standard deviation of the input's numbers; NaN if they are no floats.
@@ -54,6 +57,7 @@ class Examination:
     first: Vitals
     losses: np.ndarray
     untouched: list[str]
+    weights: tuple[str, ...]
     parameters: tuple[str, ...]
     biases: tuple[str | None, ...]
     bias_gradients: np.ndarray
@@ -114,7 +118,7 @@ class Instruments:
             SIGNS: signs,
             "single samples": of_samples,
             "sharpness": sharpness,
-            "Jacobian": functools.partial(instruments.singular_values, network),
+            "Jacobian": functools.partial(singular_values, network),
             "skips": skips,
             "mixing": functools.partial(instruments.depends_on_others, network),
         }
@@ -125,6 +129,8 @@ class Instruments:
     def _compile(self, arguments: Mapping[str, tuple[Any, ...]]) -> None:
         """Compile for such arguments what is not compiled yet: one is traced while others are compiled."""
         missing = [name for name in arguments if name not in self._programs and name not in self._failed]
+        if not missing:  # as in every step but the first
+            return
         with ThreadPoolExecutor() as pool:
             compiling = {}
             for name in missing:
@@ -169,10 +175,9 @@ class Instruments:
     def trace(self, variables: Variables, inputs: Any, key: jax.Array) -> Trace:
         """The network's layers and joins, which do not depend on the numbers."""
 
-        def forward(params: Any, inputs: Any) -> Any:
-            return self.network.apply({**variables, "params": params}, inputs, train=True, key=key)[0]
-
-        self._trace = self._trace or Trace(forward, variables["params"], inputs)
+        if self._trace is None:
+            forward = in_training(self.network, variables, key)
+            self._trace = Trace(forward, variables["params"], inputs)
         return self._trace
 
     def examine(
@@ -211,6 +216,7 @@ class Instruments:
             first=first,
             losses=losses,
             untouched=untouched(reached),
+            weights=tuple(trace.parameters[weight] for weight in trace.weights),
             parameters=tuple("/".join(weight.path) for weight in trace.weights),
             biases=tuple(bias and "/".join(bias.path) for bias in trace.biases),
             bias_gradients=_relative(first.leaf_gradients, trace),

@@ -26,7 +26,7 @@ def _update(found: Examination) -> float:
 
 
 def _spread(found: Examination) -> float:
-    relative = found.first.layers.weight_gradient_norm / found.first.layers.weight_norm
+    relative = found.first.relative_gradient
     logs = [_log(value) for value in relative if value > 0 and np.isfinite(value)]
     return max(logs) - min(logs) if logs else 12.0
 

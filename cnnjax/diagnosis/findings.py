@@ -168,16 +168,15 @@ def _cut_off(found: Examination, takes_logits: bool) -> Iterator[Finding]:
 
 
 def _biases(found: Examination, takes_logits: bool) -> Iterator[Finding]:
-    useless = [
-        (name, path)
-        for name, path, relative in zip(_names(found), found.biases, found.bias_gradients, strict=True)
-        if path is not None and relative < 1e-4
-    ]
+    useless = tuple(
+        name
+        for name, relative in zip(_names(found), found.bias_gradients, strict=True)
+        if relative < 1e-4  # infinite where there is no such bias
+    )
     if useless:
-        names = [name for name, _ in useless]
         yield Finding(
-            f"the bias of {some(names)} comes before a normalisation that subtracts the mean",
-            tuple(name for name, _ in useless),
+            f"the bias of {some(useless)} comes before a normalisation that subtracts the mean",
+            useless,
             "the normalisation takes away what the bias adds, so no gradient reaches it",
             "use_bias=False: the normalisation has a bias of its own",
         )
@@ -185,29 +184,28 @@ def _biases(found: Examination, takes_logits: bool) -> Iterator[Finding]:
 
 def _weights(found: Examination, takes_logits: bool) -> Iterator[Finding]:
     first, names = found.first, _names(found)
-    gain = np.where(found.looked_up, np.nan, first.gain)
-    gain[0] *= first.input_rms if np.isfinite(first.input_rms) else 1.0
     own = np.where(found.looked_up, np.nan, first.gain)
+    gain = own.copy()  # with large inputs small weights of the first layer are right
+    gain[0] *= max(1.0, first.input_rms) if np.isfinite(first.input_rms) else 1.0
     large = [i for i in range(len(names)) if own[i] > LARGE]
-    free = [i for i in range(len(names)) if not first.normalized[i] and gain[i] > 0 and own[i] > 0]
-    small = [i for i in free if max(gain[i], own[i]) < SMALL]
+    free = [i for i in range(len(names)) if not first.normalized[i] and own[i] > 0]
+    small = [i for i in free if gain[i] < SMALL]
     if found.has_shortcuts and len(small) < len(free) / 2:
         small = []  # a residual branch may begin as small as it likes
     if small == [len(names) - 1]:
         small = []  # so may a classifier
-    for which, word, cure in (
-        (large, "large", "divide"),
-        (small, "small", "multiply"),
+    for which, adjective, comparative, cure in (
+        (large, "large", "larger", "divide"),
+        (small, "small", "smaller", "multiply"),
     ):
         if which:
-            gains = own[which]
-            typical = float(np.exp(np.log(gains).mean()))
-            comparative = "larger" if word == "large" else "smaller"
-            times = typical / np.sqrt(2) if word == "large" else np.sqrt(2) / typical
+            typical = float(np.exp(np.log(own[which]).mean()))
+            times = typical / np.sqrt(2) if which is large else np.sqrt(2) / typical
             where = tuple(names[i] for i in which)
-            hidden = word == "large" and all(first.normalized[i] for i in which)
+            hidden = which is large and all(first.normalized[i] for i in which)
             yield Finding(
-                f"weights are too {word} in {some(where)}: {times:.2g} times {comparative} than He et al.'s",
+                f"weights are too {adjective} in {some(where)}: {times:.2g} times {comparative} than He et "
+                "al.'s",
                 where,
                 f"their fan-in times mean square is {typical**2:.3g}, where 2 (ReLU) or 1 keeps signals alive"
                 + (
@@ -221,9 +219,7 @@ def _weights(found: Examination, takes_logits: bool) -> Iterator[Finding]:
 
 def _gradients(found: Examination, takes_logits: bool) -> Iterator[Finding]:
     first, names = found.first, _names(found)
-    relative = first.layers.weight_gradient_norm / np.where(
-        first.layers.weight_norm > 0, first.layers.weight_norm, np.nan
-    )
+    relative = first.relative_gradient
     known = [i for i in range(len(names)) if np.isfinite(relative[i]) and relative[i] > 0]
     if len(names) < 4 or len(known) < 4:
         return

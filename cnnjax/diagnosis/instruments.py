@@ -1,4 +1,4 @@
-"""The instruments that need passes of their own: single samples, the Jacobian, curvature, skipped blocks."""
+"""The instruments that need passes of their own: single samples, curvature, skipped blocks, mixing."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from cnnjax.network import Network, Variables
-from cnnjax.probes import curvature, jacobian
+from cnnjax.probes import curvature
+from cnnjax.probes.forward import in_training
 from cnnjax.probes.samples import SampleStatistics, gram, input_gradients, measure, sample_statistics
 from cnnjax.probes.subject import Losses
 from cnnjax.probes.taps import norm_of
@@ -37,11 +38,6 @@ def of_samples(network: Network, variables: Variables, batch: Batch, loss: Losse
     )
 
 
-def singular_values(network: Network, variables: Variables, inputs: Any) -> jax.Array:
-    """Of the outputs' Jacobian by the input: [sample, output], falling."""
-    return jacobian.singular_values(network, variables, inputs)
-
-
 def sharpness(network: Network, variables: Variables, batch: Batch, loss: Losses) -> jax.Array:
     """The largest eigenvalue of the loss's Gauss-Newton matrix: 12 steps of Lanczos, so from below.
 
@@ -58,17 +54,14 @@ def skips(network: Network, variables: Variables, batch: Batch, key: jax.Array, 
     Norms of the weight's gradient relative to that of the whole backward pass; the forward pass is the same.
     """
     inputs, labels = batch
-    params, carried = variables["params"], {name: v for name, v in variables.items() if name != "params"}
-
-    def forward(params: Any, inputs: Any) -> Any:
-        return network.apply({**carried, "params": params}, inputs, train=True, key=key)[0]
-
-    trace = Trace(forward, params, inputs)
+    params = variables["params"]
+    trace = Trace(in_training(network, variables, key), params, inputs)
     path = trace.weights[0].path
 
     def of_first(joins: jax.Array) -> jax.Array:
         def objective(params: Any) -> jax.Array:
-            return loss(trace.run(params, inputs, trace.taps(joins))[0], labels).mean()
+            (outputs, _), _ = trace.run(params, inputs, trace.taps(joins))
+            return loss(outputs, labels).mean()
 
         return norm_of(by_path(jax.grad(objective)(params))[path])
 

@@ -12,7 +12,7 @@ import optax
 from cnnjax.counting.table import table
 from cnnjax.diagnosis.examine import Examination, Instruments
 from cnnjax.diagnosis.expected import expectations
-from cnnjax.diagnosis.features import FEATURES, features
+from cnnjax.diagnosis.features import features
 from cnnjax.diagnosis.findings import Finding, findings
 from cnnjax.diagnosis.verdict import Verdict, judge
 from cnnjax.errors import UserError
@@ -62,25 +62,22 @@ class Diagnosis:
     def statistics(self) -> dict[str, Any]:
         """Arrays [layer] by name (`COLUMNS`)."""
         first, samples = self.examination.first, self.examination.samples
-        nothing = np.full(len(self.layers), np.nan)
-        of_weights = [weight for weight in self.examination.parameters]
-        rows = [sorted(set(of_weights), key=of_weights.index).index(weight) for weight in of_weights]
-        signal, shattering = nothing, nothing
-        if samples is not None and len(samples.by_weights.alignment) > max(rows):
-            signal = np.asarray(samples.by_weights.alignment)[rows]
-            shattering = np.asarray(samples.by_weights.mean_cosine)[rows]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = first.layers.weight_gradient_norm / first.layers.weight_norm
+        of_samples = samples and samples.by_weights
+
+        def by_layer(values: Any) -> np.ndarray:
+            by_name = dict(zip(of_samples.layers, values, strict=True)) if of_samples else {}
+            return np.array([by_name.get(name, np.nan) for name in self.examination.weights])
+
         return {
             "rms": first.layers.rms,
             "cosine": first.cosine,
             "dead": first.layers.dead_fraction,
             "flat": first.flat,
             "gradient": first.gradient_rms,
-            "weight_gradient": relative,
+            "weight_gradient": first.relative_gradient,
             "update": first.update_ratio,
-            "signal": signal,
-            "shattering": shattering,
+            "signal": by_layer(of_samples and of_samples.alignment),
+            "shattering": by_layer(of_samples and of_samples.mean_cosine),
             "bfloat16": first.underflow["bfloat16"],
             "float16": first.underflow["float16"],
         }
@@ -230,11 +227,6 @@ def diagnose(
     opt_state = chosen.init(variables["params"])
     found = instruments.examine(variables, opt_state, batch, key=key, steps=steps)
     return Diagnosis(judge(features(found)), findings(found, loss is cross_entropy), found)
-
-
-def explain_features() -> dict[str, str]:
-    """What each of the verdict's features is."""
-    return {name: text for name, (text, _) in FEATURES.items()}
 
 
 def _plain(value: Any) -> Any:

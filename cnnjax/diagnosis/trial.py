@@ -7,6 +7,7 @@ import jax
 import optax
 
 from cnnjax.network import Network, Variables
+from cnnjax.probes.forward import in_training
 from cnnjax.probes.subject import Losses
 from cnnjax.probes.taps import norm_of
 from cnnjax.probes.trace import by_path
@@ -23,15 +24,15 @@ def training_step(
 ) -> tuple[Variables, Any, jax.Array, Any]:
     """One step: (variables, optimizer state, loss before it, norms of the gradients like the parameters)."""
     inputs, labels = batch
-    params, carried = variables["params"], {name: v for name, v in variables.items() if name != "params"}
+    params, forward = variables["params"], in_training(network, variables, key)
 
     def objective(params: Any) -> tuple[jax.Array, Variables]:
-        outputs, new = network.apply({**carried, "params": params}, inputs, train=True, key=key)
+        outputs, new = forward(params, inputs)
         return loss(outputs, labels).mean(), new
 
     (value, new), gradients = jax.value_and_grad(objective, has_aux=True)(params)
     updates, opt_state = updates_of(optimizer, gradients, opt_state, params, value, lambda p: objective(p)[0])
-    after = {name: new.get(name, tree) for name, tree in carried.items()}
+    after = {name: new.get(name, tree) for name, tree in variables.items()}
     after["params"] = optax.apply_updates(params, updates)
     return after, opt_state, value, jax.tree.map(norm_of, gradients)
 

@@ -15,6 +15,7 @@ from cnnjax.diagnosis.trial import updates_of
 from cnnjax.network import Network, Variables
 from cnnjax.ops.precision import wide
 from cnnjax.probes.activation import GRID
+from cnnjax.probes.forward import in_training
 from cnnjax.probes.layers import LayerMeasure, LayerStatistics, collect, over_weights
 from cnnjax.probes.response import Output
 from cnnjax.probes.subject import Losses
@@ -51,6 +52,8 @@ class Vitals:
 
     sqrt(2) for He et al.'s initialisation. A layer multiplies the root mean square of its input by this.
     """
+    relative_gradient: jax.Array
+    """Norm of the weight's gradient over that of the weight."""
     update_ratio: jax.Array
     """Norm of the update over that of the weight."""
     gradient_rms: jax.Array
@@ -102,15 +105,11 @@ def vital_signs(
 ) -> Vitals:
     """The vital signs of a training step, which is not taken. Pure, for `jit`."""
     inputs, labels = batch
-    params, carried = variables["params"], {name: v for name, v in variables.items() if name != "params"}
-
-    def forward(params: Any, inputs: Any) -> Any:
-        return network.apply({**carried, "params": params}, inputs, train=True, key=key)[0]
-
+    params, forward = variables["params"], in_training(network, variables, key)
     trace = Trace(forward, params, inputs, VitalMeasure())
 
     def objective(params: Any, taps: Any) -> Any:
-        outputs, records = trace.run(params, inputs, taps)
+        (outputs, _), records = trace.run(params, inputs, taps)
         value = loss(outputs, labels).mean()
         return value, (value, outputs, records)
 
@@ -118,7 +117,7 @@ def vital_signs(
         params, trace.taps()
     )
     updates, _ = updates_of(
-        optimizer, gradients, opt_state, params, value, lambda p: loss(forward(p, inputs), labels).mean()
+        optimizer, gradients, opt_state, params, value, lambda p: loss(forward(p, inputs)[0], labels).mean()
     )
     watched = trace.watched(records, tapped)
     own = {name: watched.of_layers.pop(name) for name in OWN}
@@ -129,6 +128,7 @@ def vital_signs(
         loss=value,
         outputs=outputs,
         gain=statistics.weight_norm / jnp.sqrt(jnp.array(trace.units)),
+        relative_gradient=statistics.weight_gradient_norm / statistics.weight_norm,
         update_ratio=statistics.update_norm / statistics.weight_norm,
         gradient_rms=statistics.activation_gradient_norm / jnp.sqrt(own.pop("size")),
         underflow={

@@ -41,9 +41,17 @@ def batch_loss(
         UserError: there are no such statistics; or they are not "running" and there is a
             `bn_group_size` (for "batch" the function raises it).
     """
+    outputs, labels, _ = _outputs(model, variables, batch, statistics)
+    return lambda params: loss(outputs(params), labels).mean()
+
+
+def _outputs(
+    model: Any, variables: Any, batch: tuple[jax.Array, jax.Array], statistics: str
+) -> tuple[Callable[[Any], Any], Any, Any]:
+    """The outputs of a batch as a function of the parameters; the labels; the parameters."""
     network, variables, (inputs, labels) = unpack(model, variables, batch)
     function = function_of(network, variables, inputs, statistics)
-    return lambda params: loss(function(params, inputs), labels).mean()
+    return lambda params: function(params, inputs), labels, variables["params"]
 
 
 def hessian_product(loss: Callable[[Any], jax.Array], params: Any) -> tuple[Product, int]:
@@ -73,12 +81,11 @@ def ggn_product(
     positive semi-definite for convex losses. Of the cross-entropy it is the Fisher information matrix.
     Arguments and errors are those of `batch_loss`.
     """
-    network, variables, (inputs, labels) = unpack(model, variables, batch)
-    function = function_of(network, variables, inputs, statistics)
-    flat, unravel = ravel_pytree(variables["params"])
+    of_params, labels, params = _outputs(model, variables, batch, statistics)
+    flat, unravel = ravel_pytree(params)
 
     def outputs(flat: jax.Array) -> Any:
-        return function(unravel(flat), inputs)
+        return of_params(unravel(flat))
 
     def product(v: jax.Array) -> jax.Array:
         at, pushed = jax.jvp(outputs, (flat,), (v,))
@@ -100,12 +107,11 @@ def empirical_fisher_product(
     The labels are those of the batch, not drawn from the model's outputs, so F is not the Fisher information
     (Kunstner et al. 2019, arXiv 1905.12558). Arguments and errors are those of `batch_loss`.
     """
-    network, variables, (inputs, labels) = unpack(model, variables, batch)
-    function = function_of(network, variables, inputs, statistics)
-    flat, unravel = ravel_pytree(variables["params"])
+    of_params, labels, params = _outputs(model, variables, batch, statistics)
+    flat, unravel = ravel_pytree(params)
 
     def losses(flat: jax.Array) -> jax.Array:
-        return loss(function(unravel(flat), inputs), labels)
+        return loss(of_params(unravel(flat)), labels)
 
     def product(v: jax.Array) -> jax.Array:
         values, along = jax.jvp(losses, (flat,), (v,))

@@ -23,7 +23,7 @@ import jax
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.network import Network, mode
+from cnnjax.network import Network, Variables, mode
 from cnnjax.ops.precision import wide
 from cnnjax.probes.trace import Trace
 
@@ -52,11 +52,26 @@ def function_of(network: Network, variables: Any, inputs: Any, statistics: str =
     if isinstance(network.source, nn.Module):
         return _of_linen(network.source, variables["params"], state, inputs, statistics)
 
+    step = in_training(network, variables, jax.random.key(0))
+
     def training(params: Any, inputs: Any) -> Any:
-        key = jax.random.key(0)
-        return network.apply({**state, "params": params}, inputs, train=True, key=key)[0]
+        return step(params, inputs)[0]
 
     return training if statistics == "batch" else _frozen(training)
+
+
+def in_training(
+    network: Network, variables: Variables, key: jax.Array
+) -> Callable[[Any, Any], tuple[Any, Variables]]:
+    """The forward pass of a training step: parameters and inputs to outputs and what the network carries on.
+
+    All of training is on, such as dropout, by `key`; `variables` has what the network carries so far.
+    """
+
+    def forward(params: Any, inputs: Any) -> tuple[Any, Variables]:
+        return network.apply({**variables, "params": params}, inputs, train=True, key=key)
+
+    return forward
 
 
 def ties_samples(function: Function, params: Any, inputs: Any) -> bool:

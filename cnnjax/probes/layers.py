@@ -14,6 +14,7 @@ from flax import struct
 
 from cnnjax.ops.precision import wide
 from cnnjax.probes.flow import Weight
+from cnnjax.probes.forward import in_training
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.response import Output
 from cnnjax.probes.subject import Losses, cross_entropy, unpack
@@ -93,15 +94,11 @@ def layer_statistics(
     """
     network, variables, (inputs, labels) = unpack(model, variables, batch)
     key = jax.random.key(0) if key is None else key
-
-    def forward(params: Any, inputs: Any) -> Any:
-        return network.apply({**variables, "params": params}, inputs, train=True, key=key)[0]
-
     params = variables["params"]
-    trace = Trace(forward, params, inputs, LayerMeasure())
+    trace = Trace(in_training(network, variables, key), params, inputs, LayerMeasure())
 
     def objective(params: Any, taps: Any) -> Any:
-        outputs, records = trace.run(params, inputs, taps)
+        (outputs, _), records = trace.run(params, inputs, taps)
         return loss(outputs, labels).mean(), records
 
     (gradients, tapped), records = jax.grad(objective, (0, 1), has_aux=True)(params, trace.taps())

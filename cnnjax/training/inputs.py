@@ -42,7 +42,7 @@ def example(data: Data, batch_size: int, module: Any) -> Batch:
     if isinstance(data, Stream):
         side = _side_of(module)
         return _shape((batch_size, side, side, 3), np.uint8), _shape((batch_size,), np.int32)
-    one = data.first if isinstance(data, Source) else jax.tree.map(lambda leaf: leaf[0], _train_of(data))
+    one = data.first if isinstance(data, Source) else jax.tree.map(lambda leaf: leaf[0], train_of(data))
     return jax.tree.map(lambda leaf: _shape((batch_size, *leaf.shape), leaf.dtype), one)
 
 
@@ -58,7 +58,7 @@ class InMemory:
 
     def __init__(self, data: Dataset | Arrays, config: Config, mesh: Mesh):
         self._config, self._mesh = config, mesh
-        self._train, self._test = _train_of(data), _test_of(data)
+        self._train, self._test = train_of(data), _test_of(data)
         self.train_examples, self.test_examples = (
             len(jax.tree.leaves(part)[0]) for part in (self._train, self._test)
         )
@@ -190,7 +190,8 @@ class _Items:
         return EvaluationItems(self._data.test, self._size, rows)
 
 
-def _train_of(data: Dataset | Arrays) -> Batch:
+def train_of(data: Dataset | Arrays) -> Batch:
+    """All raw inputs and labels of the training split."""
     if isinstance(data, Dataset):
         return data.train_images, data.train_labels
     return data.train_inputs, data.train_labels

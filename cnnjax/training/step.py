@@ -47,9 +47,7 @@ class State:
 
 def init_state(task: Task, optimizer: optax.GradientTransformation, key: jax.Array, inputs: Any) -> State:
     """The state at step 0; `inputs` [batch, ...] are the network's, of which only shapes and types matter."""
-    variables = task.network.init(key, inputs)
-    if task.initial is not None:
-        variables = task.initial(variables)
+    variables = task.init(key, inputs)
     params = variables["params"]
     carried = {name: tree for name, tree in variables.items() if name != "params"}
     gradients = jax.tree.map(jnp.zeros_like, params) if compares_gradients(task.probes) else None

@@ -69,6 +69,11 @@ class Task:
         """The network's name, or its class without its fields."""
         return self.name.split(" ", 1)[0]
 
+    def init(self, key: jax.Array, inputs: Any) -> Variables:
+        """The variables to start from; of the network's inputs [batch, ...] only shapes and types matter."""
+        variables = self.network.init(key, inputs)
+        return variables if self.initial is None else self.initial(variables)
+
     def identity_of(self, config: Config) -> dict[str, Any]:
         """What must be the same to continue a run, as JSON: its config, and digests of the rest."""
         return {"config": {**config.to_json(), **self.in_place}, **self.identity}

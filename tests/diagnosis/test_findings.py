@@ -60,6 +60,29 @@ def test_the_report_is_whole(healthy, tmp_path):
     assert (tmp_path / "figure.svg").exists()
 
 
+def test_samples_are_those_of_a_layers_own_weight():
+    """Weights stacked for a scan, and one used twice, have the numbers of the same net written out."""
+    draw = np.random.default_rng(0).normal
+    inner = draw(size=(2, 6, 6)).astype(np.float32)
+    ends = {name: draw(size=size).astype(np.float32) for name, size in (("first", (5, 6)), ("last", (6, 3)))}
+    data = draw(size=(4, 5)).astype(np.float32), np.arange(4) % 3
+
+    def scanned(params, x):
+        x = jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x @ params["first"], params["inner"])[0]
+        return jnp.tanh(x @ params["inner"][0]) @ params["last"]
+
+    def written_out(params, x):
+        x = jnp.tanh(jnp.tanh(x @ params["first"] @ params["a"]) @ params["b"])
+        return jnp.tanh(x @ params["a"]) @ params["last"]
+
+    one = cnnjax.diagnose(scanned, {**ends, "inner": inner}, data, steps=1)
+    other = cnnjax.diagnose(written_out, {**ends, "a": inner[0], "b": inner[1]}, data, steps=1)
+    assert len(one.layers) == 5
+    for name in ("signal", "shattering"):
+        assert not np.isnan(one.statistics[name]).any()
+        np.testing.assert_allclose(one.statistics[name], other.statistics[name], rtol=1e-3, atol=1e-5)
+
+
 def test_what_is_measured_of_the_whole_network(healthy):
     """Sharpness and gradients of samples, by a second path."""
     variables = MLP(depth=3).init(jax.random.key(0), batch()[0])
