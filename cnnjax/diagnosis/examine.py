@@ -219,7 +219,7 @@ class Instruments:
             weights=tuple(trace.parameters[weight] for weight in trace.weights),
             parameters=tuple("/".join(weight.path) for weight in trace.weights),
             biases=tuple(bias and "/".join(bias.path) for bias in trace.biases),
-            bias_gradients=_relative(first.leaf_gradients, trace),
+            bias_gradients=_relative(reached[0], trace),
             widths=trace.units,
             looked_up=np.array([equation.primitive.name == "gather" for equation in trace.equations]),
             samples=found["single samples"],

@@ -19,7 +19,6 @@ from cnnjax.probes.forward import in_training
 from cnnjax.probes.layers import LayerMeasure, LayerStatistics, collect, over_weights
 from cnnjax.probes.response import Output
 from cnnjax.probes.subject import Losses
-from cnnjax.probes.taps import norm_of
 from cnnjax.probes.trace import Trace
 
 FLAT = 0.05
@@ -66,8 +65,6 @@ class Vitals:
     """Whether a normalisation takes z."""
     input_rms: jax.Array
     """Of the network's input, a scalar."""
-    leaf_gradients: Any
-    """Norm of the gradient by each parameter: a tree like them."""
     along: jax.Array
     """How the loss would fall along the update if it were linear: -<gradient, update>, a scalar."""
     effective_rate: jax.Array
@@ -137,7 +134,6 @@ def vital_signs(
         },
         zeros=over_weights(lambda g: jnp.mean(g == 0), watched.weights, gradients),
         input_rms=_rms_of_floats(inputs),
-        leaf_gradients=jax.tree.map(norm_of, gradients),
         along=along,
         effective_rate=along / square,
         **own,
