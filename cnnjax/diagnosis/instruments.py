@@ -39,13 +39,13 @@ def of_samples(network: Network, variables: Variables, batch: Batch, loss: Losse
 
 
 def sharpness(network: Network, variables: Variables, batch: Batch, loss: Losses) -> jax.Array:
-    """The largest eigenvalue of the loss's Gauss-Newton matrix: 12 steps of Lanczos, so from below.
+    """The largest eigenvalue of the loss's Gauss-Newton matrix: 8 steps of Lanczos, so from below.
 
     Gradient descent on that quadratic model diverges from a rate of 2 / sharpness on. The Hessian itself has
     large negative eigenvalues at initialisation, which say nothing of that.
     """
     product, size = curvature.ggn_product(network, variables, batch, loss=loss)
-    return curvature.top_eigenvalue(product, size, jax.random.key(0), steps=12)
+    return curvature.top_eigenvalue(product, size, jax.random.key(0), steps=8)
 
 
 def skips(network: Network, variables: Variables, batch: Batch, key: jax.Array, loss: Losses) -> jax.Array:

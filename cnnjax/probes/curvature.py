@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from cnnjax.probes import decompositions
 from cnnjax.probes.forward import function_of
 from cnnjax.probes.subject import Losses, cross_entropy, unpack
 
@@ -144,7 +145,8 @@ def lanczos(product: Product, start: jax.Array, steps: int) -> tuple[jax.Array, 
     v = start / jnp.linalg.norm(start)
     carry = (jnp.zeros((steps, start.size), v.dtype), v, jnp.zeros_like(v), jnp.zeros((), v.dtype))
     _, (alphas, betas) = lax.scan(step, carry, jnp.arange(steps))
-    values, vectors = jnp.linalg.eigh(jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1))
+    tridiagonal = jnp.diag(alphas) + jnp.diag(betas[:-1], 1) + jnp.diag(betas[:-1], -1)
+    values, vectors = decompositions.eigenvectors(tridiagonal)
     return values, vectors[0] ** 2
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnjax.errors import UserError
+from cnnjax.probes import decompositions
 from cnnjax.probes.forward import Function, function_of
 from cnnjax.probes.subject import as_subject
 
@@ -31,7 +32,7 @@ def singular_values(model: Any, variables: Any, images: jax.Array, statistics: s
         return gradient.reshape(len(gradient), -1)
 
     rows = jax.lax.map(row, jnp.eye(outputs.shape[1], dtype=outputs.dtype))
-    return jax.lax.map(lambda rows: jnp.linalg.svd(rows, compute_uv=False), rows.swapaxes(0, 1))
+    return jax.vmap(decompositions.singular_values)(rows.swapaxes(0, 1))
 
 
 def nonlinearity_coefficient(

@@ -9,6 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from cnnjax.probes import decompositions
+
 LAGS = 15
 
 
@@ -60,7 +62,7 @@ def effective_rank(matrix: jax.Array) -> jax.Array:
 
 def effective_rank_of_gram(gram: jax.Array) -> jax.Array:
     """The same of A from A A^T or A^T A."""
-    return jnp.trace(gram) / jnp.linalg.eigvalsh(gram)[-1]
+    return jnp.trace(gram) / decompositions.eigenvalues(gram)[-1]
 
 
 def white_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
