@@ -14,6 +14,7 @@ from cnnjax.command import parse
 from cnnjax.config import RUNNING, Config, Dtype, Running, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
+from cnnjax.slurm import Slurm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -404,6 +405,7 @@ Verb = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
+    | Annotated[Slurm, tyro.conf.subcommand("slurm")]
     | Annotated[Runs, tyro.conf.subcommand("runs")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]

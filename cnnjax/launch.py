@@ -10,7 +10,8 @@ Cloud TPUs provide them to JAX.
 
 When a process dies, JAX ends the others after a while, from C++, so they cannot report why. The launcher
 names the process that died first and how, stops the others, and exits with its code. The same command
-continues from the last checkpoint.
+continues from the last checkpoint. A process that is alive but stuck is found by `--patience`
+(`cnnjax.watchdog`).
 """
 
 import contextlib
@@ -25,13 +26,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import tyro
 
 from cnnjax.command import parse
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.watchdog import watch
 
 GRACE = 5  # seconds that the others have to end by themselves, as they do when all agreed to stop
 
@@ -50,6 +52,8 @@ class Args:
     """HOST:PORT of process 0, or auto: the cluster says it; a free port of this machine when not given."""
     devices: int | None = None
     """Virtual CPU devices of each process; the devices that JAX finds when not given."""
+    patience: float | None = None
+    """Seconds without a step after which a process writes its stacks and all end with code 75."""
 
     def __post_init__(self) -> None:
         if not self.command:
@@ -65,10 +69,14 @@ class Args:
             raise UserError("--process needs --coordinator HOST:PORT, where process 0 is, such as host0:8476")
         if self.devices is not None and self.devices < 1:
             raise UserError(f"--devices {self.devices}: must be at least 1")
+        if self.patience is not None and not self.patience >= 1:
+            raise UserError(f"--patience {self.patience:g}: must be at least 1 second, such as 1800")
 
     def environments(self) -> list[dict[str, str]]:
         """The environment variables of each process that is started here."""
         common = {"CNNJAX_COORDINATOR": self.coordinator or f"127.0.0.1:{_free_port()}"}
+        if self.patience is not None:
+            common["CNNJAX_PATIENCE"] = str(self.patience)
         if self.devices is not None:
             # Threads for all virtual devices, whatever the cores: on fewer, collectives wait for each other.
             threads = str(4 * self.devices)
@@ -127,9 +135,40 @@ def main(args: Args) -> int:
     return failed
 
 
+def own_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """Which of the accelerators that this task of Slurm sees are its own; None to let JAX decide.
+
+    JAX takes one for each task, the one of the task's number on its host, whatever the task sees.
+    """
+    if "SLURM_LOCALID" not in environment:
+        return None
+    names = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+    seen = next((environment[name].split(",") for name in names if environment.get(name)), [])
+    tasks = _tasks_on_this_node(environment)
+    if not seen:
+        return [] if tasks == 1 else None  # an empty list: all, however many there are
+    if tasks > 1 and environment.get("SLURM_GPUS_ON_NODE") == str(len(seen)):  # each sees those of all
+        share = len(seen) // tasks
+        first = share * int(environment["SLURM_LOCALID"])
+        return list(range(first, first + share)) or None
+    return list(range(len(seen)))
+
+
+def _tasks_on_this_node(environment: Mapping[str, str]) -> int:
+    """From a list such as "4(x2),3": the tasks of each node of the step, in order."""
+    names = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE", "SLURM_NTASKS")
+    text = next((environment[name] for name in names if environment.get(name)), "1")
+    each: list[int] = []
+    for part in text.split(","):
+        tasks, _, times = part.rstrip(")").partition("(x")
+        each += [int(tasks)] * int(times or 1)
+    node = int(environment.get("SLURM_NODEID", 0))
+    return each[min(node, len(each) - 1)]
+
+
 def alone() -> None:
     """Raise UserError if this process is one of several that the launcher started."""
-    if "CNNJAX_COORDINATOR" in os.environ:
+    if "CNNJAX_COORDINATOR" in os.environ and os.environ.get("CNNJAX_PROCESSES") != "1":
         raise UserError("this is the work of one process: start it without cnnjax.launch")
 
 
@@ -140,6 +179,8 @@ def joined() -> Iterator[None]:
     Only process 0 writes to stdout. After an error the process exits immediately: a normal exit waits for the
     others, which may be waiting for this one.
     """
+    if patience := os.environ.get("CNNJAX_PATIENCE"):
+        watch(float(patience))
     coordinator = os.environ.get("CNNJAX_COORDINATOR")
     if coordinator is None:
         yield
@@ -149,7 +190,7 @@ def joined() -> Iterator[None]:
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     number, count = (int(os.environ.get(f"CNNJAX_{name}", 0)) for name in ("PROCESS", "PROCESSES"))
     if coordinator == "auto":
-        jax.distributed.initialize()
+        jax.distributed.initialize(local_device_ids=own_devices(os.environ))
     elif count > 1:
         # On one machine the launcher sees who dies, and who is silent may only be suspended.
         patience = 3600 if coordinator.startswith("127.0.0.1:") else 100

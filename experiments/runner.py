@@ -27,6 +27,7 @@ from cnnjax.training import program_key
 from cnnjax.training.record import finished, read_arrays, write_arrays
 from cnnjax.training.rewind import check_rewind, has_begun
 
+from . import parts
 from .workers import Job, one_by_one, side_by_side
 
 
@@ -38,6 +39,7 @@ def run_all(
     how: MultiRunMode = "sequential",
     mesh: str | None = None,
     workers: int | None = None,
+    part: str | None = None,
     resume: int | None = None,
     **options: Any,
 ) -> dict[str, dict]:
@@ -46,13 +48,16 @@ def run_all(
     Runs that can share a program, such as the seeds of one network, do; `how`, `resume` and the options are
     those of `train_many`, as is `mesh`, as text for `parse_mesh`. `workers` programs are trained side by
     side: by default one, or on a CPU one for each core, but not more than there are programs. Of several
-    processes that train together, only process 0 returns, to summarise and draw; the others exit here.
+    processes that train together, only process 0 returns, to summarise and draw; the others exit here. Of
+    several jobs that share the folder, each with its own `part` of the runs such as "0/4", so does the one
+    that ends last.
 
     Raises:
-        UserError: there are fewer cores than `workers`; or as in `train_many`.
+        UserError: there are fewer cores than `workers`, or no such part; or as in `train_many`.
     """
     if mesh is not None:
         parse_mesh(mesh)  # what cannot be is said here, not by every worker
+    everything, runs = runs, runs if part is None else parts.of(part, runs)
     groups: dict[str, list[str]] = {}
     for name, config in runs.items():
         groups.setdefault(json.dumps(program_key(config)), []).append(name)
@@ -79,7 +84,10 @@ def run_all(
     do([job(names) for names in unfinished], workers)
     if not first():
         raise SystemExit
-    return {name: read_json(out / name / "result.json")["metrics"] for name in runs}
+    results = [out / name / "result.json" for name in everything]
+    if part is not None:
+        parts.leave_unless_last(out, results)
+    return {path.parent.name: read_json(path)["metrics"] for path in results}
 
 
 def how_many(workers: int | None, jobs: int) -> int:

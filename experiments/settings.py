@@ -33,12 +33,19 @@ class TrainingArgs:
     """Gradient steps of each run."""
     workers: int | None = None
     """Networks to train at once, each on its share of the cores; by default one per core on a CPU."""
+    part: str | None = None
+    """One of several jobs that share the folder, 0/4 to 3/4; the one to end last draws the figure."""
     running: Annotated[Running, tyro.conf.arg(name="")] = RUNNING
 
     @property
     def training(self) -> dict[str, Any]:
         """The options of `experiments.runner.run_all`: how to train; they change no numbers."""
-        return {"how": self.run_seeds, "workers": self.workers, **vars(self.running)}
+        return {
+            "how": self.run_seeds,
+            "workers": self.workers,
+            "part": self.part,
+            **vars(self.running),
+        }
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:

@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files", "images", "machine"}
+LEAVES = {"errors", "files", "images", "machine", "watchdog"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "images": {"errors"},
     "machine": set(),
+    "watchdog": set(),
     "config": LEAVES,
     "mesh": LEAVES | {"ops"},  # which arrays are stacked over depth
     "compilation": LEAVES,
     "distributed": LEAVES,
     "command": {"errors"},
     "launch": LEAVES | {"command"},
+    "slurm": LEAVES,
     "ops": LEAVES,
     "data": LEAVES,
     "models": LEAVES | {"ops"},
@@ -72,6 +74,7 @@ MAY_IMPORT = {
         "models",
         "running",
         "runs",
+        "slurm",
     },
     "__init__": LEAVES
     | {

@@ -43,6 +43,7 @@ from cnnjax.training.step import (
 )
 from cnnjax.training.stop import IN_FLIGHT, Stop
 from cnnjax.training.task import Task
+from cnnjax.watchdog import moved
 
 EVALUATION = "evaluation"
 
@@ -211,6 +212,7 @@ class Program:
                 sums.append(self._test_step(*arguments))
                 if len(sums) > IN_FLIGHT:
                     jax.block_until_ready(sums[-IN_FLIGHT])
+                moved()
         batches = fetch(sums)
         totals = {
             name: np.array([batch[name] for batch in batches], np.float64).sum(0) for name in batches[0]

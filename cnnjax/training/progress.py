@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cnnjax.config import Config
 from cnnjax.distributed import first
+from cnnjax.watchdog import moved
 
 RECENT = 10  # lines that the loss and error shown are averaged over
 REFRESH = 0.2  # seconds between two pictures of a bar
@@ -77,6 +78,8 @@ class Bar:
         """Show that `done` is done; `note` is called for further text whenever something is shown."""
         now, before = time.monotonic(), self._done
         self._done = done
+        if done > before:
+            moved()
         if self._under_way is None and done > before:
             self._under_way = now, done
         if self._bar is not None:

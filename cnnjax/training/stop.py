@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 
 from cnnjax.distributed import largest
 
+TWICE = 2.0  # seconds in which a signal that comes again is the same: a cluster and our launcher both send it
 IN_FLIGHT = 2  # dispatches ahead of the host: keeps the device busy, and a signal is answered soon
 
 
@@ -19,12 +21,13 @@ class Stop:
     def __init__(self) -> None:
         self.number: int | None = None
         self._before: dict[int, Any] = {}  # handlers
+        self._since = float("inf")  # when the first signal came
 
     def __bool__(self) -> bool:
         return self.number is not None
 
     def listen(self) -> None:
-        """From now on the first SIGINT or SIGTERM only asks to stop, and a second one acts as usual.
+        """From now on the first SIGINT or SIGTERM only asks to stop; one some seconds later acts as usual.
 
         Until then, while a network is traced and compiled and nothing is there to be saved, they end the
         program as they do any other.
@@ -35,8 +38,13 @@ class Stop:
             self._before[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
-        self.request(number)
-        signal.signal(number, self._before[number])
+        now = time.monotonic()
+        if now > self._since + TWICE:
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
+        elif now < self._since:
+            self._since = now
+            self.request(number)
 
     def close(self) -> None:
         """Restore the previous handlers."""

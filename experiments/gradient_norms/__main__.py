@@ -24,7 +24,7 @@ def main(args: Args) -> None:
     from ..runner import Findings
     from .initial import measure_initial
     from .rows import table
-    from .training import measure_training
+    from .training import measure_training, train
 
     for depth in chosen.depths:
         initial = [FAMILIES[name].model(depth) for name in args.families]
@@ -34,10 +34,13 @@ def main(args: Args) -> None:
     data = load(chosen.data, args.data_dir, verify=args.verify)
     found = Findings()
     with experiment_dir(args.out, settings, growing=("families", "trained", "depths")):
+        trained = bool(chosen.steps and args.trained)
+        if trained:
+            train(args, data)
         if args.families:
             measure_initial(args, data, found)
-        if chosen.steps and args.trained:
-            measure_training(args, data, found)
+        if trained:
+            measure_training(args, found)
     found.tables |= table(found.results)
     found.write(args.out, str(question))
 

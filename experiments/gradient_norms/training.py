@@ -39,11 +39,15 @@ def configs(chosen: Preset, trained: tuple[Trained, ...], flips: bool) -> dict[s
     }
 
 
-def measure_training(args: Args, data: Dataset, found: Findings) -> None:
-    """Train every net with every seed: rows for the measured steps, and the figures of training."""
-    chosen = args.chosen
-    runs = configs(chosen, args.trained, spec(chosen.data).flips)
+def train(args: Args, data: Dataset) -> None:
+    """Train every net with every seed, with a probe."""
+    runs = configs(args.chosen, args.trained, spec(args.chosen.data).flips)
     run_all(runs, args.out, data, probes=LayerProbe(), **args.training)
+
+
+def measure_training(args: Args, found: Findings) -> None:
+    """Of the trained nets: rows for the measured steps, and the figures of training."""
+    chosen = args.chosen
     measured: dict[str, dict[int, list[dict[str, np.ndarray]]]] = {}  # [model][step][seed]
     ratios: dict[str, dict[int, list[float]]] = {}
     for family in args.trained:
