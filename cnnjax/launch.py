@@ -33,6 +33,7 @@ import tyro
 
 from cnnjax.command import parse
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.machine import keep_memory
 from cnnjax.watchdog import watch
 
 GRACE = 5  # seconds that the others have to end by themselves, as they do when all agreed to stop
@@ -174,11 +175,13 @@ def alone() -> None:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes that the launcher started; does nothing if it started none.
+    """Join the other processes that the launcher started, if it started any; see also `keep_memory`.
 
     Only process 0 writes to stdout. After an error the process exits immediately: a normal exit waits for the
     others, which may be waiting for this one.
     """
+    if "jax" not in sys.modules:
+        keep_memory()
     if patience := os.environ.get("CNNJAX_PATIENCE"):
         watch(float(patience))
     coordinator = os.environ.get("CNNJAX_COORDINATOR")

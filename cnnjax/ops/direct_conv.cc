@@ -25,19 +25,24 @@ namespace ffi = xla::ffi;
 
 namespace {
 
-constexpr int LANES = 8;           // floats in a vector register
-constexpr int BLOCK = 2 * LANES;   // output channels in a tile
-constexpr int ACCUMULATORS = 12;   // of a tile: AVX2 has 16 registers
+#ifdef __AVX512F__
+constexpr int LANES = 16;  // floats in a vector register
+#else
+constexpr int LANES = 8;
+#endif
+constexpr int DIRECT = 8;           // lanes of the direct convolution: wider ones are no faster
+constexpr int BLOCK = 2 * DIRECT;   // output channels in a tile
+constexpr int ACCUMULATORS = 12;    // of a tile: AVX2 has 16 registers
 constexpr int64_t SCRATCH = 64 << 10;  // floats of padded images that are worked on at a time
 constexpr int64_t SMALL = 16 << 10;    // floats that are not worth a second thread
 constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
 
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float Vector __attribute__((vector_size(4 * DIRECT), aligned(4)));
 
 Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t tile_size(int64_t channels) { return channels > LANES ? ACCUMULATORS / 2 : ACCUMULATORS; }
+int64_t tile_size(int64_t channels) { return channels > DIRECT ? ACCUMULATORS / 2 : ACCUMULATORS; }
 
 // Runs task(0) ... task(count - 1) for something of `floats` floats in all on XLA's threads, or on this one where
 // that is done before another would wake up. The caller takes part, and waits for tasks that have begun
@@ -146,7 +151,9 @@ struct Convolution {
   }
 };
 
-// `pixels` results of `vectors` * LANES channels: from the padded image at x[p], and from a kernel's block.
+#include "winograd.h"
+
+// `pixels` results of `vectors` * DIRECT channels: from the padded image at x[p], and from a kernel's block.
 template <int pixels, int vectors>
 void convolve_tile(const float* const* x, const std::vector<Run>& runs, const float* kernel, float* const* results,
                    int64_t channels) {
@@ -156,7 +163,7 @@ void convolve_tile(const float* const* x, const std::vector<Run>& runs, const fl
     for (int64_t i = run.x; i < run.x + run.length; ++i, w += BLOCK) {
       Vector weights[vectors];
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) weights[v] = load(w + v * LANES);
+      for (int v = 0; v < vectors; ++v) weights[v] = load(w + v * DIRECT);
 #pragma GCC unroll 12
       for (int p = 0; p < pixels; ++p)
 #pragma GCC unroll 12
@@ -165,13 +172,13 @@ void convolve_tile(const float* const* x, const std::vector<Run>& runs, const fl
   }
 #pragma GCC unroll 12
   for (int p = 0; p < pixels; ++p) {
-    if (channels == vectors * LANES) {
+    if (channels == vectors * DIRECT) {
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) store(results[p] + v * LANES, sums[p][v]);
+      for (int v = 0; v < vectors; ++v) store(results[p] + v * DIRECT, sums[p][v]);
     } else {
-      float values[vectors * LANES];
+      float values[vectors * DIRECT];
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) store(values + v * LANES, sums[p][v]);
+      for (int v = 0; v < vectors; ++v) store(values + v * DIRECT, sums[p][v]);
       std::memcpy(results[p], values, channels * sizeof(float));
     }
   }
@@ -206,13 +213,17 @@ void convolve_image(const Convolution& c, const float* x, int64_t group, int64_t
                                 all_channels;
           if (++column == across) column = 0, ++y;
         }
-        if (channels > LANES) convolve_pixels<2>(pixels, from, runs, kernel, to, channels);
+        if (channels > DIRECT) convolve_pixels<2>(pixels, from, runs, kernel, to, channels);
         else convolve_pixels<1>(pixels, from, runs, kernel, to, channels);
       }
     }
 }
 
 void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* kernel, float* results) {
+  if (int lanes = winograd::lanes_of(c)) {
+    auto fast = lanes == LANES ? winograd::convolve<LANES> : winograd::convolve<8>;
+    return fast(pool, c, images, kernel, results);
+  }
   // Each block of output channels of the kernel in one piece, with zeros for the channels that the last one lacks.
   int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks();
   std::vector<float> panels(blocks * panel);
@@ -249,13 +260,13 @@ void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t upst
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 12
-    for (int v = 0; v < vectors; ++v) sums[r][v] = load(gradient + r * BLOCK + v * LANES);
+    for (int v = 0; v < vectors; ++v) sums[r][v] = load(gradient + r * BLOCK + v * DIRECT);
   for (const Row* line = lines; line < lines + count; ++line) {
     const float *x = line->x + offset, *upstream = line->upstream;
     for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += upstream_step) {
       Vector values[vectors];
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) values[v] = load(upstream + v * LANES);
+      for (int v = 0; v < vectors; ++v) values[v] = load(upstream + v * DIRECT);
 #pragma GCC unroll 12
       for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 12
@@ -265,7 +276,7 @@ void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t upst
 #pragma GCC unroll 12
   for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 12
-    for (int v = 0; v < vectors; ++v) store(gradient + r * BLOCK + v * LANES, sums[r][v]);
+    for (int v = 0; v < vectors; ++v) store(gradient + r * BLOCK + v * DIRECT, sums[r][v]);
 }
 
 // The same for as many rows of the kernel as there are, `tile` at most.
@@ -280,6 +291,10 @@ void gradient_rows(int64_t rows, const Row* lines, int64_t count, int64_t pixels
 
 void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* upstream,
                      float* gradient) {
+  if (int lanes = winograd::lanes_of(c)) {
+    auto fast = lanes == LANES ? winograd::kernel_gradient<LANES> : winograd::kernel_gradient<8>;
+    return fast(pool, c, images, upstream, gradient);
+  }
   int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks(), all_channels = c.groups * c.c_out;
   int64_t across = c.width.output, lines_at_a_time = std::max<int64_t>(1, GRADIENT_PIXELS / across);
   int64_t at_a_time = c.images_at_a_time(pool.num_threads());
@@ -300,7 +315,7 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
         int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first_channel);
         const float* from = upstream + first * c.result() + group * c.c_out + first_channel;
         int64_t upstream_step = all_channels;
-        if (channels < all_channels || channels % LANES) {  // in one piece, and with whole vectors
+        if (channels < all_channels || channels % DIRECT) {  // in one piece, and with whole vectors
           packed.resize(pixels * BLOCK);
           for (int64_t pixel = 0; pixel < pixels; ++pixel, from += all_channels)
             std::memcpy(&packed[pixel * BLOCK], from, channels * sizeof(float));
@@ -318,7 +333,7 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
           int64_t some = std::min<int64_t>(lines_at_a_time, lines.size() - line);
           for (const Run& run : runs)
             for (int64_t row = 0; row < run.length; row += tile_size(channels)) {
-              auto add = channels > LANES ? gradient_rows<2> : gradient_rows<1>;
+              auto add = channels > DIRECT ? gradient_rows<2> : gradient_rows<1>;
               add(run.length - row, &lines[line], some, across, upstream_step,
                    c.width.stride * c.channels, run.x + row, panels + i * panel + (run.w + row) * BLOCK);
             }

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from cnnjax.config import Shard
 from cnnjax.errors import UserError
-from cnnjax.machine import free_memory
+from cnnjax.machine import free_memory, return_memory
 from cnnjax.mesh import DATA
 from cnnjax.training.task import Task
 
@@ -43,6 +43,8 @@ def check_memory(what: str, compiled: Any, task: Task, mesh: Mesh, gradients: in
         return
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     needed = memory.temp_size_in_bytes + results
+    if needed > free / 2:
+        return_memory()
     if needed <= free:
         return
     by_image = max(1.0, (memory.temp_size_in_bytes - gradients) / task.config.batch_size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.config import Config
+from cnnjax.machine import keep_memory
 
 from .settings import Setting
 
@@ -18,6 +19,7 @@ _seconds: Callable[[int], float]  # takes this many steps, returns the seconds o
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
     """Prepare the step; returns what is known before the first one."""
     global _seconds
+    keep_memory()  # as our commands do; before anything of the contestant's is imported
     from cnnjax.training.progress import HERE
 
     HERE.quiet = True  # a contestant's progress says nothing here
@@ -141,11 +143,11 @@ def _matmul_peak(dtype: Any) -> float:
 
 
 def torch_step(setting: Setting, kind: str):
-    """A step of PyTorch's."""
+    """A step of PyTorch's, eager or with kind "torch_compile" by its compiler."""
     from .torch_twin import step
 
     model, _, image = network(setting, kind)
-    take = step(model, setting.batch, image)
+    take = step(model, setting.batch, image, compiled=kind == "torch_compile")
     return timed(take), {"parameters": take.parameters}
 
 
@@ -195,4 +197,5 @@ CONTESTANTS = {
     "in_loop": in_loop,
     "flax": jax_step,
     "torch": torch_step,
+    "torch_compile": torch_step,
 }

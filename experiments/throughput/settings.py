@@ -8,7 +8,7 @@ import tyro
 
 from cnnjax.config import Dtype
 
-Rival = Literal["flax", "torch"]
+Rival = Literal["flax", "torch", "torch_compile"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Args:
     loop: tuple[Literal["auto", "scan", "unrolled"], ...] = ("auto",)
     """How to loop over depth, for networks that have such a loop."""
     against: tuple[Rival, ...] = ()
-    """Also time the same network in plain Flax ("flax") or in PyTorch ("torch")."""
+    """Also time the same network in plain Flax ("flax"), in PyTorch ("torch"), or by its compiler."""
     overheads: bool = False
     """Also time the step with its input (gather, augment, normalise) and inside the training loop."""
     probes: bool = False

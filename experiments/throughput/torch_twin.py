@@ -1,4 +1,4 @@
-"""The same residual network in PyTorch, to compare with ours: eager, channels last, as its users write it."""
+"""The same residual network in PyTorch, to compare with ours: channels last, as its users write it."""
 
 # pyright: reportMissingImports=false
 # PyTorch is the extra `parity`, which need not be installed where types are checked.
@@ -8,8 +8,10 @@ from typing import Any
 from cnnjax.errors import UserError
 
 
-def step(model: Any, batch: int, image: tuple[int, int, int]):
+def step(model: Any, batch: int, image: tuple[int, int, int], compiled: bool = False):
     """A function that takes one training step of `model`'s twin (SGD, momentum, decay) on random images.
+
+    `compiled` says whether network and loss go through `torch.compile`, the optimizer stays eager.
 
     Raises:
         UserError: PyTorch is missing, or there is no twin of this network.
@@ -104,9 +106,14 @@ def step(model: Any, batch: int, image: tuple[int, int, int]):
     images = torch.randn(batch, image[2], *image[:2]).to(memory_format=torch.channels_last)
     labels = torch.randint(0, model.num_classes, (batch,))
 
+    def loss():
+        return functional.cross_entropy(network(images), labels)
+
+    forward = torch.compile(loss) if compiled else loss
+
     def take():
         optimizer.zero_grad()
-        functional.cross_entropy(network(images), labels).backward()
+        forward().backward()
         optimizer.step()
 
     take.parameters = sum(p.numel() for p in network.parameters())

@@ -1,6 +1,7 @@
 """A planted fault is named, with its layer; healthy networks have no finding."""
 
 import json
+import os
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,8 @@ def test_the_fault_is_named(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SICK if name not in QUICK])
 def test_every_fault_is_named(name):
+    if name == "float16" and "SSE4_2" in os.environ.get("XLA_FLAGS", ""):
+        pytest.skip("XLA compiles no float16 for processors without instructions for it")
     check(name)
 
 

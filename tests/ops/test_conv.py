@@ -100,6 +100,32 @@ def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, channels,
         np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("batch", "size", "channels", "padding"),
+    [(70, (9, 11), (16, 40), 1), (3, (5, 5), (24, 8), 0), (2, (6, 4), (32, 32), 2), (1, (1, 1), (16, 16), 1)],
+)
+def test_minimal_filtering_rounds_like_a_direct_sum(batch, size, channels, padding):
+    """Against float64: result, and both gradients."""
+    draw = np.random.default_rng(0).normal
+    images, kernel = draw(size=(batch, *size, channels[0])), draw(size=(3, 3, *channels))
+    around = ((padding, padding), (padding, padding))
+
+    def derivative(conv, dtype):
+        def loss(images, kernel):
+            result = conv(images, kernel, (1, 1), around, dimension_numbers=LAYOUT)
+            return (result * jnp.arange(result.size, dtype=dtype).reshape(result.shape) % 7).sum(), result
+
+        arguments = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
+        return jax.tree.map(np.asarray, jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(*arguments))
+
+    (_, ours), our_gradients = derivative(CONVOLUTIONS["direct"], jnp.float32)
+    with jax.enable_x64(True):
+        (_, theirs), their_gradients = derivative(lax.conv_general_dilated, jnp.float64)
+    for mine, reference in zip((ours, *our_gradients), (theirs, *their_gradients), strict=True):
+        assert np.abs(mine - reference).max() < 1e-5 * np.sqrt(np.square(reference).mean())
+
+
 def test_direct_by_name_without_a_compiler(monkeypatch, key):
     monkeypatch.setattr(direct, "load", lambda: "no C++ compiler is here")
     images, kernel = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 5))
