@@ -35,6 +35,7 @@ constexpr int BLOCK = 2 * DIRECT;   // output channels in a tile
 constexpr int ACCUMULATORS = 12;    // of a tile: AVX2 has 16 registers
 constexpr int64_t SCRATCH = 64 << 10;  // floats of padded images that are worked on at a time
 constexpr int64_t SMALL = 16 << 10;    // floats that are not worth a second thread
+constexpr int64_t ROW = 64;               // pixels that make a row long enough
 constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
 
 typedef float Vector __attribute__((vector_size(4 * DIRECT), aligned(4)));
@@ -192,26 +193,30 @@ void convolve_pixels(int64_t pixels, const float* const* x, const std::vector<Ru
   if constexpr (tile > 1) return convolve_pixels<vectors, tile - 1>(pixels, x, runs, kernel, results, channels);
 }
 
-// All results of one image in one block of channels.
-void convolve_image(const Convolution& c, const float* x, int64_t group, int64_t block, const float* kernel,
-                    float* results) {
+// All results of `count` images in one block of channels. A tile's pixels may be of several images.
+void convolve_images(const Convolution& c, const float* x, int64_t count, int64_t group, int64_t block,
+                     const float* kernel, float* results) {
   int64_t first = block * BLOCK, channels = std::min<int64_t>(BLOCK, c.c_out - first);
   int64_t all_channels = c.groups * c.c_out, tile = tile_size(channels);
   results += group * c.c_out + first;
   for (int64_t phase_y = 0; phase_y < c.height.phases; ++phase_y)
     for (int64_t phase_x = 0; phase_x < c.width.phases; ++phase_x) {
       std::vector<Run> runs = c.runs(group, phase_y, phase_x);
-      int64_t across = c.width.results(phase_x), count = c.height.results(phase_y) * across;
-      int64_t y = 0, column = 0;
-      for (int64_t done = 0; done < count; done += tile) {
+      int64_t across = c.width.results(phase_x), down = c.height.results(phase_y), all = count * down * across;
+      int64_t image = 0, y = 0, column = 0;
+      for (int64_t done = 0; done < all; done += tile) {
         const float* from[ACCUMULATORS];
         float* to[ACCUMULATORS];
-        int64_t pixels = std::min(tile, count - done);
+        int64_t pixels = std::min(tile, all - done);
         for (int64_t p = 0; p < pixels; ++p) {
-          from[p] = x + (y * c.height.step * c.width.extended + column * c.width.step) * c.channels;
-          to[p] = results + ((phase_y + y * c.height.phases) * c.width.output + phase_x + column * c.width.phases) *
-                                all_channels;
-          if (++column == across) column = 0, ++y;
+          from[p] = x + image * c.padded_image() +
+                    (y * c.height.step * c.width.extended + column * c.width.step) * c.channels;
+          to[p] = results + image * c.result() +
+                  ((phase_y + y * c.height.phases) * c.width.output + phase_x + column * c.width.phases) * all_channels;
+          if (++column == across) {
+            column = 0;
+            if (++y == down) y = 0, ++image;
+          }
         }
         if (channels > DIRECT) convolve_pixels<2>(pixels, from, runs, kernel, to, channels);
         else convolve_pixels<1>(pixels, from, runs, kernel, to, channels);
@@ -240,9 +245,7 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
     int64_t first = part * at_a_time, count = std::min(at_a_time, c.batch - first);
     const float* x = c.pad(images, first, count, scratch);
     for (int64_t i = 0; i < blocks; ++i)
-      for (int64_t image = 0; image < count; ++image)
-        convolve_image(c, x + image * c.padded_image(), i / c.blocks(), i % c.blocks(), &panels[i * panel],
-                       results + (first + image) * c.result());
+      convolve_images(c, x, count, i / c.blocks(), i % c.blocks(), &panels[i * panel], results + first * c.result());
   });
 }
 
@@ -362,7 +365,15 @@ Convolution describe(ffi::Span<const int64_t> images, ffi::Span<const int64_t> k
   auto axis = [&](int i) {
     return Axis(images[i + 1], results[i + 1], kernel[i], strides[i], low[i], input_dilation[i], kernel_dilation[i]);
   };
-  return {axis(0), axis(1), images[0], images[3], groups, kernel[2], kernel[3] / groups};
+  Convolution c{axis(0), axis(1), images[0], images[3], groups, kernel[2], kernel[3] / groups};
+  if (c.rows() > c.c_in || c.padded() || c.height.output != c.height.input || c.width.output != c.width.input) return c;
+  // A product of matrices: pixels are in one long row, those of small images together.
+  int64_t pixels = c.height.input * c.width.input, together = 1;
+  while (pixels * together < ROW && c.batch % (2 * together) == 0) together *= 2;
+  c.height = Axis(1, 1, 1, 1, 0, 1, 1);
+  c.width = Axis(pixels * together, pixels * together, 1, 1, 0, 1, 1);
+  c.batch /= together;
+  return c;
 }
 
 ffi::Error convolve_handler(ffi::ThreadPool pool, Images images, Images kernel, Result results, Pair strides, Pair low,
