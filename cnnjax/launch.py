@@ -180,7 +180,7 @@ def joined() -> Iterator[None]:
     Only process 0 writes to stdout. After an error the process exits immediately: a normal exit waits for the
     others, which may be waiting for this one.
     """
-    if "jax" not in sys.modules:
+    if "jax" not in sys.modules and "malloc" not in os.environ.get("GLIBC_TUNABLES", ""):
         keep_memory()
     if patience := os.environ.get("CNNJAX_PATIENCE"):
         watch(float(patience))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.config import Config
-from cnnjax.machine import keep_memory
 
 from .settings import Setting
 
@@ -19,7 +18,6 @@ _seconds: Callable[[int], float]  # takes this many steps, returns the seconds o
 def prepare(setting: Setting, kind: str) -> dict[str, Any]:
     """Prepare the step; returns what is known before the first one."""
     global _seconds
-    keep_memory()  # as our commands do; before anything of the contestant's is imported
     from cnnjax.training.progress import HERE
 
     HERE.quiet = True  # a contestant's progress says nothing here
