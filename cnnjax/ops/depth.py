@@ -89,8 +89,7 @@ def repeat(
     def body(x: jax.Array, step: tuple[jax.Array, Any, dict[str, jax.Array]]) -> tuple[jax.Array, Any]:
         index, variables, own = step
         rngs = {name: jax.random.fold_in(key, index) for name, key in keys.items()}
-        result: Any = block(parent=None, **own).apply(variables, x, mutable=mutable, rngs=rngs)
-        return result if mutable else (result, {})
+        return block(parent=None, **own).apply(variables, x, mutable=mutable or [], rngs=rngs)  # pyright: ignore
 
     own = {field: jnp.asarray(values) for field, values in each.items()}
     x, new = lax.scan(body, x, (jnp.arange(len(names)), blocks, own), unroll=1 if scan else len(names))

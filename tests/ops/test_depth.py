@@ -1,5 +1,7 @@
 """A loop over depth is the same network, whichever way it runs and its variables are laid out."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,6 +142,16 @@ def test_the_size_of_a_scanned_program_does_not_grow_with_depth(images):
         return len(jax.jit(jax.grad(loss)).lower(shapes["params"]).as_text().splitlines())
 
     assert size(9) == size(3)
+
+
+@pytest.mark.parametrize("mutable", [[], ["batch_stats"], False])
+def test_a_scanned_network_says_what_was_changed_as_flax_does(images, mutable):
+    def result(loop):
+        model = build("resnet20", width=2, loop=loop, norm="none")
+        variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+        return jax.eval_shape(partial(model.apply, train=True, mutable=mutable), variables, images)
+
+    assert jax.tree.structure(result("scan")) == jax.tree.structure(result("unrolled"))
 
 
 def test_names_say_the_stage_and_whether_blocks_are_stacked():
