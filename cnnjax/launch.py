@@ -180,10 +180,10 @@ def joined() -> Iterator[None]:
     Only process 0 writes to stdout. After an error the process exits immediately: a normal exit waits for the
     others, which may be waiting for this one.
     """
-    if "jax" not in sys.modules and "malloc" not in os.environ.get("GLIBC_TUNABLES", ""):
+    if "jax" not in sys.modules:  # once its threads have heaps of their own it would only do harm
         keep_memory()
-    if patience := os.environ.get("CNNJAX_PATIENCE"):
-        watch(float(patience))
+    if seconds := os.environ.get("CNNJAX_PATIENCE"):
+        watch(float(seconds))
     coordinator = os.environ.get("CNNJAX_COORDINATOR")
     if coordinator is None:
         yield

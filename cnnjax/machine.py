@@ -22,8 +22,11 @@ def keep_memory() -> None:
     XLA takes a step's working memory anew for each step, and glibc returns pieces of that size to Linux,
     which clears their pages again: a fifth of the time of a small network's step on a CPU. Kept in one heap
     for all threads, memory is cleared once; the process may then hold up to twice what a step needs. Has no
-    effect where the C library is not glibc.
+    effect where the C library is not glibc, or where GLIBC_TUNABLES says how it is to keep memory: with large
+    pages as well, steps take unsteady times.
     """
+    if "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
     _mallopt({ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1})
 
 

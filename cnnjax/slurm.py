@@ -103,17 +103,17 @@ class Slurm:
             raise UserError(
                 f"{path} holds another job: give this one a --name of its own, or remove the file"
             )
-        if self.submit and not shutil.which("sbatch"):
-            raise UserError("there is no sbatch here: leave out --submit, send the script on the cluster")
-        with replacing(path) as file:
+        said = f"send it with `sbatch {path}`"
+        if self.submit:
+            if not shutil.which("sbatch"):
+                raise UserError("there is no sbatch here: leave out --submit, send the script on the cluster")
+            sent = subprocess.run(["sbatch", "--parsable"], input=text, capture_output=True, text=True)
+            if sent.returncode:
+                raise UserError(f"sbatch refused the job: {' '.join(sent.stderr.split())}")
+            said = f"sent as job {sent.stdout.strip().partition(';')[0]}"
+        with replacing(path) as file:  # after it was accepted: what is refused leaves no script behind
             file.write(text)
-        if not self.submit:
-            print(f"{path}: send it with `sbatch {path}`")
-            return
-        sent = subprocess.run(["sbatch", "--parsable", path], capture_output=True, text=True)
-        if sent.returncode:
-            raise UserError(f"sbatch refused {path}: {' '.join(sent.stderr.split())}")
-        print(f"{path}: sent as job {sent.stdout.strip().partition(';')[0]}")
+        print(f"{path}: {said}")
 
     def script(self) -> str:
         """The text of the batch script."""

@@ -91,6 +91,13 @@ def test_a_script_is_not_overwritten(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("send it with `sbatch degradation.sbatch`") == 2
     with pytest.raises(UserError, match="holds another job"):
         Slurm(COMMAND, nodes=2).run()
+    refusing = tmp_path / "sbatch"
+    refusing.write_text("#!/bin/sh\necho 'invalid partition specified: nope' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(UserError, match="sbatch refused the job: invalid partition specified: nope"):
+        Slurm(COMMAND, partition="nope", name="refused", submit=True).run()
+    assert not (tmp_path / "refused.sbatch").exists()
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="there is no sbatch here"):
         Slurm(COMMAND, submit=True).run()

@@ -38,10 +38,13 @@ constexpr int64_t SMALL = 16 << 10;    // floats that are not worth a second thr
 constexpr int64_t ROW = 64;               // pixels that make a row long enough
 constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
 
-typedef float Vector __attribute__((vector_size(4 * DIRECT), aligned(4)));
+template <int lanes>
+struct Lanes {
+  typedef float Vector __attribute__((vector_size(4 * lanes), aligned(4)));
+  static Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
+  static void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
+};
 
-Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
-void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t tile_size(int64_t channels) { return channels > DIRECT ? ACCUMULATORS / 2 : ACCUMULATORS; }
 
@@ -152,19 +155,18 @@ struct Convolution {
   }
 };
 
-#include "winograd.h"
-
 // `pixels` results of `vectors` * DIRECT channels: from the padded image at x[p], and from a kernel's block.
 template <int pixels, int vectors>
 void convolve_tile(const float* const* x, const std::vector<Run>& runs, const float* kernel, float* const* results,
                    int64_t channels) {
-  Vector sums[pixels][vectors] = {};
+  using L = Lanes<DIRECT>;
+  L::Vector sums[pixels][vectors] = {};
   for (const Run& run : runs) {
     const float* w = kernel + run.w * BLOCK;
     for (int64_t i = run.x; i < run.x + run.length; ++i, w += BLOCK) {
-      Vector weights[vectors];
+      L::Vector weights[vectors];
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) weights[v] = load(w + v * DIRECT);
+      for (int v = 0; v < vectors; ++v) weights[v] = L::load(w + v * DIRECT);
 #pragma GCC unroll 12
       for (int p = 0; p < pixels; ++p)
 #pragma GCC unroll 12
@@ -175,11 +177,11 @@ void convolve_tile(const float* const* x, const std::vector<Run>& runs, const fl
   for (int p = 0; p < pixels; ++p) {
     if (channels == vectors * DIRECT) {
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) store(results[p] + v * DIRECT, sums[p][v]);
+      for (int v = 0; v < vectors; ++v) L::store(results[p] + v * DIRECT, sums[p][v]);
     } else {
       float values[vectors * DIRECT];
 #pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) store(values + v * DIRECT, sums[p][v]);
+      for (int v = 0; v < vectors; ++v) L::store(values + v * DIRECT, sums[p][v]);
       std::memcpy(results[p], values, channels * sizeof(float));
     }
   }
@@ -224,6 +226,42 @@ void convolve_images(const Convolution& c, const float* x, int64_t count, int64_
     }
 }
 
+// A row of results: its gradients, and where the kernel's first tap meets the padded image.
+struct Row {
+  const float* upstream;
+  const float* x;
+};
+
+// Adds to `rows` rows of a kernel, `gradient_step` floats apart, what `lines` rows of results give.
+template <int lanes, int rows, int vectors>
+void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t upstream_step, int64_t step, int64_t offset,
+                   float* gradient, int64_t gradient_step) {
+  using L = Lanes<lanes>;
+  typename L::Vector sums[rows][vectors];
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 12
+    for (int v = 0; v < vectors; ++v) sums[r][v] = L::load(gradient + r * gradient_step + v * lanes);
+  for (const Row* line = lines; line < lines + count; ++line) {
+    const float *x = line->x + offset, *upstream = line->upstream;
+    for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += upstream_step) {
+      typename L::Vector values[vectors];
+#pragma GCC unroll 12
+      for (int v = 0; v < vectors; ++v) values[v] = L::load(upstream + v * lanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 12
+        for (int v = 0; v < vectors; ++v) sums[r][v] += x[r] * values[v];
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 12
+    for (int v = 0; v < vectors; ++v) L::store(gradient + r * gradient_step + v * lanes, sums[r][v]);
+}
+
+#include "winograd.h"
+
 void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* kernel, float* results) {
   if (int lanes = winograd::lanes_of(c)) {
     auto fast = lanes == LANES ? winograd::convolve<LANES> : winograd::convolve<8>;
@@ -249,45 +287,12 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
   });
 }
 
-// A row of results: its gradients, and where the kernel's first tap meets the padded image.
-struct Row {
-  const float* upstream;
-  const float* x;
-};
-
-// Adds to `rows` rows of a kernel's block what `lines` rows of results give.
-template <int rows, int vectors>
-void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t upstream_step, int64_t step, int64_t offset,
-                   float* gradient) {
-  Vector sums[rows][vectors];
-#pragma GCC unroll 12
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 12
-    for (int v = 0; v < vectors; ++v) sums[r][v] = load(gradient + r * BLOCK + v * DIRECT);
-  for (const Row* line = lines; line < lines + count; ++line) {
-    const float *x = line->x + offset, *upstream = line->upstream;
-    for (int64_t pixel = 0; pixel < pixels; ++pixel, x += step, upstream += upstream_step) {
-      Vector values[vectors];
-#pragma GCC unroll 12
-      for (int v = 0; v < vectors; ++v) values[v] = load(upstream + v * DIRECT);
-#pragma GCC unroll 12
-      for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 12
-        for (int v = 0; v < vectors; ++v) sums[r][v] += x[r] * values[v];
-    }
-  }
-#pragma GCC unroll 12
-  for (int r = 0; r < rows; ++r)
-#pragma GCC unroll 12
-    for (int v = 0; v < vectors; ++v) store(gradient + r * BLOCK + v * DIRECT, sums[r][v]);
-}
-
 // The same for as many rows of the kernel as there are, `tile` at most.
 template <int vectors, int tile = ACCUMULATORS / vectors>
 void gradient_rows(int64_t rows, const Row* lines, int64_t count, int64_t pixels, int64_t upstream_step, int64_t step,
                    int64_t offset, float* gradient) {
   if (rows >= tile)
-    return gradient_tile<tile, vectors>(lines, count, pixels, upstream_step, step, offset, gradient);
+    return gradient_tile<DIRECT, tile, vectors>(lines, count, pixels, upstream_step, step, offset, gradient, BLOCK);
   if constexpr (tile > 1)
     return gradient_rows<vectors, tile - 1>(rows, lines, count, pixels, upstream_step, step, offset, gradient);
 }
