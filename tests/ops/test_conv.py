@@ -86,7 +86,7 @@ def test_equals_lax(seed):
 )
 @pytest.mark.parametrize("stride", [1, 2])
 def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, batch, channels, stride):
-    """Full and cut tiles of pixels and of channels; threads that share images, or the blocks of a large kernel."""
+    """Full and cut tiles of pixels and channels; threads that share images, or blocks of a large kernel."""
     images = jax.random.normal(key, (batch, 9, 11, channels[0]))
     kernel = jax.random.normal(key, (3, 3, *channels))
 
