@@ -20,6 +20,7 @@ import cnnjax
 from cnnjax.data.examples import read_item
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, UserError
+from cnnjax.objects import describe
 from cnnjax.recipes import Objects, resolve
 from cnnjax.training.program import Program
 from examples import arrays, contrastive_loss, nnx_network, own_network, own_optimizer, vit
@@ -240,6 +241,18 @@ MISTAKES = {
     "a scalar loss": ({"loss": scalar}, r"loss=.*scalar must give one number for each example.*float32\[\]"),
     "a loss that fails": ({"loss": lambda outputs, labels: outputs.nothing}, "loss=.*fails.*AttributeError"),
     "no optimizer": ({"optimizer": 0.1}, "optimizer=.*give an optax.GradientTransformation"),
+    "labels that no loss takes": (
+        {"augment": lambda key, x, y: (x, (y, 0.5))},
+        r"augment=.*the loss does not take the labels int32\[8\], float32\[\] that it gives",
+    ),
+    "a loss of mixed labels alone": (
+        {"augment": lambda key, x, y: (x, jax.nn.one_hot(y, 3)), "loss": optax.softmax_cross_entropy},
+        r"loss=.*softmax_cross_entropy fails on outputs float32\[8, 3\] and labels int32\[8\]",
+    ),
+    "lists of several lengths": (
+        {"data": ([[1.0], [1.0, 2.0]], *TABLE[1:])},
+        "data=: lists that make no array",
+    ),
     "an augmentation that fails": ({"augment": lambda key, x: x[:, :99] @ x}, "augment=.*fails.*TypeError"),
     "a metric": ({"metrics": {"mine": scalar}}, r"metrics\['mine'\]=.*must give one number for each example"),
     "a metric's name": ({"metrics": ["best"]}, "metrics='best': must be of error, top5_error"),
@@ -464,6 +477,56 @@ def test_a_stateful_pair_and_a_list_of_parameters(tmp_path):
     result = cnnjax.train(CONFIG, tmp_path / "run", model=(init, apply), data=TABLE)
     assert float(result.variables["state"]["calls"]) == CONFIG.steps
     assert isinstance(result.variables["params"], list)
+
+
+def test_mixup_is_an_augmentation(tmp_path):
+    """The cross-entropy is that of both labels by their shares; metrics are of the data's labels."""
+
+    def mixup(key, x, labels):
+        share, odds = jax.random.beta(key, 0.4, 0.4), jax.nn.one_hot(labels, 3)
+        return share * x + (1 - share) * x[::-1], share * odds + (1 - share) * odds[::-1]
+
+    def mix(outputs, labels):
+        seen.append(labels.shape)
+        return outputs.argmax(-1) != labels
+
+    seen = []
+    config = dataclasses.replace(CONFIG, steps=1, evaluate_every=1, weight_decay=0.0)
+    start = {"params": {"kernel": np.ones((7, 3), np.float32), "bias": np.arange(3, dtype=np.float32)}}
+    objects = {"model": nn.Dense(3), "data": TABLE, "initial": start, "metrics": {"mine": mix}}
+    mixed, plain = (
+        cnnjax.train(config, tmp_path / name, **objects, augment=augment)
+        for name, augment in (("mixed", mixup), ("plain", None))
+    )
+    # All logits rise alike with x, which the softmax does not see; and each label has both shares once.
+    assert mixed.metrics["train_loss"] == pytest.approx(plain.metrics["train_loss"], rel=1e-5)
+    assert mixed.metrics["train_mine"] == mixed.metrics["train_error"] == plain.metrics["train_error"]
+    assert set(seen) == {(8,)}
+
+
+def test_optimizers_that_search_and_that_begin_with_constants(tmp_path):
+    """L-BFGS evaluates the loss again, and its first state holds plain numbers."""
+    config = cnnjax.Config(steps=4, batch_size=32, evaluate_every=4)
+    objects = {"model": nn.Dense(3), "data": TABLE}
+    result = cnnjax.train(config, tmp_path / "run", **objects, optimizer=optax.lbfgs())
+    losses = cnnjax.open_run(result.out).metrics["train_loss"][:, 1]
+    assert losses[-1] < losses[0]
+
+
+def test_lists_are_arrays(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, evaluate_every=1)
+    lists = tuple(part.tolist() for part in TABLE)
+    one, other = (
+        cnnjax.train(config, tmp_path / name, model=nn.Dense(3), data=data)
+        for name, data in (("arrays", TABLE), ("lists", (TABLE[0], lists[1], TABLE[2], lists[3])))
+    )
+    assert bits(one) == bits(other)
+
+
+def test_descriptions_tell_what_an_object_is():
+    assert describe((arrays.init, arrays.apply)) == "examples.arrays:init and examples.arrays:apply"
+    assert describe(object()) == "builtins:object"  # its repr is of this one alone
+    assert describe(own_network.Net()).startswith("examples.own_network:Net Net(")
 
 
 def test_regression_needs_a_loss_and_has_no_error(tmp_path):

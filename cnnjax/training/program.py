@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
@@ -117,7 +118,12 @@ class Program:
         with patience(f"{task.name}: traced layer by layer, which takes a while in deep networks"):
             traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)
-        return lambda key: jax.tree.unflatten(structure, jaxpr_as_fun(traced)(key)), shapes
+
+        def traced_init(key: jax.Array) -> State:
+            leaves = jaxpr_as_fun(traced)(key)
+            return jax.tree.unflatten(structure, map(jnp.asarray, leaves))  # a constant would be no array
+
+        return traced_init, shapes
 
     @property
     def state_shapes(self) -> State:
