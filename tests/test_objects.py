@@ -538,8 +538,11 @@ def test_regression_needs_a_loss_and_has_no_error(tmp_path):
     def squares(outputs, labels):
         return jnp.square(outputs - labels).sum(-1)
 
-    result = cnnjax.train(CONFIG, tmp_path / "run", model=nn.Dense(2), data=data, loss=squares)
+    objects = {"model": nn.Dense(2), "data": data, "loss": squares, "probes": cnnjax.probes.SampleProbe(4)}
+    result = cnnjax.train(CONFIG, tmp_path / "run", **objects)
     assert set(result.metrics) == {"train_loss", "test_loss"}
+    with np.load(tmp_path / "run" / "probes" / "samples" / "step_5.npz") as found:  # by this loss
+        assert np.isfinite(found["noise_scale"]).all()
     outputs = nn.Dense(2).apply(result.variables, FEATURES[32:])
     assert result.metrics["test_loss"] == pytest.approx(
         float(squares(outputs, targets[32:]).mean()), rel=1e-5

@@ -127,6 +127,7 @@ def make_train_step(
             previous_gradients=state.gradients,
             layers=None,
             network=task.network,
+            losses=task.loss,
         )
         layers = trace.watched(records, tapped) if trace else None
         measured = {
