@@ -59,6 +59,24 @@ CASES = {
 }
 
 
+class Spelled(nn.Module):
+    """Its names and its field are those of our networks over depth, and mean nothing."""
+
+    loop: str = "scan"
+
+    @nn.compact
+    def __call__(self, x):
+        for block in range(1, 4):
+            x = nn.Dense(3, name=f"stage1_block{block:02d}")(x)
+        return x
+
+
+def test_a_network_with_our_names_is_not_taken_for_ours(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, evaluate_every=1)
+    result = cnnjax.train(config, tmp_path / "run", model=Spelled(), data=TABLE)
+    assert set(result.variables["params"]) == {f"stage1_block{block:02d}" for block in (1, 2, 3)}
+
+
 class Killed(Exception):
     """What a run in a test dies of."""
 
@@ -408,6 +426,17 @@ def test_early_stopping_ends_a_run_and_ends_it_again(tmp_path):
         cnnjax.train(config, tmp_path / "killed", **objects, callbacks=[*stopping(), KillAt(5)])
     again = cnnjax.train(config, tmp_path / "killed", **objects, callbacks=stopping())
     assert bits(again) == bits(result)
+
+
+def test_a_plateau_of_the_training_loss_ends_a_run(tmp_path):
+    """At a tiny rate the second window's loss is that of the first, at a good one it is lower."""
+    config = dataclasses.replace(CONFIG, steps=40, batch_size=32, evaluate_every=5, checkpoint_every=40)
+    objects = {"model": nn.Dense(3), "data": TABLE}
+    for rate, expected in ((1e-8, 10), (0.05, 40)):
+        stop = [cnnjax.StopOnPlateau(window=5, least=0.001)]
+        one = dataclasses.replace(config, learning_rate=rate)
+        result = cnnjax.train(one, tmp_path / str(rate), **objects, callbacks=stop)
+        assert cnnjax.open_run(result.out).step == expected
 
 
 class Scale(cnnjax.probes.Probe):

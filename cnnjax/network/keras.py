@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from cnnjax.errors import UserError
 from cnnjax.network.base import Network, at, nested, short_repr
 
-Path = tuple[str, ...]
+Names = tuple[str, ...]
 
 
 def network(model: Any) -> Network:
@@ -53,7 +53,7 @@ def network(model: Any) -> Network:
     return Network(model, lambda key, inputs: own, apply, own)
 
 
-def _paths(names: Sequence[str], kinds: set[str]) -> list[Path]:
+def _paths(names: Sequence[str], kinds: set[str]) -> list[Names]:
     """Paths of variables, in which the names that Keras made are counted within the model.
 
     It counts them over the whole process, such as dense_7/kernel, so that the same model made again would
@@ -66,13 +66,13 @@ def _paths(names: Sequence[str], kinds: set[str]) -> list[Path]:
         return (base, int(number)) if is_numbered else (name, 0)
 
     paths = [tuple(name.split("/")) for name in names]
-    numbers: dict[tuple[Path, str], set[int]] = defaultdict(set)
+    numbers: dict[tuple[Names, str], set[int]] = defaultdict(set)
     for path in paths:
         for depth, name in enumerate(path):
             base, number = split(name)
             numbers[path[:depth], base].add(number)
 
-    def count(path: Path, depth: int) -> str:
+    def count(path: Names, depth: int) -> str:
         base, number = split(path[depth])
         before = sum(other < number for other in numbers[path[:depth], base])
         return f"{base}_{before}" if before else base

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-Path = tuple[str, ...]
+Names = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Weight:
         index: along its leading axes; a loop stands for its iteration.
     """
 
-    path: Path
+    path: Names
     size: int
     index: tuple[int | Loop, ...] = ()
 

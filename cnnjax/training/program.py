@@ -26,7 +26,7 @@ from cnnjax.mesh import (
     shardings,
 )
 from cnnjax.ops.conv import compiled_for
-from cnnjax.ops.depth import stack_for_loop, unstack
+from cnnjax.ops.depth import loop_of, stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
 from cnnjax.ops.precision import wide
@@ -62,7 +62,7 @@ class Program:
         self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
         self.shard: Shard = shard
         # On disk and in results variables are by block, whatever the loop over depth works on.
-        self.lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
+        self.lay_out = functools.partial(stack_for_loop, loop=loop_of(module))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)
         self.input_source = make_input(task.data, task.config, mesh, module)
         eval_step = make_eval_step(task, self._gather)
