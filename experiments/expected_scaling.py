@@ -57,15 +57,15 @@ def step_seconds(net: Net, images: float, devices: int, args: Args, global_norm:
 
     Forward and backward pass: three times the forward multiply-adds. The gradients are summed within nodes,
     in rings, and between them, in trees, during the backward pass, two thirds of the step; only what takes
-    longer adds to it. A BatchNorm over the global batch adds four waits, twice each way: the messages of a
-    mean and of a variance go up and down a tree of the devices.
+    longer adds to it. A BatchNorm over the global batch adds three waits, for the mean, the variance and the
+    gradients of its scale and bias: their messages go up and down a tree of the devices.
     """
     work = 3 * net.macs * images / args.macs_per_second
     inside, nodes = min(devices, args.node), max(1, devices // args.node)
     sums = 2 * net.gradients * (inside - 1) / inside / args.node_bandwidth
     sums += 2 * net.gradients / inside * (nodes - 1) / nodes / args.bandwidth
     sums += 2 * (inside - 1 + math.log2(nodes)) * args.latency
-    norms = 4 * net.norms * 2 * math.log2(devices) * args.latency if global_norm else 0.0
+    norms = 3 * net.norms * 2 * math.log2(devices) * args.latency if global_norm else 0.0
     return work + max(0.0, sums - work * 2 / 3) + norms
 
 
