@@ -173,10 +173,12 @@ class Findings:
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     figures: dict[str, dict[str, Path]] = dataclasses.field(default_factory=dict)
     tables: dict[str, Table] = dataclasses.field(default_factory=dict)
+    others: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    """Results with other fields, by name."""
 
     def write(self, out: Path, question: str) -> None:
         """Write summary.json and report.html, print tables and paths; `question` is a title and its text."""
-        write_json(out / "summary.json", {"results": self.results})
+        write_json(out / "summary.json", {"results": self.results, **self.others})
         title, text = question.split("\n\n", 1)
         drawn = {caption: paths["svg"] for caption, paths in self.figures.items()}
         write_page(out / "report.html", title, text, drawn, self.tables, out / "config.json")

@@ -1,12 +1,13 @@
 """Flags that experiments share; nothing here imports jax, so that a mistyped flag is reported immediately."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from cnnjax.config import RUNNING, MultiRunMode, Running
+from cnnjax.config import RUNNING, Config, MultiRunMode, Running
 
 Preset = TypeVar("Preset")
 
@@ -46,6 +47,41 @@ class TrainingArgs:
             "part": self.part,
             **vars(self.running),
         }
+
+
+WIDTHS = {"quick": 8, "smoke": 4}
+"""Filters of the first stage of residual and plain nets; the paper has 16."""
+WARMED_UP: Mapping[str, Any] = {"warmup_steps": 400, "warmup": "tenth"}
+"""He et al. 2015, section 4.2: their 110-layer net begins at a tenth of the rate, for about 400 steps."""
+
+
+def recipe(preset: str, data: str, steps: int, flips: bool, side: int) -> Config:
+    """How He et al. 2015, section 4.2, train their CIFAR nets ("paper"), or a small version of that.
+
+    `flips` says whether a mirrored image keeps its label, `side` is the images' smaller side in pixels.
+    """
+    if preset == "paper":
+        return Config(
+            data=data,
+            augment="crop_flip" if flips else "crop",
+            steps=steps,
+            boundaries=(steps // 2, steps * 3 // 4),
+            evaluate_every=400,
+            checkpoint_every=1_000,
+        )
+    eighth = max(1, steps // 8)
+    return Config(
+        data=data,
+        downsample=2 if preset == "quick" and side >= 28 else 1,
+        augment="flip" if flips else "none",
+        steps=steps,
+        batch_size=128 if preset == "quick" else 32,
+        learning_rate=0.05,
+        schedule="cosine",
+        warmup_steps=eighth,
+        evaluate_every=eighth,
+        checkpoint_every=eighth,
+    )
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:

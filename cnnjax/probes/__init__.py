@@ -4,6 +4,7 @@ from cnnjax.ops import marks
 from cnnjax.probes import curvature, jacobian, shattering, theory
 from cnnjax.probes.health import Health
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
+from cnnjax.probes.lesions import Lesions, equal_blocks, find_blocks, lesion, reorder
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.samples import (
     SampleProbe,
@@ -17,15 +18,20 @@ __all__ = [
     "Health",
     "LayerProbe",
     "LayerStatistics",
+    "Lesions",
     "Probe",
     "SampleProbe",
     "SampleStatistics",
     "StepContext",
     "curvature",
+    "equal_blocks",
+    "find_blocks",
     "input_gradients",
     "jacobian",
     "layer_statistics",
+    "lesion",
     "marks",
+    "reorder",
     "sample_statistics",
     "shattering",
     "theory",

@@ -1,0 +1,79 @@
+import json
+
+import numpy as np
+import pytest
+
+from cnnjax.errors import UserError
+from experiments.lesion.__main__ import main
+from experiments.lesion.damage import deletions, disorder, orderings
+from experiments.lesion.settings import PRESETS, Args, configs
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    out = tmp_path_factory.mktemp("lesion")
+    args = Args(preset="smoke", models=("highway6",), steps=2, workers=1, out=out)
+    main(args)
+    return args
+
+
+def test_the_rows(smoke):
+    summary = json.loads((smoke.out / "summary.json").read_text())
+    rows = summary["results"]
+    assert {(row["model"], row["seed"]) for row in rows} == {("highway6", 0)}
+    blocks = [f"stage1_block{n:02}" for n in range(2, 7)]
+    for statistics in ("running", "reestimated"):
+        own = [row for row in rows if row["statistics"] == statistics]
+        assert [row["deleted"] for row in own[:6]] == [[], *([block] for block in blocks)]
+        assert [len(row["deleted"]) for row in own[6:]] == [2, 2]
+        assert all(0 <= row["test_error"] <= 1 for row in own)
+    moved = [row for row in summary["reorderings"] if row["statistics"] == "running"]
+    assert [row["kendall_tau"] for row in moved] == pytest.approx([0.8, 0.8])
+    assert all(sorted(row["order"]) == blocks != row["order"] for row in moved)
+    whole = rows[0]["test_error"]
+    result = json.loads((smoke.out / "highway6_seed0" / "result.json").read_text())
+    assert whole == pytest.approx(result["metrics"]["test_error"], abs=1e-6)  # as training measured it
+
+
+def test_a_second_start_measures_nothing_and_writes_the_same(smoke, monkeypatch):
+    monkeypatch.setattr("experiments.lesion.damage.lesion", lambda *_, **__: pytest.fail("measured again"))
+    before = (smoke.out / "summary.json").read_bytes()
+    main(smoke)
+    assert (smoke.out / "summary.json").read_bytes() == before
+    page = (smoke.out / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "<td>highway6</td>" in page
+
+
+def test_quick_has_a_plain_net_with_the_same_settings():
+    found = configs(Args(), flips=True, side=28)
+    assert len(found) == 15
+    plain, residual = found["plain20_seed1"], found["resnet56_seed1"]
+    assert {**plain.to_json(), "model": ""} == {**residual.to_json(), "model": ""}
+    assert (plain.steps, plain.downsample, plain.model_options) == (600, 2, {"width": 8})
+
+
+def test_orders_have_the_tau_that_they_are_drawn_for():
+    random = np.random.default_rng(0)
+    groups = [[0, 1, 2, 3], [5, 6, 7]]
+    for inversions in (1, 4, 9):
+        order = disorder(8, groups, inversions, random)
+        assert sum(order[i] > order[j] for i in range(8) for j in range(i + 1, 8)) == inversions
+        assert order[4] == 4
+        assert all(sorted(order[group]) == group for group in groups)
+    orders, taus = orderings(8, groups, PRESETS["quick"], random)
+    assert set(taus) == {1 - 2 * n / 28 for n in (1, 3, 4, 6)}  # 9 at most, so that tau is at least .36
+    assert orders.shape == (len(taus), 8)
+
+
+def test_deletions():
+    opened = deletions(9, PRESETS["quick"], np.random.default_rng(0))
+    closed = (opened == 0).sum(1)
+    assert closed.tolist() == [0] + [1] * 9 + [2] * 4 + [3] * 4 + [5] * 4 + [7] * 4
+    np.testing.assert_array_equal(opened[1:10], 1 - np.eye(9))
+
+
+@pytest.mark.parametrize("fields", [{"seeds": 0}, {"draws": 0}, {"models": ("a.py:Net", "b.py:Net")}])
+def test_impossible_requests(fields):
+    with pytest.raises(UserError):
+        _ = Args(**fields).chosen
