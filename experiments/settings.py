@@ -1,13 +1,15 @@
 """Flags that experiments share; nothing here imports jax, so that a mistyped flag is reported immediately."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from cnnjax.config import RUNNING, Config, MultiRunMode, Running
+from cnnjax.errors import UserError
 
 Preset = TypeVar("Preset")
 
@@ -82,6 +84,54 @@ def recipe(preset: str, data: str, steps: int, flips: bool, side: int) -> Config
         evaluate_every=eighth,
         checkpoint_every=eighth,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A network to train, and the fields of its Config that differ from the recipe."""
+
+    model: str
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name, or for one in a file or module that of the class."""
+        return self.model.rpartition(":")[2]
+
+    def run(self, seed: int) -> str:
+        """The folder of its run with this seed."""
+        return f"{self.name}_seed{seed}"
+
+
+def narrow(preset: str, *names: str) -> tuple[Net, ...]:
+    """Residual and plain nets with the filters of a small preset."""
+    return tuple(Net(name, {"model_options": {"width": WIDTHS[preset]}}) for name in names)
+
+
+def check_nets(nets: Sequence[Net], **counts: int) -> None:
+    """Raise UserError unless the networks have names of their own, and each count, by flag, is at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"--{name} {count}: must be at least 1")
+    if not nets:
+        raise UserError("--models: there must be one")
+    if len({net.name for net in nets}) < len(nets):
+        raise UserError("--models: two have the same name; give each class its own")
+
+
+def runs_of(nets: Sequence[Net], seeds: int, shared: Config) -> dict[str, Config]:
+    """A Config for each run, by name: `shared` but for the network's own fields."""
+    return {
+        net.run(seed): dataclasses.replace(shared, model=net.model, seed=seed, **net.fields)
+        for net in nets
+        for seed in range(seeds)
+    }
+
+
+def preset_json(preset: Any) -> dict[str, Any]:
+    """A preset with `nets` as JSON; networks are by name, so that an experiment can be given more."""
+    fields = {**dataclasses.asdict(preset), "nets": {net.model: net.fields for net in preset.nets}}
+    return json.loads(json.dumps(fields, default=dict))
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:

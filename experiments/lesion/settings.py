@@ -1,38 +1,29 @@
 """Settings: the networks, the sizes of the presets, the command line."""
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from cnnjax.config import Config
-from cnnjax.errors import UserError
 
-from ..settings import WARMED_UP, WIDTHS, TrainingArgs, preset_with, recipe
+from ..settings import (
+    WARMED_UP,
+    WIDTHS,
+    Net,
+    TrainingArgs,
+    check_nets,
+    narrow,
+    preset_json,
+    preset_with,
+    recipe,
+    runs_of,
+)
 
 Statistics = Literal["running", "reestimated"]
 STATISTICS: tuple[Statistics, ...] = ("running", "reestimated")
 """BatchNorm's averages: as they were trained, or from training images through each lesioned network."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Net:
-    """A network to train, and the fields of its Config that differ from the recipe."""
-
-    model: str
-    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The model's name, or for one in a file or module that of the class."""
-        return self.model.rpartition(":")[2]
-
-    def run(self, seed: int) -> str:
-        """The folder of its run with this seed."""
-        return f"{self.name}_seed{seed}"
 
 
 # Pixels of variance 1: without BatchNorm their size matters, and the papers' nets had raw pixels.
@@ -40,11 +31,6 @@ VGG = Net(
     f"{__package__}.vgg:vgg11",
     {"model_options": {"width": WIDTHS["quick"]}, "downsample": 1, "normalize": "channel"},
 )
-
-
-def narrow(preset: str, *names: str) -> tuple[Net, ...]:
-    """Residual and plain nets with the filters of a small preset."""
-    return tuple(Net(name, {"model_options": {"width": WIDTHS[preset]}}) for name in names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,27 +114,16 @@ class Args(TrainingArgs):
             draws=self.draws,
             nets=nets,
         )
-        for name in ("seeds", "steps", "draws"):
-            if getattr(chosen, name) < 1:
-                raise UserError(f"--{name} {getattr(chosen, name)}: must be at least 1")
-        if len({net.name for net in chosen.nets}) < len(chosen.nets):
-            raise UserError("--models: two have the same name; give each class its own")
+        check_nets(chosen.nets, seeds=chosen.seeds, steps=chosen.steps, draws=chosen.draws)
         return chosen
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that decide the numbers, as JSON."""
-        chosen = dataclasses.asdict(self.chosen)
-        chosen["nets"] = {net.model: net.fields for net in self.chosen.nets}
-        return json.loads(json.dumps({"preset": self.preset, **chosen}, default=dict))
+        return {"preset": self.preset, **preset_json(self.chosen)}
 
 
 def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
     """A Config for each run, by name; `flips` and `side` are those of `recipe`."""
     chosen = args.chosen
-    shared = recipe(args.preset, chosen.data, chosen.steps, flips, side)
-    return {
-        net.run(seed): dataclasses.replace(shared, model=net.model, seed=seed, **net.fields)
-        for net in chosen.nets
-        for seed in range(chosen.seeds)
-    }
+    return runs_of(chosen.nets, chosen.seeds, recipe(args.preset, chosen.data, chosen.steps, flips, side))
