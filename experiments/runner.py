@@ -21,9 +21,11 @@ from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.objects import is_object
+from cnnjax.recipes import Objects, resolve
 from cnnjax.report.page import Table, write_page
 from cnnjax.running import train_many
 from cnnjax.training import program_key
+from cnnjax.training.inputs import example
 from cnnjax.training.record import finished, read_arrays, write_arrays
 from cnnjax.training.rewind import check_rewind, has_begun
 
@@ -150,6 +152,18 @@ def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str
             tqdm.write(f"{error}: moved to {set_aside(path)}, and computed again")
     write_arrays(path, compute())
     return read_arrays(path)
+
+
+def check_on_shapes(config: Config, data: Dataset, probe: Callable[[Any, Any, tuple], Any]) -> None:
+    """Raise what `probe` does for a config's network, its variables and a batch; nothing is computed."""
+    task = resolve(config, Objects(data=data))
+    images, labels = example(task.data, 2, task.network.source)
+
+    def look(key: jax.Array, images: Any, labels: Any) -> None:
+        inputs = task.normalize(images)
+        probe(task.network, task.init(key, inputs), (inputs, labels))
+
+    jax.eval_shape(look, jax.random.key(0), images, labels)
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -61,11 +61,15 @@ class Call:
 
 @dataclasses.dataclass(eq=False)
 class Join:
-    """Where a branch joins the stream; `calls` are the bits of the branch's own layers."""
+    """Where a branch joins the stream; `calls` are the bits of the branch's own layers.
+
+    In a plain net, whose blocks are marked, there is no shortcut.
+    """
 
     calls: int
     place: tuple[int | Loop, ...]
     loops: tuple[Loop, ...] = ()
+    shortcut: bool = True
     addends: tuple[jax.Array, jax.Array] | None = None
     record: Any = None
 

@@ -179,9 +179,10 @@ class Interpreter:
         """Note a join; stream and branch as they are to be added.
 
         `start` is the block's input, and `shared` are the layers that both ways have passed, before the block
-        or in it; -1 where there is no stream.
+        or in it.
         """
-        self.found.joins.append(Join(calls, (len(self.found.joins),), addends=(stream, branch)))
+        place, addends = (len(self.found.joins),), (stream, branch)
+        self.found.joins.append(Join(calls, place, shortcut=shared != NO_STREAM, addends=addends))
         if self.gates is None:
             return stream, branch
 
@@ -201,7 +202,7 @@ class Interpreter:
         if id(equation) not in self.ends:
             return list(results)
         nothing = jnp.zeros((), results[0].dtype)
-        _, value = self.join(nothing, results[0], 1 << call.number, call.operand, -1)
+        _, value = self.join(nothing, results[0], 1 << call.number, call.operand, NO_STREAM)
         output.response = value
         output.z = value if output.z is results[0] else output.z
         return [value, *results[1:]]
@@ -210,7 +211,7 @@ class Interpreter:
         """What a mark says."""
         if equation.params["meaning"] == JOIN:
             stream, branch, start = flows
-            shared = stream.calls & branch.calls if stream.data else -1
+            shared = stream.calls & branch.calls if stream.data else NO_STREAM
             own = branch.calls & ~start.calls
             results[:2] = self.join(results[0], results[1], own, (results[2], start), shared)
             calls = stream.calls if stream.data else branch.calls
@@ -310,6 +311,8 @@ def _take(flows: Sequence[Flow]) -> None:
             output.curve = curve
 
 
+NO_STREAM = -1
+"""Stands for the layers that branch and stream share where there is no stream: as if for all."""
 _INLINED = ("jit", "pjit", "closed_call", "core_call")
 
 

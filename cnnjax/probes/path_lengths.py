@@ -123,7 +123,7 @@ def _traced(
     network, variables, (inputs, labels) = unpack(model, variables, batch)
     params, function = variables["params"], function_of(network, variables, inputs, statistics)
     trace = Trace(function, params, inputs, at_join=at_join)
-    if not trace.blocks:
+    if not any(trace.shortcuts):
         raise UserError("the network has no residual blocks; mark them by cnnjax.probes.marks.join")
 
     def total(gates: Any, x: jax.Array) -> jax.Array:

@@ -100,6 +100,7 @@ class Trace:
         jaxpr: the trace itself, whose arguments are the leaves of the parameters and the inputs.
         equations: for each layer, the operation of the trace that it is.
         blocks: the joins in their order, by what the names of their branches' layers have in common.
+        shortcuts: for each, whether there is something that the branch is added to.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Trace:
         self.ties_samples: bool = found.ties_samples
         self.parameters = {weight: modules[weight] for weight in self.weights}
         self.layers = _numbered([modules[weight] for weight in self.weights])
+        self.shortcuts = tuple(join.shortcut for join, _ in joins)
         self.blocks = _numbered([self._block(join, iterations, modules) for join, iterations in joins])
 
     def taps(self, joins: jax.Array | None = None) -> Taps:

@@ -16,9 +16,10 @@ def main(args: Args) -> None:
 
     from cnnjax.compilation import use_cache
     from cnnjax.data import load, spec
+    from cnnjax.probes import find_blocks
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, do, how_many, run_all
+    from ..runner import Findings, check_on_shapes, do, how_many, run_all
     from ..workers import Job
     from .conclusions import conclude
     from .damage import Damage, measure
@@ -26,6 +27,8 @@ def main(args: Args) -> None:
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
     runs = configs(args, spec(chosen.data).flips, min(data.train_images.shape[1:3]))
+    for net in chosen.nets if args.models else ():  # ours have blocks
+        check_on_shapes(runs[net.run(0)], data, lambda model, v, batch: find_blocks(model, v, batch[0]))
     settings = {**args.settings, "data_source": data.source}
     with experiment_dir(args.out, settings, growing=("nets", "seeds", "data_source")):
         run_all(runs, args.out, data, **args.training)

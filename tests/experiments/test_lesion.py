@@ -77,3 +77,17 @@ def test_deletions():
 def test_impossible_requests(fields):
     with pytest.raises(UserError):
         _ = Args(**fields).chosen
+
+
+def test_a_network_without_blocks_is_refused_before_it_is_trained(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from flax import linen as nn\n"
+        "class Net(nn.Module):\n"
+        "    num_classes: int = 10\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n"
+        "        return nn.Dense(self.num_classes)(x.mean((1, 2)))\n"
+    )
+    with pytest.raises(UserError, match="no blocks"):
+        main(Args(preset="smoke", models=(f"{tmp_path}/net.py:Net",), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

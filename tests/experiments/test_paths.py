@@ -109,3 +109,17 @@ def test_more_open_blocks_than_there_are():
     images = jnp.zeros((2, 4, 4, 1))
     with pytest.raises(UserError, match="has 3 blocks"):
         network.apply(network.init(jax.random.key(0), images), images, train=False)
+
+
+def test_a_network_without_blocks_is_refused_before_it_is_trained(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from flax import linen as nn\n"
+        "class Net(nn.Module):\n"
+        "    num_classes: int = 10\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n"
+        "        return nn.Dense(self.num_classes)(nn.relu(nn.Dense(3)(x.mean((1, 2)))))\n"
+    )
+    with pytest.raises(UserError, match="no residual blocks"):
+        main(Args(preset="smoke", models=(f"{tmp_path}/net.py:Net",), out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

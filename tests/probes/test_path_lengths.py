@@ -106,5 +106,9 @@ def test_shares_of_paths():
 def test_mistakes_are_one_line():
     with pytest.raises(UserError, match="no residual blocks"):
         path_lengths(lambda params, x: x @ params, PARAMS["head"], BATCH, jax.random.key(0))
+    plain, images = cnnjax.build("plain8", width=2), jnp.zeros((2, 8, 8, 1))
+    variables = plain.init(jax.random.key(0), images, train=False)
+    with pytest.raises(UserError, match="no residual blocks"):
+        gradients_by_length(plain, variables, (images, jnp.zeros(2, int)))
     with pytest.raises(UserError, match="frozen or running"):
         path_lengths(linear, PARAMS, BATCH, jax.random.key(0), statistics="batch")
