@@ -225,6 +225,7 @@ class Interpreter:
         units = (jnp.ndim(results[0]) - 1,)
         operand = (results[0], output)
         results[:1], (flow,) = self.layer(weight, results[:1], [output], units, operand, equation)
+        self.found.calls[-1].replaceable = False  # what the marked layer takes is not known
         return [flow, kernel]
 
     def inside(

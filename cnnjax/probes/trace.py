@@ -16,7 +16,8 @@ the outputs are measured, but not what comes back.
 
 An addition joins a residual branch to its stream if one operand, the branch, has passed more layers since
 both were one value. If they have passed equally many, it is no join. What joins have made has passed the
-layers of its stream alone. Where this fails, `cnnjax.ops.marks` says what is meant.
+layers of its stream alone. Where this fails, `cnnjax.ops.marks` says what is meant. What is added can be
+changed there (`AtJoin`): blocks are closed, or gradients led along branch or shortcut alone.
 """
 
 import math

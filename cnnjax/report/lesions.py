@@ -71,21 +71,23 @@ def many_blocks(
     drawing, axes = figure.panels(1, len(panels), 5.2, 4.0, sharey=True)
     for axis, (label, nets) in zip(axes[0], panels.items(), strict=True):
         for name, style in styles(list(nets)).items():
-            for number, by_size in enumerate(nets[name].values()):
-                sizes = sorted(by_size)
-                mean, std = (
-                    np.array([100 * kind(by_size[size]) for size in sizes]) for kind in (np.mean, np.std)
-                )
-                line = {"linestyle": "--" if number else "-", "markerfacecolor": "white"} if number else {}
-                axis.plot(
-                    sizes, mean, **style, **line, markersize=4.5, linewidth=1.2,
-                    label=None if number else name,
-                )  # fmt: skip
-                axis.fill_between(sizes, mean - std, mean + std, color=style["color"], alpha=0.1, linewidth=0)
+            first, second = nets[name].values()
+            _against_size(axis, first, {**style, "label": name})
+            if any(not np.array_equal(first[size], second[size]) for size in first):
+                _against_size(axis, second, {**style, "linestyle": "--", "markerfacecolor": "white"})
         axis.axhline(100 * chance, color="black", linewidth=0.8, linestyle="--")
         axis.set_xlabel(label)
         axis.set_ylim(0, 100)
+        if all(max(by_size) == 1 for by_size in next(iter(nets.values())).values()):
+            axis.invert_xaxis()  # a correlation: the damage grows to the right
     axes[0][0].set_ylabel("test error (%)")
     axes[0][-1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     first, second = next(iter(next(iter(panels.values())).values()))
     return figure.save(drawing, stem, f"solid: {first}, dashed: {second}")
+
+
+def _against_size(axis, by_size: Mapping[float, np.ndarray], style: Mapping[str, Any]) -> None:
+    sizes = sorted(by_size)
+    mean, std = (np.array([100 * kind(by_size[size]) for size in sizes]) for kind in (np.mean, np.std))
+    axis.plot(sizes, mean, **style, markersize=4.5, linewidth=1.2)
+    axis.fill_between(sizes, mean - std, mean + std, color=style["color"], alpha=0.1, linewidth=0)

@@ -58,14 +58,18 @@ def conclude(nets: Mapping[str, Sequence[Arrays]], found: Findings, out: Path, c
 def _deletions(arrays: Arrays, statistics: str) -> list[dict[str, Any]]:
     blocks = arrays["blocks"]
     return [
-        {"deleted": blocks[opened == 0].tolist(), "test_error": float(error)}
+        {"deleted": blocks[opened == 0].tolist(), "test_error": round(float(error), 6)}
         for opened, error in zip(arrays["opened"], arrays[f"deleted_{statistics}"], strict=True)
     ]
 
 
 def _orders(arrays: Arrays, statistics: str) -> list[dict[str, Any]]:
     return [
-        {"order": arrays["blocks"][order].tolist(), "kendall_tau": float(tau), "test_error": float(error)}
+        {
+            "order": arrays["blocks"][order].tolist(),
+            "kendall_tau": float(tau),
+            "test_error": round(float(error), 6),
+        }
         for order, tau, error in zip(
             arrays["orders"], arrays["tau"], arrays[f"ordered_{statistics}"], strict=True
         )

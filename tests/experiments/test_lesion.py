@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,3 +92,24 @@ def test_a_network_without_blocks_is_refused_before_it_is_trained(tmp_path):
     with pytest.raises(UserError, match="no blocks"):
         main(Args(preset="smoke", models=(f"{tmp_path}/net.py:Net",), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_recorded_result_is_what_the_docs_say():
+    """A block of a deep residual net is worth a point, one of a plain net all but everything."""
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "experiments/results/lesion/summary.json").read_text())["results"]
+
+    def medians(model, statistics):
+        for seed in range(3):
+            where = {"model": model, "statistics": statistics, "seed": seed}
+            own = [row for row in rows if where.items() <= row.items()]
+            (whole,) = (row["test_error"] for row in own if row["deleted"] == [])
+            yield 100 * np.median([row["test_error"] - whole for row in own if len(row["deleted"]) == 1])
+
+    page = (root / "docs/lesion.md").read_text()
+    for statistics, residual in (("running", 3), ("reestimated", 2)):
+        assert max(medians("resnet56", statistics)) < residual
+        assert min(medians("plain20", statistics)) > 50
+        for model in ("resnet56", "plain20"):
+            found = list(medians(model, statistics))
+            assert f"**{np.mean(found):.2f}** ({min(found):.2f} to {max(found):.2f})" in page
