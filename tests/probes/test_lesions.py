@@ -10,6 +10,7 @@ from jax import lax
 import cnnjax
 from cnnjax.errors import UserError
 from cnnjax.probes import equal_blocks, find_blocks, lesion, reorder
+from tests.probes.zoo import ViT
 
 pytestmark = pytest.mark.usefixtures("x64")
 draw = np.random.default_rng(0).normal
@@ -134,6 +135,17 @@ def test_a_highway_network_carries():
     with without("stage1_block05"):
         expected = loss(model.apply(variables, images, train=False), labels).mean()
     assert float(found.error[4]) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_attention_and_mlps_are_blocks():
+    model, images = ViT(), jnp.asarray(draw(size=(3, 8, 8, 1)))
+    variables = model.init(jax.random.key(0), images)
+    found = error(model, variables, (images, jnp.zeros(3, int)))
+    assert found.blocks[::2] == ("attention0", "attention1")
+    for number, layer in ((0, "attention0"), (3, "mlp1_out")):
+        with without(layer, lambda x: jnp.zeros((*x.shape[:2], 8))):
+            expected = loss(model.apply(variables, images), None).mean()
+        assert float(found.error[1 + number]) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_averages_are_estimated_anew():
