@@ -34,7 +34,7 @@ def by_length(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], stem
         above.set_yscale("log")
         above.set_title(f"{name}, {blocks} blocks", fontsize=10)
         below.set_xlabel("length of the path (branches)")
-        below.set_ylim(bottom=0)
+    axes[1, 0].set_ylim(bottom=0)  # all panels share it, and have their lines by now
     axes[0, 0].set_ylabel("gradient along one path")
     axes[1, 0].set_ylabel("share")
     axes[0, 0].legend(frameon=False, fontsize=9)

@@ -30,7 +30,7 @@ def conclude(
             row = {"model": net.name, "seed": seed}
             found.results += [{**row, **_row(arrays[run], number)} for number in range(len(STATES))]
             errors = {name: metrics[run][name] for name in ("train_error", "test_error")}
-            open_error = float(arrays[run]["open_error"])
+            open_error = round(float(arrays[run]["open_error"]), 6)
             found.others["training"].append({**row, **errors, "test_error_all_open": open_error})
         panels[net.name] = {
             state: {

@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -123,3 +124,17 @@ def test_a_network_without_blocks_is_refused_before_it_is_trained(tmp_path):
     with pytest.raises(UserError, match="no residual blocks"):
         main(Args(preset="smoke", models=(f"{tmp_path}/net.py:Net",), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_recorded_result_is_what_the_docs_say():
+    """The gradient along one path falls exponentially with its length, and training makes it fall faster."""
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "experiments/results/paths/summary.json").read_text())["results"]
+    page = (root / "docs/paths.md").read_text()
+    for state, bound in (("initial", 0.75), ("trained", 0.6)):
+        own = [row for row in rows if (row["model"], row["state"]) == ("resnet56", state)]
+        assert len(own) == 3
+        assert all(row["factor"] < bound and row["r2"] > 0.98 and row["gap"] < 1e-5 for row in own)
+        assert f"| {state} | **{np.mean([row['factor'] for row in own]):.3f}** |" in page
+        lengths = [np.mean([row["exact"][name] for row in own]) for name in ("mean", "std")]
+        assert "{:.1f} ± {:.1f}".format(*lengths) in page
