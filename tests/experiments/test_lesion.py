@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
+from cnnjax.models import build
 from experiments.lesion.__main__ import main
 from experiments.lesion.damage import deletions, disorder, orderings
 from experiments.lesion.settings import PRESETS, Args, configs
@@ -52,6 +53,15 @@ def test_quick_has_a_plain_net_with_the_same_settings():
     plain, residual = found["plain20_seed1"], found["resnet56_seed1"]
     assert {**plain.to_json(), "model": ""} == {**residual.to_json(), "model": ""}
     assert (plain.steps, plain.downsample, plain.model_options) == (600, 2, {"width": 8})
+
+
+def test_the_papers_nets_can_be_built():
+    found = configs(Args(preset="paper"), flips=True, side=32)
+    assert len(found) == 18
+    for config in found.values():
+        build(config.model, num_classes=10, **config.model_options)
+    assert found["resnet110_seed0"].warmup == "tenth"
+    assert found["plain56_seed0"].boundaries == (32_000, 48_000)
 
 
 def test_orders_have_the_tau_that_they_are_drawn_for():
