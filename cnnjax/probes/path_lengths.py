@@ -91,7 +91,7 @@ def path_lengths(
         exact=jax.vmap(_norms)(exact),
         single=single.reshape(len(exact), draws, -1).mean(1),
         full=full,
-        gap=_norms(exact.sum(0) - whole) / full,
+        gap=_norms(exact.sum(0) - whole) / jnp.where(full > 0, full, 1),
         blocks=trace.blocks,
     )
 
@@ -143,9 +143,11 @@ def random_paths(key: jax.Array, blocks: int, draws: int) -> jax.Array:
 def distribution(norms: Any, single: bool = False) -> np.ndarray:
     """Share of each length in the gradient, [length], from `exact` norms or those of a `single` path.
 
-    The norm of one path counts as often as there are paths of its length, n choose k.
+    The norm of one path counts as often as there are paths of its length, n choose k. Samples without a
+    gradient count for nothing.
     """
     norms = np.asarray(norms, np.float64)
+    norms = norms[:, norms.sum(0) > 0]
     shares = (norms / norms.sum(0)).mean(1) if not single else norms.mean(1) * binomial(len(norms) - 1)
     return shares / shares.sum()
 

@@ -41,7 +41,7 @@ def short_paths(num_classes: int, dtype: Any, model: str, opened: int, width: in
             raise UserError(f"opened={opened}: {model} has {blocks} blocks")
         gates = jnp.full(blocks, opened / blocks)
         if train and key is not None:
-            # The last use of the key is a fold that nothing else makes.
+            # A key of its own: the layers, such as dropout, take others from the same.
             ranks = jax.random.permutation(jax.random.fold_in(key, blocks), blocks)
             gates = (ranks < opened).astype(gates.dtype)
         return trace.run(variables["params"], inputs, trace.gates(gates))[0]
