@@ -50,7 +50,8 @@ def conclude(
 
 def fit(single: np.ndarray) -> tuple[float, float]:
     """The factor by which a block multiplies the norm [length] of one path, and R2 of that: a fit of logs."""
-    lengths, logs = np.arange(len(single)), np.log(single)
+    lengths = np.flatnonzero(single > 0)  # 0 is an underflow: of the longest paths
+    logs = np.log(single[lengths])
     slope, start = np.polyfit(lengths, logs, 1)
     rest = logs - (start + slope * lengths)
     return float(np.exp(slope)), float(1 - np.square(rest).sum() / np.square(logs - logs.mean()).sum())
