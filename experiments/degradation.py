@@ -20,7 +20,7 @@ from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 from cnnjax.report.page import Table
 
-from .settings import TrainingArgs, preset_with
+from .settings import WARMED_UP, WIDTHS, TrainingArgs, preset_with, recipe
 
 Family = Literal["plain", "resnet"]
 
@@ -137,39 +137,14 @@ def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
     `flips` says whether a mirrored image keeps its label, `side` is the images' smaller side in pixels.
     """
     chosen = args.chosen
-    if args.preset == "paper":
-        shared = Config(
-            data=chosen.data,
-            validation=args.validation,
-            augment="crop_flip" if flips else "crop",
-            steps=chosen.steps,
-            boundaries=(chosen.steps // 2, chosen.steps * 3 // 4),
-            evaluate_every=400,
-            checkpoint_every=1_000,
-        )
-    else:
-        quick = args.preset == "quick"
-        eighth = max(1, chosen.steps // 8)
-        shared = Config(
-            model_options={} if args.models else {"width": 8 if quick else 4},
-            data=chosen.data,
-            validation=args.validation,
-            downsample=2 if quick and side >= 28 else 1,
-            augment="flip" if flips else "none",
-            steps=chosen.steps,
-            batch_size=128 if quick else 32,
-            learning_rate=0.05,
-            schedule="cosine",
-            warmup_steps=eighth,
-            evaluate_every=eighth,
-            checkpoint_every=eighth,
-        )
+    shared = recipe(args.preset, chosen.data, chosen.steps, flips, side)
+    narrow = {} if args.models or args.preset == "paper" else {"width": WIDTHS[args.preset]}
 
     def config(net: Net, seed: int) -> Config:
-        # The paper warms up its 110-layer net at a tenth of the rate, for about 400 steps.
+        own = {"model": net.model, "model_options": narrow, "seed": seed, "validation": args.validation}
         if args.preset == "paper" and (net.depth or 0) >= 110:
-            return dataclasses.replace(shared, model=net.model, seed=seed, warmup_steps=400, warmup="tenth")
-        return dataclasses.replace(shared, model=net.model, seed=seed)
+            own |= WARMED_UP
+        return dataclasses.replace(shared, **own)
 
     # The deepest, which take longest, first: workers then end at about the same time.
     nets = sorted(networks(args), key=lambda net: -(net.depth or 0))

@@ -21,9 +21,11 @@ from cnnjax.files import read_json, set_aside, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.objects import is_object
+from cnnjax.recipes import Objects, resolve
 from cnnjax.report.page import Table, write_page
 from cnnjax.running import train_many
 from cnnjax.training import program_key
+from cnnjax.training.inputs import example
 from cnnjax.training.record import finished, read_arrays, write_arrays
 from cnnjax.training.rewind import check_rewind, has_begun
 
@@ -152,6 +154,18 @@ def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str
     return read_arrays(path)
 
 
+def check_on_shapes(config: Config, data: Dataset, probe: Callable[[Any, Any, tuple], Any]) -> None:
+    """Raise what `probe` does for a config's network, its variables and a batch; nothing is computed."""
+    task = resolve(config, Objects(data=data))
+    images, labels = example(task.data, 2, task.network.source)
+
+    def look(key: jax.Array, images: Any, labels: Any) -> None:
+        inputs = task.normalize(images)
+        probe(task.network, task.init(key, inputs), (inputs, labels))
+
+    jax.eval_shape(look, jax.random.key(0), images, labels)
+
+
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Mean and sample standard deviation over seeds, and the values themselves."""
     return {
@@ -173,10 +187,12 @@ class Findings:
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     figures: dict[str, dict[str, Path]] = dataclasses.field(default_factory=dict)
     tables: dict[str, Table] = dataclasses.field(default_factory=dict)
+    others: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    """Results with other fields, by name."""
 
     def write(self, out: Path, question: str) -> None:
         """Write summary.json and report.html, print tables and paths; `question` is a title and its text."""
-        write_json(out / "summary.json", {"results": self.results})
+        write_json(out / "summary.json", {"results": self.results, **self.others})
         title, text = question.split("\n\n", 1)
         drawn = {caption: paths["svg"] for caption, paths in self.figures.items()}
         write_page(out / "report.html", title, text, drawn, self.tables, out / "config.json")

@@ -1,12 +1,15 @@
 """Flags that experiments share; nothing here imports jax, so that a mistyped flag is reported immediately."""
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from cnnjax.config import RUNNING, MultiRunMode, Running
+from cnnjax.config import RUNNING, Config, MultiRunMode, Running
+from cnnjax.errors import UserError
 
 Preset = TypeVar("Preset")
 
@@ -46,6 +49,89 @@ class TrainingArgs:
             "part": self.part,
             **vars(self.running),
         }
+
+
+WIDTHS = {"quick": 8, "smoke": 4}
+"""Filters of the first stage of residual and plain nets; the paper has 16."""
+WARMED_UP: Mapping[str, Any] = {"warmup_steps": 400, "warmup": "tenth"}
+"""He et al. 2015, section 4.2: their 110-layer net begins at a tenth of the rate, for about 400 steps."""
+
+
+def recipe(preset: str, data: str, steps: int, flips: bool, side: int) -> Config:
+    """How He et al. 2015, section 4.2, train their CIFAR nets ("paper"), or a small version of that.
+
+    `flips` says whether a mirrored image keeps its label, `side` is the images' smaller side in pixels.
+    """
+    if preset == "paper":
+        return Config(
+            data=data,
+            augment="crop_flip" if flips else "crop",
+            steps=steps,
+            boundaries=(steps // 2, steps * 3 // 4),
+            evaluate_every=400,
+            checkpoint_every=1_000,
+        )
+    eighth = max(1, steps // 8)
+    return Config(
+        data=data,
+        downsample=2 if preset == "quick" and side >= 28 else 1,
+        augment="flip" if flips else "none",
+        steps=steps,
+        batch_size=128 if preset == "quick" else 32,
+        learning_rate=0.05,
+        schedule="cosine",
+        warmup_steps=eighth,
+        evaluate_every=eighth,
+        checkpoint_every=eighth,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A network to train, and the fields of its Config that differ from the recipe."""
+
+    model: str
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name, or for one in a file or module that of the class."""
+        return self.model.rpartition(":")[2]
+
+    def run(self, seed: int) -> str:
+        """The folder of its run with this seed."""
+        return f"{self.name}_seed{seed}"
+
+
+def narrow(preset: str, *names: str) -> tuple[Net, ...]:
+    """Residual and plain nets with the filters of a small preset."""
+    return tuple(Net(name, {"model_options": {"width": WIDTHS[preset]}}) for name in names)
+
+
+def check_nets(nets: Sequence[Net], **counts: int) -> None:
+    """Raise UserError unless the networks have names of their own, and each count, by flag, is at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"--{name} {count}: must be at least 1")
+    if not nets:
+        raise UserError("--models: there must be one")
+    if len({net.name for net in nets}) < len(nets):
+        raise UserError("--models: two have the same name; give each class its own")
+
+
+def runs_of(nets: Sequence[Net], seeds: int, shared: Config) -> dict[str, Config]:
+    """A Config for each run, by name: `shared` but for the network's own fields."""
+    return {
+        net.run(seed): dataclasses.replace(shared, model=net.model, seed=seed, **net.fields)
+        for net in nets
+        for seed in range(seeds)
+    }
+
+
+def preset_json(preset: Any) -> dict[str, Any]:
+    """A preset with `nets` as JSON; networks are by name, so that an experiment can be given more."""
+    fields = {**dataclasses.asdict(preset), "nets": {net.model: net.fields for net in preset.nets}}
+    return json.loads(json.dumps(fields, default=dict))
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:

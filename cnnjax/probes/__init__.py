@@ -4,6 +4,8 @@ from cnnjax.ops import marks
 from cnnjax.probes import curvature, jacobian, shattering, theory
 from cnnjax.probes.health import Health
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
+from cnnjax.probes.lesions import Lesions, equal_blocks, find_blocks, lesion, reorder
+from cnnjax.probes.path_lengths import PathLengths, gradients_by_length, path_lengths
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.samples import (
     SampleProbe,
@@ -17,15 +19,23 @@ __all__ = [
     "Health",
     "LayerProbe",
     "LayerStatistics",
+    "Lesions",
+    "PathLengths",
     "Probe",
     "SampleProbe",
     "SampleStatistics",
     "StepContext",
     "curvature",
+    "equal_blocks",
+    "find_blocks",
+    "gradients_by_length",
     "input_gradients",
     "jacobian",
     "layer_statistics",
+    "lesion",
     "marks",
+    "path_lengths",
+    "reorder",
     "sample_statistics",
     "shattering",
     "theory",

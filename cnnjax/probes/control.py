@@ -121,7 +121,7 @@ def _custom(self: "Interpreter", equation: Any, values: list[Any], flows: list[F
     seen, _ = self.look_inside(jaxpr, flows)
     results = bind(equation, values)
     if len(seen.calls) == 1 and len(results) == 1 and not seen.calls[0].loops:
-        return _opaque(self, seen, results)
+        return _opaque(self, seen, results, values, flows)
     if not seen.calls:
         return results, seen.flows
     run, found = self.inside(jaxpr, flows)
@@ -131,14 +131,13 @@ def _custom(self: "Interpreter", equation: Any, values: list[Any], flows: list[F
     return results, found.flows
 
 
-def _opaque(self: "Interpreter", seen: "Found", results: list[Any]):
+def _opaque(self: "Interpreter", seen: "Found", results: list[Any], values: list[Any], flows: list[Flow]):
     """A function with one layer inside is that layer."""
     (flow,), (call,) = seen.flows, seen.calls
-    calls = flow.calls & ~(1 << call.number)
-    root = self.ways.operand(call.number)
-    return self.layer(
-        call.weight, results, [dataclasses.replace(flow, calls=calls)], call.units, root, call.equation
-    )
+    known = [dataclasses.replace(flow, calls=flow.calls & ~(1 << call.number))]
+    value, taken = next(pair for pair in zip(values, flows, strict=True) if pair[1].data)
+    operand = value, dataclasses.replace(taken, root=self.ways.operand(call.number))
+    return self.layer(call.weight, results, known, call.units, operand, call.equation)
 
 
 def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):
@@ -165,7 +164,7 @@ def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: lis
 
     jax.eval_shape(of_all, None)
     if len(found.calls) == 1 and len(equation.outvars) == 1 and not found.calls[0].loops and not found.joins:
-        return _opaque(self, found, bind(equation, values))
+        return _opaque(self, found, bind(equation, values), values, flows)
     results, records = of_all(self.some_taps(found))
     of_calls, of_joins = ([self.measure.over_devices(record) for record in part] for part in records)
     self.adopt(found, (of_calls, of_joins))

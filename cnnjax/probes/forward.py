@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
@@ -79,6 +80,40 @@ def ties_samples(function: Function, params: Any, inputs: Any) -> bool:
     return Trace(function, params, inputs).ties_samples
 
 
+Run = Callable[[Function, Any, Any], Any]
+"""Computes a function of parameters and inputs, perhaps with a part of it changed."""
+
+
+def reestimate(network: Network, variables: Variables, inputs: Any, run: Run) -> Variables:
+    """What the network carries, with BatchNorm's running averages those of `inputs` [sample, ...] alone.
+
+    In networks of Flax Linen nothing else of training is on. Those of other libraries make one training step
+    each from averages of 0 and of 1: as the new ones are decay * old + (1 - decay) * batch, both give the
+    batch's. `run` computes the network, so that the averages can be those of a damaged one.
+    """
+    params, state = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
+    if isinstance(network.source, nn.Module):
+        if "batch_stats" not in state:
+            return state
+        of_batch = _with_batch_statistics(network.source, state)
+        return {**state, **run(lambda params, inputs: of_batch(params, inputs)[1], params, inputs)}
+
+    def after(value: float) -> Any:
+        filled = jax.tree.map(lambda leaf: jnp.full_like(leaf, value) if _is_float(leaf) else leaf, state)
+        step = in_training(network, {**variables, **filled}, jax.random.key(0))
+        return run(lambda params, inputs: step(params, inputs)[1], params, inputs)
+
+    def average(old: Any, zero: Any, one: Any) -> Any:
+        return zero / (1 - (one - zero)) if _is_float(old) else old
+
+    zero, one = after(0.0), after(1.0)
+    return {name: jax.tree.map(average, tree, zero[name], one[name]) for name, tree in state.items()}
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
 def _frozen(function: Function) -> Function:
     """The same values, but what is summed over the batch counts as constant."""
 
@@ -88,13 +123,19 @@ def _frozen(function: Function) -> Function:
     return frozen
 
 
-def _of_linen(model: nn.Module, params: Any, state: Any, images: Any, statistics: str) -> Function:
+def _with_batch_statistics(model: nn.Module, state: Any) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """From parameters and images to outputs by the images' own statistics, and these as running averages."""
     testing = mode(model.__call__, False)
 
     def of_batch(params: Any, images: Any) -> tuple[Any, Any]:
         with nn.intercept_methods(_put_statistics):
             return model.apply({**state, "params": params}, images, mutable=["batch_stats"], **testing)  # pyright: ignore
 
+    return of_batch
+
+
+def _of_linen(model: nn.Module, params: Any, state: Any, images: Any, statistics: str) -> Function:
+    testing, of_batch = mode(model.__call__, False), _with_batch_statistics(model, state)
     if statistics == "batch":
         return lambda params, images: of_batch(params, images)[0]
     constants = jax.lax.stop_gradient({**state, **of_batch(params, images)[1]})

@@ -1,6 +1,7 @@
 """What is found in a trace, and what is recorded of it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -33,7 +34,9 @@ class Call:
     """A layer's place in the network.
 
     `place` orders calls; a loop in it stands for its iterations. A call is hidden if it is part of one that a
-    mark makes a layer.
+    mark makes a layer. `operand` is what the layer takes; `response_at` is the operation that completes its
+    response, the bias and the normalisation included, and the operand is `replaceable` if it can be in the
+    response's place.
     """
 
     number: int
@@ -50,16 +53,23 @@ class Call:
     bias: Weight | Choice | None = None
     activation: str = ""
     output: Output | None = None
+    operand: tuple[Any, Flow] | None = None
+    response_at: Any = None
+    replaceable: bool = False
     record: Any = None
 
 
 @dataclasses.dataclass(eq=False)
 class Join:
-    """Where a branch joins the stream; `calls` are the bits of the branch's own layers."""
+    """Where a branch joins the stream; `calls` are the bits of the branch's own layers.
+
+    In a plain net, whose blocks are marked, there is no shortcut.
+    """
 
     calls: int
     place: tuple[int | Loop, ...]
     loops: tuple[Loop, ...] = ()
+    shortcut: bool = True
     addends: tuple[jax.Array, jax.Array] | None = None
     record: Any = None
 
@@ -95,25 +105,31 @@ class Ways:
         only_stream, only_branch = stream.calls & ~branch.calls, branch.calls & ~stream.calls
         if only_stream.bit_count() >= only_branch.bit_count():
             return False
-        start = self._operands[_first(only_stream)] if only_stream else stream.root
-        return self.roots.is_ancestor(self._operands[_first(only_branch)], start)
+        start = self._operands[first_of(only_stream)] if only_stream else stream.root
+        return self.roots.is_ancestor(self._operands[first_of(only_branch)], start)
 
 
-def _first(calls: int) -> int:
+def first_of(calls: int) -> int:
+    """The number of the first of these calls."""
     return (calls & -calls).bit_length() - 1
 
 
 Records = tuple[list[Record], list[Record]]
 """Of the calls and of the joins of a traced function."""
+AtJoin = Callable[[Any, Any, Any, Callable[[], Any]], tuple[Any, Any]]
+"""What happens where a branch joins its stream: a function of the join's own argument, the stream, the branch
+and `absent` to stream and branch as they are added. `absent()` is the value in the branch's place that makes
+the sum what it would be without the block: 0 after a shortcut, and what makes the sum the block's input where
+there is no shortcut (a plain net) or where the shortcut is shut as far as the branch is open (a highway)."""
 
 
 class Taps(NamedTuple):
     """What layers and joins take besides their operands.
 
     Attributes:
-        layers: a zero for each call, to differentiate by (`cnnjax.probes.taps.tap`).
-        joins: for each join the factor of the gradient that goes back into its branch; None is 1 for all.
+        layers: a zero for each call, to differentiate by (`cnnjax.probes.taps.tap`); None taps nothing.
+        joins: for each join its own argument for `AtJoin`; None leaves all as they are.
     """
 
-    layers: list[jax.Array]
+    layers: list[jax.Array] | None
     joins: list[jax.Array] | None = None

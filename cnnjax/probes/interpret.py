@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import jax
@@ -24,9 +24,9 @@ from cnnjax.probes.flow import (
     largest,
     sums_over_samples,
 )
-from cnnjax.probes.found import Call, Found, Join, Measure, Records, Taps, Ways
+from cnnjax.probes.found import AtJoin, Call, Found, Join, Measure, Records, Taps, Ways, first_of
 from cnnjax.probes.response import Image, Output, Statistic
-from cnnjax.probes.taps import gate, tap
+from cnnjax.probes.taps import fit, gate_gradient, tap
 
 
 def contains_layers(jaxpr: Any) -> bool:
@@ -47,9 +47,12 @@ class Interpreter:
         ways: Ways,
         taps: Taps | None = None,
         frozen: bool = False,
+        at_join: AtJoin = gate_gradient,
+        ends: Set[int] = frozenset(),
     ) -> None:
         self.measure, self.samples, self.ways, self.frozen = measure, samples, ways, frozen
-        self.taps = None if taps is None else iter(taps.layers)
+        self.at_join, self.ends = at_join, ends
+        self.taps = None if taps is None or taps.layers is None else iter(taps.layers)
         self.gates = None if taps is None or taps.joins is None else iter(taps.joins)
         self.found = Found()
 
@@ -106,13 +109,13 @@ class Interpreter:
         if name in _LAYERS and (weight := _weight(name, flows)):
             units = _LAYERS[name](equation, 0 if flows[0].weights else 1)
             _take(flows)
-            operand = next(flow for flow in flows if flow.data)
-            results, known = self.layer(weight, results, known, units, operand.root, equation)
-            return results, known
+            operand = next(pair for pair in zip(values, flows, strict=True) if pair[1].data)
+            return self.layer(weight, results, known, units, operand, equation)
         role = response.follow(equation, values, flows, results)
         if role is None and name in ("add", "add_any"):
             results, known = self.addition(results, values, flows, known[0])
         if isinstance(role, Image) and role.output.response is results[0]:
+            results = self.response(role.output, results, equation)
             curve = activation.identity(role.output)
         else:
             curve = activation.follow(equation, [flow.curve for flow in flows])
@@ -126,14 +129,16 @@ class Interpreter:
         results: list[Any],
         flows: list[Flow],
         units: tuple[int, ...],
-        root: int,
+        operand: tuple[Any, Flow],
         equation: Any,
     ) -> tuple[list[Any], list[Flow]]:
-        """Note a call by this operation, of which the operand has this root, and tap its output."""
-        call = Call(self.ways.number(root), weight, equation, (len(self.found.calls),))
+        """Note a call of this operand by this operation, and tap its output."""
+        call = Call(self.ways.number(operand[1].root), weight, equation, (len(self.found.calls),))
         value = results[0] if self.taps is None else tap(results[0], next(self.taps))
-        call.output = Output(value, value, units, flows[0].batch, self.samples)
+        call.output, call.operand = Output(value, value, units, flows[0].batch, self.samples), operand
+        call.replaceable = operand[0].ndim == value.ndim and operand[0].dtype == value.dtype
         self.found.calls.append(call)
+        value, *_ = self.response(call.output, [value], equation)
         flow = dataclasses.replace(
             flows[0],
             calls=flows[0].calls | 1 << call.number,
@@ -154,22 +159,61 @@ class Interpreter:
         if of_a.data and of_b.data and jnp.shape(a) == jnp.shape(b):
             for stream, branch, (of_stream, of_branch) in ((a, b, (of_a, of_b)), (b, a, (of_b, of_a))):
                 if self.ways.join(of_stream, of_branch):
-                    gated = self.join(stream, branch, of_branch.calls & ~of_stream.calls)
+                    start = self.operand(first_of(of_branch.calls & ~of_stream.calls))
+                    before = of_stream.calls if start is None else start[1].calls
+                    own, shared = of_branch.calls & ~before, of_stream.calls & of_branch.calls
+                    summands = self.join(stream, branch, own, start, shared)
                     root = self.ways.roots.new([of_stream.root])
                     known = [dataclasses.replace(flow, calls=of_stream.calls, root=root)]
-                    return results if gated is branch else [stream + gated], known
+                    changed = summands[0] is not stream or summands[1] is not branch
+                    return [summands[0] + summands[1]] if changed else results, known
         return results, [dataclasses.replace(flow, calls=calls)]
 
-    def join(self, stream: Any, branch: Any, calls: int) -> Any:
-        """Note a join; the branch behind its gate."""
-        self.found.joins.append(Join(calls, (len(self.found.joins),), addends=(stream, branch)))
-        return branch if self.gates is None else gate(branch, next(self.gates))
+    def operand(self, number: int) -> tuple[Any, Flow] | None:
+        """What that call takes, if it is of this function."""
+        return next((call.operand for call in self.found.calls if call.number == number), None)
+
+    def join(
+        self, stream: Any, branch: Any, calls: int, start: tuple[Any, Flow] | None, shared: int
+    ) -> tuple[Any, Any]:
+        """Note a join; stream and branch as they are to be added.
+
+        `start` is the block's input, and `shared` are the layers that both ways have passed, before the block
+        or in it.
+        """
+        place, addends = (len(self.found.joins),), (stream, branch)
+        self.found.joins.append(Join(calls, place, shortcut=shared != NO_STREAM, addends=addends))
+        if self.gates is None:
+            return stream, branch
+
+        def absent() -> Any:
+            if start is None or not shared & ~start[1].calls:
+                return jnp.zeros((), branch.dtype)
+            return fit(start[0], jnp.shape(branch)).astype(branch.dtype) - stream
+
+        return self.at_join(next(self.gates), stream, branch, absent)
+
+    def response(self, output: Output, results: Sequence[Any], equation: Any) -> list[Any]:
+        """Note the operation that completes a layer's response; if `ends` has it, a block ends there."""
+        call = next((call for call in self.found.calls if call.output is output), None)
+        if call is None:  # it is of another function, such as one inside `remat`
+            return list(results)
+        call.response_at = equation
+        if id(equation) not in self.ends:
+            return list(results)
+        nothing = jnp.zeros((), results[0].dtype)
+        _, value = self.join(nothing, results[0], 1 << call.number, call.operand, NO_STREAM)
+        output.response = value
+        output.z = value if output.z is results[0] else output.z
+        return [value, *results[1:]]
 
     def marked(self, equation: Any, results: list[Any], flows: list[Flow]) -> list[Flow]:
         """What a mark says."""
         if equation.params["meaning"] == JOIN:
             stream, branch, start = flows
-            results[1] = self.join(results[0], results[1], branch.calls & ~start.calls)
+            shared = stream.calls & branch.calls if stream.data else NO_STREAM
+            own = branch.calls & ~start.calls
+            results[:2] = self.join(results[0], results[1], own, (results[2], start), shared)
             calls = stream.calls if stream.data else branch.calls
             return [stream, dataclasses.replace(branch, calls=calls), start]  # their sum is no second join
         output, kernel = flows
@@ -179,7 +223,9 @@ class Interpreter:
         for call in self.found.calls:
             call.hidden |= call.weight == weight
         units = (jnp.ndim(results[0]) - 1,)
-        results[:1], (flow,) = self.layer(weight, results[:1], [output], units, output.root, equation)
+        operand = (results[0], output)
+        results[:1], (flow,) = self.layer(weight, results[:1], [output], units, operand, equation)
+        self.found.calls[-1].replaceable = False  # what the marked layer takes is not known
         return [flow, kernel]
 
     def inside(
@@ -194,7 +240,9 @@ class Interpreter:
         flows = [dataclasses.replace(flow, role=None, curve=None) for flow in flows]
 
         def run(taps: Taps | None, values: Sequence[Any]) -> tuple[list[Any], Records]:
-            interpreter = Interpreter(self.measure, samples or self.samples, self.ways, taps, self.frozen)
+            interpreter = Interpreter(
+                self.measure, samples or self.samples, self.ways, taps, self.frozen, self.at_join, self.ends
+            )
             results = interpreter.run(jaxpr, consts, values, flows)
             records = interpreter.records()
             found.__dict__.update(interpreter.found.__dict__)
@@ -219,7 +267,7 @@ class Interpreter:
                 call.activation = activation.name_of(call.output.curve)
                 bias = call.output.bias if call.output.normalized else ()
                 call.scale, call.bias = (largest(these) if these else None for these in (scale, bias))
-                call.output = None
+                call.output = call.operand = None
         for each in self.found.joins:
             if each.addends is not None:
                 each.record, each.addends = self.measure.join(*map(lax.stop_gradient, each.addends)), None
@@ -235,10 +283,9 @@ class Interpreter:
 
     def some_taps(self, found: Found) -> Taps | None:
         """Those of the layers and joins inside of what comes next."""
-        if self.taps is None:
-            return None
+        layers = None if self.taps is None else list(itertools.islice(self.taps, len(found.calls)))
         gates = None if self.gates is None else list(itertools.islice(self.gates, len(found.joins)))
-        return Taps(list(itertools.islice(self.taps, len(found.calls))), gates)
+        return None if layers is None and gates is None else Taps(layers, gates)
 
     def adopt(self, found: Found, records: Records, loop: Loop | None = None, tapped: bool = True) -> None:
         """Take over what was found inside."""
@@ -266,6 +313,8 @@ def _take(flows: Sequence[Flow]) -> None:
             output.curve = curve
 
 
+NO_STREAM = -1
+"""Stands for the layers that branch and stream share where there is no stream: as if for all."""
 _INLINED = ("jit", "pjit", "closed_call", "core_call")
 
 

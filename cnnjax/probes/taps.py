@@ -1,4 +1,7 @@
-"""Identities with a say in the gradient: taps tell its norm, gates multiply it."""
+"""Identities with a say in the gradient: taps tell its norm, gates multiply it. And what replaces a block."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,31 @@ gate.defvjp(
     lambda x, factor: (x, factor),
     lambda factor, g: (g * factor.astype(g.dtype), jnp.zeros_like(factor)),
 )
+
+
+def gate_gradient(
+    factor: jax.Array, stream: jax.Array, branch: jax.Array, absent: Callable[[], Any]
+) -> tuple[jax.Array, jax.Array]:
+    """At a join: the gradient goes back into the branch `factor` times; the values stay as they are."""
+    return stream, gate(branch, factor)
+
+
+def gate_branch(
+    factor: jax.Array, stream: jax.Array, branch: jax.Array, absent: Callable[[], Any]
+) -> tuple[jax.Array, jax.Array]:
+    """At a join: `factor` times the branch; 0 deletes the block, so that what it took is passed on."""
+    factor = factor.astype(branch.dtype)
+    return stream, factor * branch + (1 - factor) * absent()
+
+
+def fit(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`x` in this shape: every nth along axes that are longer, zeros at the end of shorter ones.
+
+    So do shortcuts without weights (He et al. 2015, section 3.3, option A).
+    """
+    strides = [-(-before // after) for before, after in zip(x.shape, shape, strict=True)]
+    x = x[tuple(slice(None, None, stride) for stride in strides)]
+    return jnp.pad(x, [(0, after - before) for before, after in zip(x.shape, shape, strict=True)])
 
 
 def norm_of(x: jax.Array) -> jax.Array:

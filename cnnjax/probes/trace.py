@@ -16,7 +16,8 @@ the outputs are measured, but not what comes back.
 
 An addition joins a residual branch to its stream if one operand, the branch, has passed more layers since
 both were one value. If they have passed equally many, it is no join. What joins have made has passed the
-layers of its stream alone. Where this fails, `cnnjax.ops.marks` says what is meant.
+layers of its stream alone. Where this fails, `cnnjax.ops.marks` says what is meant. What is added can be
+changed there (`AtJoin`): blocks are closed, or gradients led along branch or shortcut alone.
 """
 
 import math
@@ -32,9 +33,10 @@ from flax import struct
 from cnnjax.network.base import path_names
 from cnnjax.ops.depth import is_stack, slice_path
 from cnnjax.probes.flow import Flow, Loop, Names, Weight
-from cnnjax.probes.found import Call, Join, Measure, Record, Records, Taps, Ways
+from cnnjax.probes.found import AtJoin, Call, Found, Join, Measure, Record, Records, Taps, Ways
 from cnnjax.probes.interpret import Interpreter
 from cnnjax.probes.response import Output
+from cnnjax.probes.taps import gate_gradient
 
 Iterations = dict[Loop, int]
 
@@ -99,6 +101,7 @@ class Trace:
         jaxpr: the trace itself, whose arguments are the leaves of the parameters and the inputs.
         equations: for each layer, the operation of the trace that it is.
         blocks: the joins in their order, by what the names of their branches' layers have in common.
+        shortcuts: for each, whether there is something that the branch is added to.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class Trace:
         inputs: Any,
         measure: Measure = NOTHING,
         frozen: bool = False,
+        at_join: AtJoin = gate_gradient,
+        layers_are_blocks: bool = False,
     ) -> None:
         """Trace `function` at these shapes.
 
@@ -117,27 +122,26 @@ class Trace:
             inputs: arrays [sample, ...].
             measure: what `run` records.
             frozen: in `run`, what is summed over the samples counts as constant.
+            at_join: what `run` does where a branch joins its stream, given a number for each block.
+            layers_are_blocks: in a network without joins each layer counts as a block, if its input can take
+                the place of its response; the last one does not.
         """
         jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(params, inputs)
         self.jaxpr: Any = jaxpr.jaxpr
         self._jaxpr, self._structure = jaxpr, jax.tree.structure(shapes)
-        self._measure, self._frozen = measure, frozen
+        self._measure, self._frozen, self._at_join = measure, frozen, at_join
+        self._ends: frozenset[int] = frozenset()
         leaves = jax.tree.leaves(inputs)
         self._samples = leaves[0].shape[0]
         self._known = [
             *(Flow(weights=(Weight(path, leaf.size),)) for path, leaf in by_path(params).items()),
             *(Flow(data=True, batch=0 if leaf.shape else None) for leaf in leaves),
         ]
-        found: Any = None
-
-        def look(*values: Any) -> None:
-            nonlocal found
-            interpreter = self._interpreter(None)
-            interpreter.run(jaxpr.jaxpr, jaxpr.consts, values, self._known)
-            interpreter.records()
-            found = interpreter.found
-
-        jax.eval_shape(look, *jax.tree.leaves((params, inputs)))
+        found = self._look(params, inputs)
+        if layers_are_blocks and not found.joins:
+            calls = [call for call in found.calls if call.replaceable and not call.hidden]
+            self._ends = frozenset(id(call.response_at) for call in calls if call is not found.calls[-1])
+            found = self._look(params, inputs)
         self._calls: list[Call] = found.calls
         self._joins: list[Join] = found.joins
         self._call_rows, join_rows = _rows(found.calls), _rows(found.joins)
@@ -155,6 +159,7 @@ class Trace:
         self.ties_samples: bool = found.ties_samples
         self.parameters = {weight: modules[weight] for weight in self.weights}
         self.layers = _numbered([modules[weight] for weight in self.weights])
+        self.shortcuts = tuple(join.shortcut for join, _ in joins)
         self.blocks = _numbered([self._block(join, iterations, modules) for join, iterations in joins])
 
     def taps(self, joins: jax.Array | None = None) -> Taps:
@@ -165,6 +170,21 @@ class Trace:
         """
         zeros = [jnp.zeros(shape, jnp.result_type(float)) for shape in map(_loop_shape, self._calls)]
         return Taps(zeros, None if joins is None else self._gates(joins))
+
+    def gates(self, joins: jax.Array) -> Taps:
+        """A number for each block, [block], for `at_join`; nothing is tapped."""
+        return Taps(None, self._gates(joins))
+
+    def _look(self, params: Any, inputs: Any) -> Found:
+        """What is in the trace."""
+        interpreter = self._interpreter(None)
+
+        def look(*values: Any) -> None:
+            interpreter.run(self._jaxpr.jaxpr, self._jaxpr.consts, values, self._known)
+            interpreter.records()
+
+        jax.eval_shape(look, *jax.tree.leaves((params, inputs)))
+        return interpreter.found
 
     def _gates(self, joins: jax.Array) -> list[jax.Array]:
         order, shapes = self._order[1], [_loop_shape(join) for join in self._joins]
@@ -189,7 +209,7 @@ class Trace:
         )
         norms = [
             norm if call.tapped else jnp.full_like(norm, jnp.nan)
-            for norm, call in zip(tapped.layers, self._calls, strict=True)
+            for norm, call in zip(tapped.layers or (), self._calls, strict=True)
         ]
         return Watched(
             of_layers=of_layers,
@@ -203,7 +223,9 @@ class Trace:
         )
 
     def _interpreter(self, taps: Taps | None) -> Interpreter:
-        return Interpreter(self._measure, self._samples, Ways(), taps, self._frozen)
+        return Interpreter(
+            self._measure, self._samples, Ways(), taps, self._frozen, self._at_join, self._ends
+        )
 
     def _block(self, join: Join, iterations: Iterations, modules: dict[Weight, str]) -> str:
         paths = []

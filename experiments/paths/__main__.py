@@ -1,0 +1,50 @@
+"""The command: `python -m experiments.paths`."""
+
+import functools
+
+from cnnjax.command import parse
+from cnnjax.errors import one_line_errors
+from cnnjax.launch import joined
+
+from . import __doc__ as question
+from .settings import Args, configs
+
+
+def main(args: Args) -> None:
+    """Run the experiment and write its folder; the terminal ends with the tables and the paths."""
+    chosen, settings = args.chosen, args.settings  # what cannot be is said before jax is imported
+
+    from cnnjax.compilation import use_cache
+    from cnnjax.data import load, spec
+    from cnnjax.probes import gradients_by_length
+    from cnnjax.training.run_dir import experiment_dir
+
+    from ..runner import Findings, check_on_shapes, do, how_many, run_all
+    from ..workers import Job
+    from .conclusions import conclude
+    from .measurement import Measurement, measure
+
+    use_cache()
+    data = load(chosen.data, args.data_dir, verify=args.verify)
+    runs = configs(args, spec(chosen.data).flips, min(data.train_images.shape[1:3]))
+    for net in chosen.nets if args.models else ():  # ours have residual blocks
+        check_on_shapes(runs[net.run(0)], data, gradients_by_length)
+    settings["data_source"] = data.source
+    found = Findings()
+    with experiment_dir(args.out, settings, growing=("nets", "seeds", "data_source")):
+        metrics = run_all(runs, args.out, data, **args.training)
+        measurements = {
+            name: Measurement(args.out / name, args.out / "lengths" / f"{name}.npz", config.seed)
+            for name, config in runs.items()
+        }
+        left = [each for each in measurements.values() if not each.file.exists()]
+        jobs = [Job(functools.partial(measure, each, chosen, data)) for each in left]
+        do(jobs, how_many(args.workers, max(1, len(jobs))))
+        arrays = {name: each.arrays(chosen, data) for name, each in measurements.items()}
+        conclude(chosen, arrays, metrics, found, args.out)
+    found.write(args.out, str(question))
+
+
+if __name__ == "__main__":
+    with joined(), one_line_errors("paths"):
+        main(parse(Args, question))
