@@ -19,12 +19,10 @@ from .settings import Args, Setting
 def measure(setting: Setting, kinds: list[str], args: Args) -> list[dict[str, Any]]:
     """Rows of the summary for one setting, a contestant each."""
     from cnnjax import summary
+    from cnnjax.machine import keep_memory  # as every command does
 
-    from ..workers import huge_pages
-
-    huge_pages()
     context = multiprocessing.get_context("spawn")
-    pools = {kind: ProcessPoolExecutor(1, mp_context=context) for kind in kinds}
+    pools = {kind: ProcessPoolExecutor(1, mp_context=context, initializer=keep_memory) for kind in kinds}
     try:
         facts = {kind: pool.submit(prepare, setting, kind).result() for kind, pool in pools.items()}
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -108,7 +106,11 @@ def main(args: Args) -> None:
             raise UserError(f"--{name} {value}: must be at least 1")
     kinds = ["cnnjax", *args.against]
     if args.overheads:
-        kinds += ["with_input", "in_loop"]
+        kinds += ["with_input"]
+    if args.overheads or args.vmap:
+        kinds += ["in_loop"]
+    if args.vmap:
+        kinds += ["vmap"]
     if args.probes:
         kinds += ["with_probes"]
     settings = [

@@ -12,6 +12,7 @@ from cnnjax.config import Config
 
 from .settings import Setting
 
+SEEDS = 4  # that train together
 _seconds: Callable[[int], float]  # takes this many steps, returns the seconds of one
 
 
@@ -151,13 +152,16 @@ def torch_step(setting: Setting, kind: str):
 
 
 def in_loop(setting: Setting, kind: str):
-    """A step inside `train`, between its first and its last dispatch, including everything it writes."""
+    """A step inside `train`, between its first and its last dispatch, including everything it writes.
+
+    With kind "vmap" it is a step of one of SEEDS runs that train together in one program.
+    """
     import tempfile
 
     import jax
     import numpy as np
 
-    from cnnjax import train
+    from cnnjax import train_many
     from cnnjax.data import Dataset
     from cnnjax.files import read_jsonl
     from cnnjax.training.session import default_steps_per_dispatch
@@ -170,20 +174,25 @@ def in_loop(setting: Setting, kind: str):
         "random", images, labels, images[: setting.batch], labels[: setting.batch], model.num_classes, ""
     )
     parameters, first = 0, default_steps_per_dispatch()
+    seeds = range(SEEDS if kind == "vmap" else 1)
 
     def seconds(steps: int) -> float:
         nonlocal parameters
         last = first * (1 + max(1, steps // first))
-        config = Config(
-            model=setting.model, model_options=options, dtype=setting.dtype, learning_rate=1e-3,
-            batch_size=setting.batch, steps=last, evaluate_every=last, checkpoint_every=last,
-        )  # fmt: skip
+        configs = [
+            Config(
+                model=setting.model, model_options=options, dtype=setting.dtype, learning_rate=1e-3,
+                batch_size=setting.batch, steps=last, evaluate_every=last, checkpoint_every=last, seed=seed,
+            )
+            for seed in seeds
+        ]  # fmt: skip
         with tempfile.TemporaryDirectory() as out:
-            result = train(config, out, data=data, say=lambda line: None)
+            outs = [f"{out}/{seed}" for seed in seeds]
+            result, *_ = train_many(configs, outs, how="vmap", data=data, say=lambda line: None)
             lines = read_jsonl(result.out / "metrics.jsonl")
         parameters = sum(leaf.size for leaf in jax.tree.leaves(result.variables["params"]))
         times = {line["step"]: line["time"] for line in lines if "train_loss" in line}
-        return (times[last] - times[first]) / (last - first)
+        return (times[last] - times[first]) / (last - first) / len(seeds)
 
     seconds(1)
     return seconds, {"parameters": parameters}
@@ -194,6 +203,7 @@ CONTESTANTS = {
     "with_input": jax_step,
     "with_probes": jax_step,
     "in_loop": in_loop,
+    "vmap": in_loop,
     "flax": jax_step,
     "torch": torch_step,
     "torch_compile": torch_step,

@@ -29,6 +29,8 @@ class Args:
     """Also time the same network in plain Flax ("flax"), in PyTorch ("torch"), or by its compiler."""
     overheads: bool = False
     """Also time the step with its input (gather, augment, normalise) and inside the training loop."""
+    vmap: bool = False
+    """Also time four seeds in one program: a step of one of them, beside a step inside the training loop."""
     probes: bool = False
     """Also time the step with the statistics of every layer, at every step."""
     turns: int = 5
