@@ -1,4 +1,8 @@
-"""Losses and metrics by name: functions of outputs [batch, class] and labels [batch] to numbers [batch]."""
+"""Losses and metrics by name: functions of outputs [batch, class] and labels to numbers [batch].
+
+Labels are those of the data, whole numbers [batch]. The cross-entropy also takes probabilities
+[batch, class], into which an augmentation such as mixup turns them.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +16,13 @@ from cnnjax.config import Config
 from cnnjax.models.lenet5 import map_loss
 
 PerExample = Callable[[Any, Any], jax.Array]
-cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+
+
+def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """That of the softmax of the outputs with the labels, or with probabilities [batch, class], in nats."""
+    if labels.ndim == outputs.ndim:
+        return optax.softmax_cross_entropy(outputs, labels)
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
 def make_loss(config: Config) -> PerExample:

@@ -4,9 +4,10 @@ Runs that train at once are divided over the axis `seed`, a batch over `data`, a
 optimizer's state, BatchNorm's averages) by one of SHARDS. XLA derives from this
 what devices exchange in a step:
 
-- Over `data`: all-reduces of the gradients, of two sums a channel in each BatchNorm forward and two backward,
-  whose statistics are those of the whole batch, and of the loss and the errors. With a `bn_group_size`
-  statistics are of parts of the batch, and only the running averages are exchanged, all of them at once.
+- Over `data`: all-reduces of the gradients, of two sums a channel in each BatchNorm, whose statistics are those
+  of the whole batch, and of the loss and the errors. In the backward pass a BatchNorm needs the gradients of
+  its scale and bias before it can go on. With a `bn_group_size` statistics are of parts of the batch, and
+  only the running averages are exchanged, all of them at once.
 - "replicated": nothing more. All devices along `model` do the same work.
 - "model": every layer's outputs, and with them its kernel, are divided over `model`. A layer that takes all
   channels gathers its input and sums the gradient by it. A grouped convolution exchanges nothing where its

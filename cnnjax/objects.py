@@ -100,8 +100,12 @@ def describe(value: Any) -> str:
     """Describe an object in one line, for the record of a run and for messages."""
     if hasattr(value, "__qualname__"):
         text = f"{value.__module__}:{value.__qualname__}"
+    elif type(value) is tuple and value:
+        text = " and ".join(map(describe, value))
     else:
-        text = f"{type(value).__module__}:{type(value).__qualname__} {' '.join(repr(value).split())}"
+        text, shown = f"{type(value).__module__}:{type(value).__qualname__}", " ".join(repr(value).split())
+        if not shown.startswith("<"):  # which names this one object, and would name its equal otherwise
+            text = f"{text} {shown}"
     text = _ADDRESS.sub("", text)
     return text if len(text) <= 200 else f"{text[:197]}..."
 

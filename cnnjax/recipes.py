@@ -183,7 +183,8 @@ def load_named(config: Config, data: Any = None) -> Any:
     if config.bn_group_size is not None:
         options["bn_group_size"] = config.bn_group_size
     if unknown := [name for name in options if name not in parameters]:
-        raise UserError(f"{config.model} has no field {unknown[0]!r}: its fields are {', '.join(parameters)}")
+        fields = [name for name in parameters if name not in ("self", "rngs", "parent", "name")]
+        raise UserError(f"{config.model} has no field {unknown[0]!r}: its fields are {', '.join(fields)}")
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     if "rngs" in parameters:  # a module of NNX is made where its random numbers are
         return functools.partial(make, **options)

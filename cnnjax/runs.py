@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from PIL import Image
 
 from cnnjax.config import Config
-from cnnjax.data import Stream
+from cnnjax.data import Stream, is_streamed, list_datasets
 from cnnjax.data.pictures import centre
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, short
 from cnnjax.files import read_json, sort_lines
 from cnnjax.images import decode
 from cnnjax.network import Variables
@@ -44,7 +45,30 @@ class OpenRun:
     @functools.cached_property
     def task(self) -> Task:
         """What was trained, as objects; opens its data."""
-        return resolve(self.config, self.objects)
+        return resolve(self.config, Objects(**self._given()))
+
+    def _given(self, **others: Any) -> dict[str, Any]:
+        """The objects that were given, or `others` in their place, by name.
+
+        Raises:
+            UserError: one is missing that the network or its test depends on.
+        """
+        given = {name: value for name, value in vars(self.objects).items() if value is not None}
+        given = {**given, **others, "probes": ()}
+        there, replaced = self.held["config"], set(self.held.get("objects", {}))
+        if there.get("model_options") is not None:
+            replaced -= {"model"}  # it was named by its file
+        if not is_streamed(there["data"]) and there["data"] not in list_datasets():
+            replaced |= {"data"}
+        for name in ("model", "data", "loss"):
+            if name in replaced - set(given):
+                raise UserError(
+                    f"{self.out} was trained with an object, {name}={short(there[name])}: "
+                    f"open it by cnnjax.open_run(folder, {name}=...)"
+                )
+        if "optimizer" in replaced:
+            given.setdefault("optimizer", optax.identity())  # nothing is trained any more
+        return given
 
     @property
     def model(self) -> Any:
@@ -61,7 +85,12 @@ class OpenRun:
         """`finished`, or `at step S of N`."""
         if (self.out / "result.json").exists():
             return "finished"
-        return f"at step {max((line['step'] for line in self.lines), default=0)} of {self.config.steps}"
+        return f"at step {self.step} of {self.config.steps}"
+
+    @property
+    def step(self) -> int:
+        """The last step in its record."""
+        return max((line["step"] for line in self.lines), default=0)
 
     @functools.cached_property
     def lines(self) -> list[dict[str, Any]]:
@@ -143,14 +172,16 @@ class OpenRun:
         return guesses
 
     def evaluate(self, step: int | None = None, **objects: Any) -> dict[str, float]:
-        """Compute the test metrics of the variables of `step`; `data`, `metrics` or `loss` may be others."""
-        given = {
-            name: value
-            for name, value in vars(self.objects).items()
-            if value is not None and name != "probes"
-        }
-        objects = {name: value for name, value in objects.items() if value}
-        return evaluate(self.config, self.at(step), **{**given, **objects})
+        """Compute the test metrics of the variables of `step`, and of their average if the run has one.
+
+        `data`, `metrics` or `loss` may be others than in training.
+        """
+        given = self._given(**{name: value for name, value in objects.items() if value})
+        found = evaluate(self.config, self.at(step), **given)
+        if self.config.ema:
+            averaged = evaluate(self.config, self.at(step, averaged=True), **given)
+            found |= {f"averaged_{name}": value for name, value in averaged.items()}
+        return found
 
 
 def _as_example(picture: Image.Image, shape: tuple[int, ...], is_photograph: bool) -> np.ndarray:
@@ -200,15 +231,16 @@ def find_runs(folder: Path | str) -> list[OpenRun]:
 
 def runs_table(folder: Path | str) -> list[tuple[str, ...]]:
     """A header, and a row per run: folder, what was trained, state, final errors in percent, seconds."""
-    rows: list[tuple[str, ...]] = [("run", "model", "data", "state", "train error", "test error", "seconds")]
+    header = "run", "model", "data", "state", "steps", "train error", "test error", "seconds"
+    rows: list[tuple[str, ...]] = [header]
     for run in find_runs(folder):
         final = run.final or {}
         errors = [
             f"{100 * final[name]:.2f}" if name in final else "" for name in ("train_error", "test_error")
         ]
         place = str(run.out.relative_to(Path(folder).expanduser())) or "."
-        held = run.held["config"]
-        rows.append(
-            (place, str(held["model"])[:40], str(held["data"])[:24], run.state, *errors, f"{run.seconds:.0f}")
-        )
+        model, data = (str(run.held["config"][name]) for name in ("model", "data"))
+        model = model.split(" ", 1)[0].rpartition("/")[2]  # without its fields, or its folder
+        what = place, model[:40], data[:24], run.state
+        rows.append((*what, f"{run.step:,}", *errors, f"{run.seconds:.0f}"))
     return rows

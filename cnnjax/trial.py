@@ -51,7 +51,9 @@ def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -
             f"labels [batch], but outputs are {_show(outputs)} and labels {_show(labels)}: give loss=, a "
             "function of both to [batch]"
         )
-    _check_per_example("loss", own_objects, task.loss, outputs, y)
+    with _blamed("augment", own_objects, f": the loss does not take the labels {_show(y)} that it gives"):
+        _check_per_example("loss", own_objects, task.loss, outputs, y)
+    _check_per_example("loss", own_objects, task.loss, outputs, labels)  # as in a test
     for name, metric in task.metrics.items():
         if name != "error" or are_logits:
             what = f"metrics[{name!r}]"

@@ -20,6 +20,7 @@ import cnnjax
 from cnnjax.data.examples import read_item
 from cnnjax.data.synthetic import synthetic
 from cnnjax.errors import Diverged, UserError
+from cnnjax.objects import describe
 from cnnjax.recipes import Objects, resolve
 from cnnjax.training.program import Program
 from examples import arrays, contrastive_loss, nnx_network, own_network, own_optimizer, vit
@@ -56,6 +57,24 @@ CASES = {
     "optimizer": case(own_optimizer, model_options={"width": 2}, downsample=2),
     "loss": case(contrastive_loss, model_options={"width": 2, "num_classes": 12}, downsample=2),
 }
+
+
+class Spelled(nn.Module):
+    """Its names and its field are those of our networks over depth, and mean nothing."""
+
+    loop: str = "scan"
+
+    @nn.compact
+    def __call__(self, x):
+        for block in range(1, 4):
+            x = nn.Dense(3, name=f"stage1_block{block:02d}")(x)
+        return x
+
+
+def test_a_network_with_our_names_is_not_taken_for_ours(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, evaluate_every=1)
+    result = cnnjax.train(config, tmp_path / "run", model=Spelled(), data=TABLE)
+    assert set(result.variables["params"]) == {f"stage1_block{block:02d}" for block in (1, 2, 3)}
 
 
 class Killed(Exception):
@@ -240,6 +259,18 @@ MISTAKES = {
     "a scalar loss": ({"loss": scalar}, r"loss=.*scalar must give one number for each example.*float32\[\]"),
     "a loss that fails": ({"loss": lambda outputs, labels: outputs.nothing}, "loss=.*fails.*AttributeError"),
     "no optimizer": ({"optimizer": 0.1}, "optimizer=.*give an optax.GradientTransformation"),
+    "labels that no loss takes": (
+        {"augment": lambda key, x, y: (x, (y, 0.5))},
+        r"augment=.*the loss does not take the labels int32\[8\], float32\[\] that it gives",
+    ),
+    "a loss of mixed labels alone": (
+        {"augment": lambda key, x, y: (x, jax.nn.one_hot(y, 3)), "loss": optax.softmax_cross_entropy},
+        r"loss=.*softmax_cross_entropy fails on outputs float32\[8, 3\] and labels int32\[8\]",
+    ),
+    "lists of several lengths": (
+        {"data": ([[1.0], [1.0, 2.0]], *TABLE[1:])},
+        "data=: lists that make no array",
+    ),
     "an augmentation that fails": ({"augment": lambda key, x: x[:, :99] @ x}, "augment=.*fails.*TypeError"),
     "a metric": ({"metrics": {"mine": scalar}}, r"metrics\['mine'\]=.*must give one number for each example"),
     "a metric's name": ({"metrics": ["best"]}, "metrics='best': must be of error, top5_error"),
@@ -397,6 +428,17 @@ def test_early_stopping_ends_a_run_and_ends_it_again(tmp_path):
     assert bits(again) == bits(result)
 
 
+def test_a_plateau_of_the_training_loss_ends_a_run(tmp_path):
+    """At a tiny rate the second window's loss is that of the first, at a good one it is lower."""
+    config = dataclasses.replace(CONFIG, steps=40, batch_size=32, evaluate_every=5, checkpoint_every=40)
+    objects = {"model": nn.Dense(3), "data": TABLE}
+    for rate, expected in ((1e-8, 10), (0.05, 40)):
+        stop = [cnnjax.StopOnPlateau(window=5, least=0.001)]
+        one = dataclasses.replace(config, learning_rate=rate)
+        result = cnnjax.train(one, tmp_path / str(rate), **objects, callbacks=stop)
+        assert cnnjax.open_run(result.out).step == expected
+
+
 class Scale(cnnjax.probes.Probe):
     """A scalar and an array of every second step."""
 
@@ -466,6 +508,56 @@ def test_a_stateful_pair_and_a_list_of_parameters(tmp_path):
     assert isinstance(result.variables["params"], list)
 
 
+def test_mixup_is_an_augmentation(tmp_path):
+    """The cross-entropy is that of both labels by their shares; metrics are of the data's labels."""
+
+    def mixup(key, x, labels):
+        share, odds = jax.random.beta(key, 0.4, 0.4), jax.nn.one_hot(labels, 3)
+        return share * x + (1 - share) * x[::-1], share * odds + (1 - share) * odds[::-1]
+
+    def mix(outputs, labels):
+        seen.append(labels.shape)
+        return outputs.argmax(-1) != labels
+
+    seen = []
+    config = dataclasses.replace(CONFIG, steps=1, evaluate_every=1, weight_decay=0.0)
+    start = {"params": {"kernel": np.ones((7, 3), np.float32), "bias": np.arange(3, dtype=np.float32)}}
+    objects = {"model": nn.Dense(3), "data": TABLE, "initial": start, "metrics": {"mine": mix}}
+    mixed, plain = (
+        cnnjax.train(config, tmp_path / name, **objects, augment=augment)
+        for name, augment in (("mixed", mixup), ("plain", None))
+    )
+    # All logits rise alike with x, which the softmax does not see; and each label has both shares once.
+    assert mixed.metrics["train_loss"] == pytest.approx(plain.metrics["train_loss"], rel=1e-5)
+    assert mixed.metrics["train_mine"] == mixed.metrics["train_error"] == plain.metrics["train_error"]
+    assert set(seen) == {(8,)}
+
+
+def test_optimizers_that_search_and_that_begin_with_constants(tmp_path):
+    """L-BFGS evaluates the loss again, and its first state holds plain numbers."""
+    config = cnnjax.Config(steps=4, batch_size=32, evaluate_every=4)
+    objects = {"model": nn.Dense(3), "data": TABLE}
+    result = cnnjax.train(config, tmp_path / "run", **objects, optimizer=optax.lbfgs())
+    losses = cnnjax.open_run(result.out).metrics["train_loss"][:, 1]
+    assert losses[-1] < losses[0]
+
+
+def test_lists_are_arrays(tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, evaluate_every=1)
+    lists = tuple(part.tolist() for part in TABLE)
+    one, other = (
+        cnnjax.train(config, tmp_path / name, model=nn.Dense(3), data=data)
+        for name, data in (("arrays", TABLE), ("lists", (TABLE[0], lists[1], TABLE[2], lists[3])))
+    )
+    assert bits(one) == bits(other)
+
+
+def test_descriptions_tell_what_an_object_is():
+    assert describe((arrays.init, arrays.apply)) == "examples.arrays:init and examples.arrays:apply"
+    assert describe(object()) == "builtins:object"  # its repr is of this one alone
+    assert describe(own_network.Net()).startswith("examples.own_network:Net Net(")
+
+
 def test_regression_needs_a_loss_and_has_no_error(tmp_path):
     targets = FEATURES @ np.ones((7, 2), np.float32)
     data = FEATURES[:32], targets[:32], FEATURES[32:], targets[32:]
@@ -475,8 +567,11 @@ def test_regression_needs_a_loss_and_has_no_error(tmp_path):
     def squares(outputs, labels):
         return jnp.square(outputs - labels).sum(-1)
 
-    result = cnnjax.train(CONFIG, tmp_path / "run", model=nn.Dense(2), data=data, loss=squares)
+    objects = {"model": nn.Dense(2), "data": data, "loss": squares, "probes": cnnjax.probes.SampleProbe(4)}
+    result = cnnjax.train(CONFIG, tmp_path / "run", **objects)
     assert set(result.metrics) == {"train_loss", "test_loss"}
+    with np.load(tmp_path / "run" / "probes" / "samples" / "step_5.npz") as found:  # by this loss
+        assert np.isfinite(found["noise_scale"]).all()
     outputs = nn.Dense(2).apply(result.variables, FEATURES[32:])
     assert result.metrics["test_loss"] == pytest.approx(
         float(squares(outputs, targets[32:]).mean()), rel=1e-5

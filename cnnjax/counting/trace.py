@@ -13,15 +13,15 @@ from flax import linen as nn
 from flax.core.scope import Scope
 from jax.extend.core import Literal, get_opaque_trace_state
 
-from cnnjax.counting.walk import BEGIN, END, TWIN, Path, Reach, Row, Walk
+from cnnjax.counting.walk import BEGIN, END, TWIN, Names, Reach, Row, Walk
 from cnnjax.ops.activations import Elementwise
 from cnnjax.ops.norm import BatchNorm
 
 
 def rows(model: nn.Module, image: tuple[int, ...]) -> list[Row]:
     """The layers of a network for an image [height, width, channel], in the order of their calls."""
-    kinds: dict[Path, str] = {}
-    twins: dict[Any, tuple[Path, Any, Any]] = {}
+    kinds: dict[Names, str] = {}
+    twins: dict[Any, tuple[Names, Any, Any]] = {}
     calling: list[nn.Module] = []
 
     def mark(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:

@@ -17,7 +17,7 @@ for _mark in (BEGIN, END, TWIN):
     _mark.def_abstract_eval(lambda *values, results=None, **_: values if results is None else results)
 
 _POOLINGS = {"reduce_window_max": "max_pool", "reduce_window_sum": "average_pool"}
-Path = tuple[str, ...]
+Names = tuple[str, ...]
 
 
 class Reach(NamedTuple):
@@ -46,7 +46,7 @@ Field = tuple[Reach, ...]  # height, width
 class Row:
     """What the equations of one module, or of one pooling, add up to."""
 
-    path: Path
+    path: Names
     kind: str
     field: Field
     output: tuple[int, ...] = ()
@@ -60,7 +60,7 @@ class Row:
 class _Part:
     """The way through a module: where it begins and ends, and the rows on it."""
 
-    path: Path
+    path: Names
     start: Field
     first_row: int
     rows: list[Row] = dataclasses.field(default_factory=list)
@@ -112,15 +112,15 @@ def _see(equation: Any, field: Field, spatial: tuple[int, int]) -> Field:
 class Walk:
     """A walk over the equations in the order of the calls, gathering rows."""
 
-    def __init__(self, params: Any, kinds: dict[Path, str]) -> None:
+    def __init__(self, params: Any, kinds: dict[Names, str]) -> None:
         self.params = params
         self.kinds = kinds
         self.parents = {path[:-1] for path in kinds if path}
         self.rows: list[Row] = []
         self.open: list[Row] = []
-        self.parts: dict[Path, _Part] = {}
-        self.counted: set[Path] = set()
-        self.poolings: Counter[tuple[Path, str]] = Counter()
+        self.parts: dict[Names, _Part] = {}
+        self.counted: set[Names] = set()
+        self.poolings: Counter[tuple[Names, str]] = Counter()
         self.spatial = (1, 2)  # until a convolution says otherwise
 
     def run(self, jaxpr: Any, fields: Iterable[Field | None], alive: set[int] | bool) -> list[Field | None]:
@@ -178,7 +178,7 @@ class Walk:
             self.pooling(_POOLINGS.get(name, "global_pool"), equation, before, field, alive)
         return [field] * results
 
-    def end(self, path: Path, field: Field, output: tuple[int, ...], alive: bool) -> None:
+    def end(self, path: Names, field: Field, output: tuple[int, ...], alive: bool) -> None:
         """A module's end: what it owns completes its row."""
         row, part = self.open.pop(), self.parts[path]
         own = self.params
@@ -195,7 +195,7 @@ class Walk:
             self.rows.append(row)
         part.rows, part.end = self.rows[part.first_row :], field
 
-    def twin(self, path: Path, part: _Part, field: Field, alive: bool) -> Field:
+    def twin(self, path: Names, part: _Part, field: Field, alive: bool) -> Field:
         """The rows of a module's twin, moved to where the module is; returns what its output sees."""
 
         def moved(end: Field) -> Field:

@@ -3,6 +3,9 @@
 `load` never uses the network; `fetch` may. Batches (`cnnjax.data.batches`) are a function of (seed, step) and
 augmentation (`cnnjax.data.augment`) is pure and runs inside jit. Photographs that do not fit
 into memory are a `Stream`, decoded and augmented on the host as the same function of (seed, step).
+
+Data of your own are four arrays (x, y, x_test, y_test), which become a `Dataset` if x are images of bytes and
+`Arrays` otherwise; or two sources (train, test) with `len` and `[i]`, a `Source` (`as_data`).
 """
 
 from pathlib import Path

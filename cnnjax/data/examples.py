@@ -244,7 +244,7 @@ def as_data(data: Any) -> Any:
 
 
 def _from_arrays(x: Any, y: Any, x_test: Any, y_test: Any) -> Dataset | Arrays:
-    x, y, x_test, y_test = (_map(np.asarray, part) for part in (x, y, x_test, y_test))
+    x, y, x_test, y_test = (_map(_as_array, part, _is_list_of_numbers) for part in (x, y, x_test, y_test))
     classes = None
     are_labels = all(
         isinstance(part, np.ndarray) and part.dtype.kind in "iu" and part.ndim == 1 for part in (y, y_test)
@@ -287,10 +287,24 @@ def _leaves(tree: Any) -> list[Any]:
     return jax.tree.leaves(tree)
 
 
-def _map(function: Callable[..., Any], tree: Any) -> Any:
+def _map(function: Callable[..., Any], tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     import jax
 
-    return jax.tree.map(function, tree)
+    return jax.tree.map(function, tree, is_leaf=is_leaf)
+
+
+def _is_list_of_numbers(value: Any) -> bool:
+    """Whether a list is an array in the making, and no tree of arrays."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, int | float | np.number)
+
+
+def _as_array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise UserError(f"data=: lists that make no array ({error})") from None
 
 
 def _take(tree: Any, indices: np.ndarray) -> Any:

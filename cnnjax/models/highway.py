@@ -35,7 +35,7 @@ from cnnjax.models.checks import check_at_least_one, check_image_size, check_rat
 from cnnjax.models.network import ConvNetwork, Network, Template
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.depth import LOOPS, block_names, repeat
+from cnnjax.ops.depth import LOOPS, Looped, block_names, repeat
 from cnnjax.ops.init import caffe_xavier, he_normal_fan_in, normal
 from cnnjax.ops.pooling import max_pool
 
@@ -72,7 +72,7 @@ class HighwayLayer(PlainLayer):
 LAYERS = {"highway": HighwayLayer, "plain": PlainLayer}
 
 
-class HighwayNetwork(Network, kw_only=True):
+class HighwayNetwork(Network, Looped, kw_only=True):
     """Stages of highway layers or, for comparison, of plain ones. `activation` is that of H.
 
     Attributes:

@@ -25,7 +25,7 @@ from cnnjax.models.checks import blocks_in, check_at_least_one
 from cnnjax.models.network import ConvNetwork, Template
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS, crelu
-from cnnjax.ops.depth import LOOPS, block_names, repeat
+from cnnjax.ops.depth import LOOPS, Looped, block_names, repeat
 from cnnjax.ops.init import INITS, delta_orthogonal, he_normal_fan_in
 
 
@@ -73,7 +73,7 @@ KERNELS = {  # of the first convolution, the others and the classifier
 }
 
 
-class LooksLinear(ConvNetwork, kw_only=True):
+class LooksLinear(ConvNetwork, Looped, kw_only=True):
     """Four stages of convolutions; each halves the resolution and doubles the filters.
 
     Attributes:

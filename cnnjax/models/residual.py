@@ -16,7 +16,7 @@ from cnnjax.models.network import BatchNormNetwork, Template
 from cnnjax.models.orders import ORDERS, Original
 from cnnjax.models.shortcuts import SHORTCUTS
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.depth import LOOPS, block_names, repeat
+from cnnjax.ops.depth import LOOPS, Looped, block_names, repeat
 from cnnjax.ops.init import INITS, he_normal_fan_in
 from cnnjax.ops.norm import no_norm
 from cnnjax.ops.pooling import max_pool
@@ -99,7 +99,7 @@ STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
 NORMS = ("batch", "none")
 
 
-class ResidualNet(BatchNormNetwork, kw_only=True):
+class ResidualNet(BatchNormNetwork, Looped, kw_only=True):
     """Stages of equal blocks; each stage halves the resolution and doubles the filters.
 
     Attributes:

@@ -29,7 +29,7 @@ from cnnjax.models.checks import check_choices
 from cnnjax.models.network import Template
 from cnnjax.ops.activations import crelu
 from cnnjax.ops.conv import CONVOLUTIONS
-from cnnjax.ops.depth import block_names, repeat
+from cnnjax.ops.depth import Looped, block_names, repeat
 from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
 
@@ -162,7 +162,7 @@ class ResidualPair(nn.Module):
 BLOCKS = {"feedforward": FeedforwardLayer, "residual": ResidualPair}
 
 
-class ConvNet(nn.Module):
+class ConvNet(nn.Module, Looped):
     """A convolution to `width` channels, then `depth` of them with BatchNorm, alone or in residual branches.
 
     Attributes:

@@ -1,5 +1,6 @@
 """Networks of Flax NNX."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,8 @@ def _seeded(rngs: Any, key: jax.Array) -> Any:
 def _maker(model: Any) -> Callable[[Any], Any]:
     if isinstance(model, nnx.Module):
         return lambda rngs: model
-    if isinstance(model, type):
+    parameters = inspect.signature(model).parameters.values()
+    # A class of NNX shows (*args, **kwargs), also inside a partial.
+    if any(each.name == "rngs" or each.kind is each.VAR_KEYWORD for each in parameters):
         return lambda rngs: model(rngs=rngs)
     return model

@@ -57,9 +57,11 @@ class Window(NamedTuple):
     kernel_dilation: Pair
     groups: int
     form: str
+    reversed: bool = False
+    """Whether the kernel is that of the convolution in the other direction: see `reverse`."""
 
     def direct(self) -> dict[str, Any]:
-        """Return it under the names of `direct_conv.cc`."""
+        """Return it under the names of `direct_conv.cc`, but for `reversed`."""
         return {
             "strides": self.strides,
             "low": [low for low, _ in self.padding],
@@ -134,7 +136,10 @@ def _pair(values: Sequence[int]) -> Pair:
 
 
 def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to [batch, height, width, c_out]."""
+    """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to [batch, height, width, c_out].
+
+    A `reversed` window has a kernel [k, k, c_out / groups, c_in].
+    """
     return _convolve.bind(images, kernel, window=window)
 
 
@@ -146,12 +151,9 @@ def kernel_gradient(images: jax.Array, upstream: jax.Array, window: Window) -> j
 def input_gradient(upstream: jax.Array, kernel: jax.Array, window: Window, size: Pair) -> jax.Array:
     """Gradient with respect to the images of `convolve`, of spatial `size`, given that of its result.
 
-    A convolution with the kernel flipped in space and its channels swapped; strides become input dilation.
+    A convolution in the other direction, with a reversed kernel; strides become input dilation.
     """
-    *extent, c_in_per_group, c_out = kernel.shape
-    groups = window.groups
-    kernel = kernel[::-1, ::-1].reshape(*extent, c_in_per_group, groups, c_out // groups)
-    kernel = kernel.transpose(0, 1, 4, 3, 2).reshape(*extent, c_out // groups, groups * c_in_per_group)
+    extent = kernel.shape[:2]
     padding = []
     for axis in range(2):
         reach = (extent[axis] - 1) * window.kernel_dilation[axis]
@@ -160,12 +162,24 @@ def input_gradient(upstream: jax.Array, kernel: jax.Array, window: Window, size:
         high = dilated + reach - (upstream.shape[1 + axis] - 1) * window.strides[axis] - low
         padding.append((low, high))
     swapped = window._replace(
-        strides=window.input_dilation, padding=tuple(padding), input_dilation=window.strides
+        strides=window.input_dilation,
+        padding=tuple(padding),
+        input_dilation=window.strides,
+        reversed=not window.reversed,
     )
-    return convolve(upstream, lax.optimization_barrier(kernel), swapped)
+    return convolve(upstream, kernel, swapped)
+
+
+def reverse(kernel: jax.Array, groups: int) -> jax.Array:
+    """The kernel of the convolution in the other direction: flipped in space, its channels swapped."""
+    *extent, c_in_per_group, c_out = kernel.shape
+    kernel = kernel[::-1, ::-1].reshape(*extent, c_in_per_group, groups, c_out // groups)
+    return kernel.transpose(0, 1, 4, 3, 2).reshape(*extent, c_out // groups, groups * c_in_per_group)
 
 
 def _convolve_by_xla(images, kernel, window):
+    if window.reversed:
+        kernel = lax.optimization_barrier(reverse(kernel, window.groups))
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -181,7 +195,7 @@ def _convolve_by_xla(images, kernel, window):
 def _convolve_here(images, kernel, window):
     if window.form == "direct":
         shape = jax.eval_shape(partial(_convolve_by_xla, window=window), images, kernel).shape
-        return direct.convolve(images, kernel, shape, **window.direct())
+        return direct.convolve(images, kernel, shape, reversed=window.reversed, **window.direct())
     return _convolve_by_xla(images, kernel, window)
 
 
@@ -193,6 +207,9 @@ def _kernel_gradient_here(images, upstream, window):
     """
     batch, height, width, c_in = images.shape
     groups = window.groups
+    if window.reversed:
+        forwards = _kernel_gradient_here(images, upstream, window._replace(reversed=False))
+        return reverse(forwards, groups)
     if window.form == "direct" and window.input_dilation == (1, 1):
         shape = (*window.size, c_in // groups, upstream.shape[-1])
         return direct.kernel_gradient(images, upstream, shape, **window.direct())

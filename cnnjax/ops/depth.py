@@ -25,6 +25,17 @@ _BLOCK = re.compile(r"(.+_block)(\d+)")
 _STACK = re.compile(r"(.+_block)(\d+)-(\d+)")
 
 
+class Looped:
+    """Marks networks whose equal blocks `repeat` applies as their field `loop` says: they may be stacked."""
+
+    loop: str
+
+
+def loop_of(network: Any) -> str:
+    """How the network goes over its blocks, one of `LOOPS`; "unrolled" for all that are not `Looped`."""
+    return network.loop if isinstance(network, Looped) else "unrolled"
+
+
 def block_names(stage: int, blocks: int, longest: int = 0) -> list[str]:
     """Name the blocks of a stage, `stage1_block01` and so on, with digits for a stage of `longest` blocks."""
     digits = max(2, len(str(max(blocks, longest))))

@@ -50,8 +50,10 @@ def _call(
 ) -> jax.Array:
     if missing := load():
         raise UserError(f"convolution='direct': {missing}; 'auto' takes what is available")
-    attributes: dict[str, Any] = {name: np.asarray(value, np.int64) for name, value in window.items()}
-    attributes["groups"] = np.int64(window["groups"])
+    attributes = {
+        name: np.int64(value) if isinstance(value, int) else np.asarray(value, np.int64)
+        for name, value in window.items()
+    }
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.ffi.ffi_call(target, result, vmap_method="sequential")(lhs, rhs, **attributes)
 

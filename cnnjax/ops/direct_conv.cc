@@ -35,6 +35,7 @@ constexpr int BLOCK = 2 * DIRECT;   // output channels in a tile
 constexpr int ACCUMULATORS = 12;    // of a tile: AVX2 has 16 registers
 constexpr int64_t SCRATCH = 64 << 10;  // floats of padded images that are worked on at a time
 constexpr int64_t SMALL = 16 << 10;    // floats that are not worth a second thread
+constexpr int64_t LINE = 16;              // floats in a line of the cache
 constexpr int64_t ROW = 64;               // pixels that make a row long enough
 constexpr int64_t GRADIENT_PIXELS = 192;  // whose results' gradients stay in the first-level cache
 
@@ -260,9 +261,35 @@ void gradient_tile(const Row* lines, int64_t count, int64_t pixels, int64_t upst
     for (int v = 0; v < vectors; ++v) L::store(gradient + r * gradient_step + v * lanes, sums[r][v]);
 }
 
+// A kernel: [taps, c_in, groups * c_out]; or that of the convolution in the other direction, whose taps are in the
+// other order and whose channels have changed places: [taps, c_out, groups * c_in].
+struct Kernel {
+  const float* weights;
+  bool reversed;
+
+  // Calls put(channel, weight) for `channels` output channels of a group from `first` on, at one tap, for each of
+  // `count` input channels from `c_in` on; in the order in which they are stored.
+  template <class Put>
+  void read(const Convolution& c, int64_t tap, int64_t group, int64_t c_in, int64_t count, int64_t first,
+            int64_t channels, Put put) const {
+    if (reversed) {
+      int64_t last = c.height.taps * c.width.taps - 1;
+      for (int64_t channel = 0; channel < channels; ++channel) {
+        const float* from = weights + (((last - tap) * c.c_out + first + channel) * c.groups + group) * c.c_in + c_in;
+        for (int64_t i = 0; i < count; ++i) put(i, channel, from[i]);
+      }
+    } else {
+      for (int64_t i = 0; i < count; ++i) {
+        const float* from = weights + ((tap * c.c_in + c_in + i) * c.groups + group) * c.c_out + first;
+        for (int64_t channel = 0; channel < channels; ++channel) put(i, channel, from[channel]);
+      }
+    }
+  }
+};
+
 #include "winograd.h"
 
-void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* kernel, float* results) {
+void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, Kernel kernel, float* results) {
   if (int lanes = winograd::lanes_of(c)) {
     auto fast = lanes == LANES ? winograd::convolve<LANES> : winograd::convolve<8>;
     return fast(pool, c, images, kernel, results);
@@ -273,9 +300,13 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
   parallel(pool, blocks, panels.size(), [&](int64_t i) {
     int64_t group = i / c.blocks(), first = i % c.blocks() * BLOCK;
     int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first);
-    for (int64_t row = 0; row < c.rows(); ++row)
-      std::memcpy(&panels[i * panel + row * BLOCK], kernel + (row * c.groups + group) * c.c_out + first,
-                  channels * sizeof(float));
+    for (int64_t row = 0; row < c.rows();) {
+      int64_t c_in = row % c.c_in, count = std::min(LINE, c.c_in - c_in);
+      float* to = &panels[i * panel + row * BLOCK];
+      kernel.read(c, row / c.c_in, group, c_in, count, first, channels,
+                  [=](int64_t i, int64_t channel, float weight) { to[i * BLOCK + channel] = weight; });
+      row += count;
+    }
   });
   int64_t at_a_time = c.images_at_a_time(pool.num_threads());
   parallel(pool, ceil_div(c.batch, at_a_time), c.batch * c.result(), [&](int64_t part) {
@@ -305,68 +336,88 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
   }
   int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks(), all_channels = c.groups * c.c_out;
   int64_t across = c.width.output, lines_at_a_time = std::max<int64_t>(1, GRADIENT_PIXELS / across);
-  int64_t at_a_time = c.images_at_a_time(pool.num_threads());
-  int64_t parts = std::min(ceil_div(c.batch, at_a_time), std::max<int64_t>(1, pool.num_threads()));
-  // Each part adds into panels of its own, and the parts are summed in order: the same bits every time.
-  std::vector<float> sums(parts * blocks * panel);
-  parallel(pool, parts, c.batch * c.result(), [&](int64_t part) {
-    static thread_local std::vector<float> scratch, packed;
-    float* panels = &sums[part * blocks * panel];
-    std::vector<Row> lines;
-    int64_t end = c.batch * (part + 1) / parts;
-    for (int64_t first = c.batch * part / parts; first < end; first += at_a_time) {
-      int64_t count = std::min(at_a_time, end - first);
-      const float* x = c.pad(images, first, count, scratch);
-      int64_t pixels = count * c.height.output * across;
-      for (int64_t i = 0; i < blocks; ++i) {
-        int64_t group = i / c.blocks(), first_channel = i % c.blocks() * BLOCK;
-        int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first_channel);
-        const float* from = upstream + first * c.result() + group * c.c_out + first_channel;
-        int64_t upstream_step = all_channels;
-        if (channels < all_channels || channels % DIRECT) {  // in one piece, and with whole vectors
-          packed.resize(pixels * BLOCK);
-          for (int64_t pixel = 0; pixel < pixels; ++pixel, from += all_channels)
-            std::memcpy(&packed[pixel * BLOCK], from, channels * sizeof(float));
-          from = packed.data();
-          upstream_step = BLOCK;
-        }
-        lines.clear();
-        for (int64_t line = 0; line < count * c.height.output; ++line) {
-          int64_t image = line / c.height.output, y = line % c.height.output;
-          lines.push_back({from + line * across * upstream_step,
-                           x + image * c.padded_image() + y * c.height.stride * c.width.extended * c.channels});
-        }
-        std::vector<Run> runs = c.runs(group, 0, 0);
-        for (size_t line = 0; line < lines.size(); line += lines_at_a_time) {
-          int64_t some = std::min<int64_t>(lines_at_a_time, lines.size() - line);
-          for (const Run& run : runs)
-            for (int64_t row = 0; row < run.length; row += tile_size(channels)) {
-              auto add = channels > DIRECT ? gradient_rows<2> : gradient_rows<1>;
-              add(run.length - row, &lines[line], some, across, upstream_step,
-                   c.width.stride * c.channels, run.x + row, panels + i * panel + (run.w + row) * BLOCK);
-            }
-        }
-      }
+  int64_t threads = std::max<int64_t>(1, pool.num_threads());
+  int64_t enough = ceil_div(lines_at_a_time, c.height.output);  // images, for a tile's sums to be loaded seldom
+  int64_t at_a_time = std::clamp(enough, c.images_at_a_time(threads), std::max<int64_t>(1, c.batch / threads));
+
+  // Adds to a panel, the gradient of a block of output channels, what `count` images give.
+  auto add = [&](const float* x, int64_t first, int64_t count, int64_t i, float* sums) {
+    static thread_local std::vector<float> packed;
+    static thread_local std::vector<Row> lines;
+    int64_t pixels = count * c.height.output * across;
+    int64_t group = i / c.blocks(), first_channel = i % c.blocks() * BLOCK;
+    int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first_channel);
+    const float* from = upstream + first * c.result() + group * c.c_out + first_channel;
+    int64_t upstream_step = all_channels;
+    if (channels < all_channels || channels % DIRECT) {  // in one piece, and with whole vectors
+      packed.resize(pixels * BLOCK);
+      for (int64_t pixel = 0; pixel < pixels; ++pixel, from += all_channels)
+        std::memcpy(&packed[pixel * BLOCK], from, channels * sizeof(float));
+      from = packed.data();
+      upstream_step = BLOCK;
     }
-  });
-  parallel(pool, blocks, sums.size(), [&](int64_t i) {
+    lines.clear();
+    for (int64_t line = 0; line < count * c.height.output; ++line) {
+      int64_t image = line / c.height.output, y = line % c.height.output;
+      lines.push_back({from + line * across * upstream_step,
+                       x + image * c.padded_image() + y * c.height.stride * c.width.extended * c.channels});
+    }
+    std::vector<Run> runs = c.runs(group, 0, 0);
+    for (size_t line = 0; line < lines.size(); line += lines_at_a_time) {
+      int64_t some = std::min<int64_t>(lines_at_a_time, lines.size() - line);
+      for (const Run& run : runs)
+        for (int64_t row = 0; row < run.length; row += tile_size(channels)) {
+          auto rows = channels > DIRECT ? gradient_rows<2> : gradient_rows<1>;
+          rows(run.length - row, &lines[line], some, across, upstream_step, c.width.stride * c.channels, run.x + row,
+               sums + (run.w + row) * BLOCK);
+        }
+    }
+  };
+  // Writes a block's gradient, the sum of `parts` panels that are `apart` floats apart.
+  auto write = [&](int64_t i, const float* sums, int64_t parts, int64_t apart) {
     int64_t group = i / c.blocks(), first = i % c.blocks() * BLOCK;
     int64_t channels = std::min<int64_t>(BLOCK, c.c_out - first);
     for (int64_t row = 0; row < c.rows(); ++row)
       for (int64_t channel = 0; channel < channels; ++channel) {
         float sum = 0;
-        for (int64_t part = 0; part < parts; ++part) sum += sums[(part * blocks + i) * panel + row * BLOCK + channel];
+        for (int64_t part = 0; part < parts; ++part) sum += sums[part * apart + row * BLOCK + channel];
         gradient[(row * c.groups + group) * c.c_out + first + channel] = sum;
       }
+  };
+
+  if (blocks >= threads && blocks * panel > c.batch * c.padded_image()) {  // a large kernel: each thread has its blocks
+    std::vector<float> scratch;
+    const float* x = c.pad(images, 0, c.batch, scratch);
+    parallel(pool, blocks, c.batch * c.result(), [&](int64_t i) {
+      static thread_local std::vector<float> sums;
+      sums.assign(panel, 0.f);
+      for (int64_t first = 0; first < c.batch; first += at_a_time)
+        add(x + first * c.padded_image(), first, std::min(at_a_time, c.batch - first), i, sums.data());
+      write(i, sums.data(), 1, 0);
+    });
+    return;
+  }
+  // Many images: each thread has its own, and panels of its own, which are summed in order: the same bits every time.
+  int64_t parts = std::min(ceil_div(c.batch, at_a_time), threads);
+  std::vector<float> sums(parts * blocks * panel);
+  parallel(pool, parts, c.batch * c.result(), [&](int64_t part) {
+    static thread_local std::vector<float> scratch;
+    int64_t end = c.batch * (part + 1) / parts;
+    for (int64_t first = c.batch * part / parts; first < end; first += at_a_time) {
+      int64_t count = std::min(at_a_time, end - first);
+      const float* x = c.pad(images, first, count, scratch);
+      for (int64_t i = 0; i < blocks; ++i) add(x, first, count, i, &sums[(part * blocks + i) * panel]);
+    }
   });
+  parallel(pool, blocks, sums.size(), [&](int64_t i) { write(i, &sums[i * panel], parts, blocks * panel); });
 }
 
 using Images = ffi::Buffer<ffi::F32, 4>;
 using Result = ffi::Result<ffi::Buffer<ffi::F32, 4>>;
 using Pair = ffi::Span<const int64_t>;
 
-Convolution describe(ffi::Span<const int64_t> images, ffi::Span<const int64_t> kernel, ffi::Span<const int64_t> results,
-                     Pair strides, Pair low, Pair input_dilation, Pair kernel_dilation, int64_t groups) {
+Convolution describe(const int64_t* images, const int64_t* kernel, const int64_t* results, Pair strides, Pair low,
+                     Pair input_dilation, Pair kernel_dilation, int64_t groups) {
   auto axis = [&](int i) {
     return Axis(images[i + 1], results[i + 1], kernel[i], strides[i], low[i], input_dilation[i], kernel_dilation[i]);
   };
@@ -382,17 +433,19 @@ Convolution describe(ffi::Span<const int64_t> images, ffi::Span<const int64_t> k
 }
 
 ffi::Error convolve_handler(ffi::ThreadPool pool, Images images, Images kernel, Result results, Pair strides, Pair low,
-                            Pair input_dilation, Pair kernel_dilation, int64_t groups) {
-  Convolution c = describe(images.dimensions(), kernel.dimensions(), results->dimensions(), strides, low,
-                           input_dilation, kernel_dilation, groups);
-  convolve(pool, c, images.typed_data(), kernel.typed_data(), results->typed_data());
+                            Pair input_dilation, Pair kernel_dilation, int64_t groups, int64_t reversed) {
+  const int64_t* size = kernel.dimensions().begin();
+  const int64_t turned[] = {size[0], size[1], size[3] / groups, size[2] * groups};
+  Convolution c = describe(images.dimensions().begin(), reversed ? turned : size, results->dimensions().begin(), strides,
+                           low, input_dilation, kernel_dilation, groups);
+  convolve(pool, c, images.typed_data(), {kernel.typed_data(), bool(reversed)}, results->typed_data());
   return ffi::Error::Success();
 }
 
 ffi::Error kernel_gradient_handler(ffi::ThreadPool pool, Images images, Images upstream, Result gradient, Pair strides,
                                    Pair low, Pair input_dilation, Pair kernel_dilation, int64_t groups) {
-  Convolution c = describe(images.dimensions(), gradient->dimensions(), upstream.dimensions(), strides, low,
-                           input_dilation, kernel_dilation, groups);
+  Convolution c = describe(images.dimensions().begin(), gradient->dimensions().begin(), upstream.dimensions().begin(),
+                           strides, low, input_dilation, kernel_dilation, groups);
   kernel_gradient(pool, c, images.typed_data(), upstream.typed_data(), gradient->typed_data());
   return ffi::Error::Success();
 }
@@ -412,5 +465,5 @@ auto binding() {
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_convolve, convolve_handler, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_convolve, convolve_handler, binding().Attr<int64_t>("reversed"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_kernel_gradient, kernel_gradient_handler, binding());

@@ -86,15 +86,25 @@ inline __attribute__((always_inline)) void both_axes(Transform transform, Get ge
   }
 }
 
-// The kernel's 16 points for each output channel: [point, block of `block` output channels, c_in, channel in the block].
-inline void transform_kernel(const Convolution& c, int64_t c_in, int64_t block, const float* weights, float* to) {
+// The kernel's 16 points for `count` input channels from `first` on: [point, block of `block` output channels, c_in,
+// channel in the block].
+inline void transform_kernel(const Convolution& c, int64_t first, int64_t count, int64_t block, Kernel kernel,
+                             float* to) {
   int64_t point = apart(c);
-  for (int64_t channel = 0; channel < c.c_out; ++channel) {
-    int64_t first = channel / block * block, width = std::min(block, c.c_out - first);
-    float* own = to + first * c.c_in + c_in * width + channel - first;
-    both_axes<float, 3, 4>(
-        of_kernel, [&](int y, int x) { return weights[((3 * y + x) * c.c_in + c_in) * c.c_out + channel]; },
-        [&](int y, int x, float value) { own[(4 * y + x) * point] = value; });
+  std::vector<float> weights(9 * LINE * block);
+  for (int64_t channel = 0; channel < c.c_out; channel += block) {
+    int64_t width = std::min(block, c.c_out - channel);
+    for (int64_t tap = 0; tap < 9; ++tap)
+      kernel.read(c, tap, 0, first, count, channel, width, [&](int64_t i, int64_t out, float weight) {
+        weights[(tap * LINE + i) * block + out] = weight;
+      });
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t out = 0; out < width; ++out) {
+        float* own = to + channel * c.c_in + (first + i) * width + out;
+        both_axes<float, 3, 4>(
+            of_kernel, [&](int y, int x) { return weights[((3 * y + x) * LINE + i) * block + out]; },
+            [&](int y, int x, float value) { own[(4 * y + x) * point] = value; });
+      }
   }
 }
 
@@ -217,11 +227,12 @@ struct Tiles {
 };
 
 template <int lanes>
-void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* kernel, float* results) {
+void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, Kernel kernel, float* results) {
   Tiles<lanes> t(c);
   std::vector<float> weights(POINTS * apart(c));
-  parallel(pool, c.c_in, weights.size(),
-           [&](int64_t channel) { transform_kernel(c, channel, 2 * lanes, kernel, weights.data()); });
+  parallel(pool, ceil_div(c.c_in, LINE), weights.size(), [&](int64_t line) {
+    transform_kernel(c, line * LINE, std::min(LINE, c.c_in - line * LINE), 2 * lanes, kernel, weights.data());
+  });
   int64_t at_a_time = t.padded.images_at_a_time(pool.num_threads());
   parallel(pool, ceil_div(c.batch, at_a_time), c.batch * c.result(), [&](int64_t part) {
     int64_t first = part * at_a_time, count = std::min(at_a_time, c.batch - first);

@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from cnnjax.probes import decompositions
 from cnnjax.probes.forward import function_of
-from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.probes.subject import Losses, cross_entropy, losses_of, unpack
 
 Product = Callable[[jax.Array], jax.Array]
 """v [parameter] to H v [parameter]."""
@@ -43,7 +43,7 @@ def batch_loss(
             `bn_group_size` (for "batch" the function raises it).
     """
     outputs, labels, _ = _outputs(model, variables, batch, statistics)
-    return lambda params: loss(outputs(params), labels).mean()
+    return lambda params: losses_of(loss, outputs(params), labels).mean()
 
 
 def _outputs(
@@ -90,7 +90,9 @@ def ggn_product(
 
     def product(v: jax.Array) -> jax.Array:
         at, pushed = jax.jvp(outputs, (flat,), (v,))
-        _, curved = jax.jvp(jax.grad(lambda outputs: loss(outputs, labels).mean()), (at,), (pushed,))
+        _, curved = jax.jvp(
+            jax.grad(lambda outputs: losses_of(loss, outputs, labels).mean()), (at,), (pushed,)
+        )
         return jax.vjp(outputs, flat)[1](curved)[0]
 
     return product, flat.size
@@ -112,7 +114,7 @@ def empirical_fisher_product(
     flat, unravel = ravel_pytree(params)
 
     def losses(flat: jax.Array) -> jax.Array:
-        return loss(of_params(unravel(flat)), labels)
+        return losses_of(loss, of_params(unravel(flat)), labels)
 
     def product(v: jax.Array) -> jax.Array:
         values, along = jax.jvp(losses, (flat,), (v,))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-Path = tuple[str, ...]
+Names = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Weight:
         index: along its leading axes; a loop stands for its iteration.
     """
 
-    path: Path
+    path: Names
     size: int
     index: tuple[int | Loop, ...] = ()
 
@@ -234,11 +234,16 @@ class Roots:
 
 
 def sums_over_samples(equation: Any, flows: Sequence[Flow]) -> bool:
-    """Whether an operation sums over the samples, or takes their maximum, and so on."""
+    """Whether an operation sums over the samples, or takes their maximum, or products of their pairs."""
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
-        contracted = params["dimension_numbers"][0]
-        return any(flow.batch in axes for flow, axes in zip(flows, contracted, strict=True))
+        contracted, shared = params["dimension_numbers"]
+        if any(flow.batch in axes for flow, axes in zip(flows, contracted, strict=True)):
+            return True
+        return all(
+            flow.batch is not None and flow.batch not in axes
+            for flow, axes in zip(flows, shared, strict=True)
+        )
     sums = name.startswith("reduce_") or name in _COLLECTIVE
     return sums and "axes" in params and flows[0].batch in params["axes"]
 

@@ -258,6 +258,7 @@ class Interpreter:
 
     def records(self) -> Records:
         """Of the calls and joins, in the order in which they were found."""
+        _take(self.found.flows)  # results go to what is outside, where curves end
         for call in self.found.calls:
             if call.output is not None:
                 call.record = self.measure.layer(call.output.constant())

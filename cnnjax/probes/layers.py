@@ -17,7 +17,7 @@ from cnnjax.probes.flow import Weight
 from cnnjax.probes.forward import in_training
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.response import Output
-from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.probes.subject import Losses, cross_entropy, losses_of, unpack
 from cnnjax.probes.taps import norm_of
 from cnnjax.probes.trace import Trace, Watched, by_path
 
@@ -99,7 +99,7 @@ def layer_statistics(
 
     def objective(params: Any, taps: Any) -> Any:
         (outputs, _), records = trace.run(params, inputs, taps)
-        return loss(outputs, labels).mean(), records
+        return losses_of(loss, outputs, labels).mean(), records
 
     (gradients, tapped), records = jax.grad(objective, (0, 1), has_aux=True)(params, trace.taps())
     return collect(trace.watched(records, tapped), params, gradients)

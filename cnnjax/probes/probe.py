@@ -10,6 +10,7 @@ from flax import struct
 from cnnjax.network import Network
 from cnnjax.probes.found import Measure, Record
 from cnnjax.probes.response import Output
+from cnnjax.probes.subject import Losses
 from cnnjax.probes.trace import Watched
 
 
@@ -24,6 +25,7 @@ class StepContext:
         labels: those of the batch.
         outputs: the network's.
         loss: mean over the batch, a scalar.
+        losses: the function of outputs and labels to the loss of each example, [batch], that is trained with.
         variables: parameters and what else the network carries, before the update.
         gradients: by the parameters.
         updates: what the optimizer adds to the parameters.
@@ -44,6 +46,7 @@ class StepContext:
     previous_gradients: Any
     layers: Watched | None
     network: Network = struct.field(pytree_node=False)
+    losses: Losses = struct.field(pytree_node=False)
 
 
 class Probe:

@@ -114,7 +114,7 @@ class Statistic:
 MOVES = ("reshape", "broadcast_in_dim", "squeeze", "transpose", "expand_dims")
 KEEPS = (
     "convert_element_type", "copy", "sharding_constraint", "optimization_barrier", "reduce_precision",
-    "pvary", "pbroadcast", "name", "mark",
+    "pvary", "pbroadcast", "name", "mark", "stop_gradient",
 )  # fmt: skip
 SUMS = (
     "reduce_sum",

@@ -23,7 +23,7 @@ from cnnjax.probes.forward import function_of, ties_samples
 from cnnjax.probes.layers import one_two_five
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.shattering import effective_rank_of_gram, mean_over_pairs
-from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.probes.subject import Losses, cross_entropy, losses_of, unpack
 from cnnjax.probes.theory import gaussian_effective_rank
 from cnnjax.probes.trace import Trace, by_path
 
@@ -53,7 +53,7 @@ def input_gradients(
     if statistics not in ("frozen", "batch", "full"):
         raise UserError(f"statistics={statistics!r}: must be frozen, batch or full, for gradients by images")
     function = function_of(network, variables, images, "frozen" if statistics == "frozen" else "batch")
-    values, pull = jax.vjp(lambda x: losses(function(variables["params"], x), labels), images)
+    values, pull = jax.vjp(lambda x: losses_of(losses, function(variables["params"], x), labels), images)
     if statistics != "batch":
         return pull(jnp.ones_like(values))[0]
     return jax.lax.map(lambda i: pull(_one(i, values))[0][i], jnp.arange(len(values)))
@@ -88,14 +88,19 @@ def weight_gradients(
         raise UserError(f"statistics={statistics!r}: must be frozen or batch, for gradients by weights")
     variables = unstack(variables)
     params, function = variables["params"], function_of(network, variables, images, statistics)
-    if not ties_samples(function, params, images):
 
-        def of_one(sample: tuple[jax.Array, jax.Array]) -> Any:
-            x, y = sample
-            return jax.grad(lambda params: losses(function(params, x[None]), y[None])[0])(params)
+    def losses_at(params: Any, samples: tuple[Any, Any]) -> jax.Array:
+        inputs, labels = samples
+        return losses_of(losses, function(params, inputs), labels)
+
+    if not ties_samples(losses_at, params, (images, labels)):
+
+        def of_one(sample: tuple[Any, Any]) -> Any:
+            alone = jax.tree.map(lambda leaf: leaf[None], sample)
+            return jax.grad(lambda params: losses_at(params, alone)[0])(params)
 
         return jax.lax.map(of_one, (images, labels), batch_size=at_once)
-    values, pull = jax.vjp(lambda params: losses(function(params, images), labels), params)
+    values, pull = jax.vjp(lambda params: losses_at(params, (images, labels)), params)
     return jax.lax.map(lambda i: pull(_one(i, values))[0], jnp.arange(len(values)), batch_size=at_once)
 
 
@@ -154,7 +159,7 @@ def sample_statistics(
     kernels = [by_weight[weight.path][:, *weight.index] for weight in trace.parameters]
     grams = [gram(kernel) for kernel in kernels]
     everything = sum(gram(leaf) for leaf in jax.tree.leaves(gradients))
-    n = len(batch[1])
+    n = len(jax.tree.leaves(gradients)[0])
     sizes = [leaf.size // n for leaf in kernels]
     sizes.append(sum(leaf.size for leaf in jax.tree.leaves(gradients)) // n)
     ranks = jnp.array([gaussian_effective_rank(n, size) for size in sizes])
@@ -163,9 +168,10 @@ def sample_statistics(
 
 
 class SampleProbe(Probe):
-    """`sample_statistics` of some samples of a training step's batch, before the update.
+    """`sample_statistics` of some samples of a training step's batch, before the update, by the run's loss.
 
-    Scalars over all parameters go to metrics.jsonl, arrays over layers to `probes/samples/step_S.npz`.
+    The arrays over layers, of which the last entry is that of all parameters, go to
+    `probes/samples/step_S.npz`.
 
     Args:
         samples: so many, the first of the batch; the cost grows with their number.
@@ -188,8 +194,10 @@ class SampleProbe(Probe):
 
     def measure(self, context: StepContext) -> SampleStatistics:
         """The statistics of this step's first samples."""
-        batch = context.inputs[: self._samples], context.labels[: self._samples]
-        return sample_statistics(context.network, context.variables, batch, self._statistics)
+        batch = jax.tree.map(lambda leaf: leaf[: self._samples], (context.inputs, context.labels))
+        return sample_statistics(
+            context.network, context.variables, batch, self._statistics, losses=context.losses
+        )
 
 
 def gram(gradients: jax.Array) -> jax.Array:

@@ -23,6 +23,29 @@ Losses = Callable[[Any, Any], jax.Array]
 cross_entropy: Losses = optax.softmax_cross_entropy_with_integer_labels
 
 
+def losses_of(loss: Losses, outputs: Any, labels: Any) -> jax.Array:
+    """The loss of each sample, [sample]: of several numbers, such as one for each token, their mean.
+
+    Raises:
+        UserError: it fails, or does not give one number or more for each sample.
+    """
+    given = " and ".join(str(jax.tree.map(np.shape, part)) for part in (outputs, labels))
+    try:
+        values = loss(outputs, labels)
+    except (TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise UserError(
+            f"loss={short(loss)} fails on outputs and labels of shape {given}: {reason}; give another"
+        ) from error
+    samples = len(jax.tree.leaves(labels)[0])
+    if np.shape(values)[:1] != (samples,):
+        raise UserError(
+            f"loss={short(loss)} must give one number or more for each sample, [sample, ...]; for outputs "
+            f"and labels of shape {given} its result has shape {np.shape(values)}"
+        )
+    return values.reshape(samples, -1).mean(1)
+
+
 def as_subject(model: Any, variables: Any) -> tuple[Network, Variables]:
     """A network, and its variables.
 

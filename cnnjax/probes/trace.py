@@ -32,7 +32,7 @@ from flax import struct
 
 from cnnjax.network.base import path_names
 from cnnjax.ops.depth import is_stack, slice_path
-from cnnjax.probes.flow import Flow, Loop, Path, Weight
+from cnnjax.probes.flow import Flow, Loop, Names, Weight
 from cnnjax.probes.found import AtJoin, Call, Found, Join, Measure, Record, Records, Taps, Ways
 from cnnjax.probes.interpret import Interpreter
 from cnnjax.probes.response import Output
@@ -241,7 +241,7 @@ class Trace:
         return "/".join(common)
 
 
-def by_path(tree: Any) -> dict[Path, Any]:
+def by_path(tree: Any) -> dict[Names, Any]:
     """The arrays of a tree by the path of each, in the tree's order."""
     return {path_names(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
@@ -285,7 +285,7 @@ def _in_order(values: Sequence[jax.Array], order: np.ndarray) -> jax.Array:
 
 def _modules(weights: set[Weight]) -> dict[Weight, str]:
     """A name for each: the path of its module, unless others are there too, or it is in none."""
-    others: dict[Path, set[Path]] = defaultdict(set)
+    others: dict[Names, set[Names]] = defaultdict(set)
     for weight in weights:
         others[weight.path[:-1]].add(weight.path)
     names = {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
@@ -25,7 +26,7 @@ from cnnjax.mesh import (
     shardings,
 )
 from cnnjax.ops.conv import compiled_for
-from cnnjax.ops.depth import stack_for_loop, unstack
+from cnnjax.ops.depth import loop_of, stack_for_loop, unstack
 from cnnjax.ops.groups import divided
 from cnnjax.ops.norm import check_groups
 from cnnjax.ops.precision import wide
@@ -61,7 +62,7 @@ class Program:
         self._compiled: dict[tuple[bool, ...], Callable[..., tuple[State, Metrics, Measured]]] = {}
         self.shard: Shard = shard
         # On disk and in results variables are by block, whatever the loop over depth works on.
-        self.lay_out = functools.partial(stack_for_loop, loop=getattr(module, "loop", "unrolled"))
+        self.lay_out = functools.partial(stack_for_loop, loop=loop_of(module))
         self._gather = functools.partial(gather, mesh=mesh, shard=shard)
         self.input_source = make_input(task.data, task.config, mesh, module)
         eval_step = make_eval_step(task, self._gather)
@@ -117,7 +118,12 @@ class Program:
         with patience(f"{task.name}: traced layer by layer, which takes a while in deep networks"):
             traced, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0))
         structure = jax.tree.structure(shapes)
-        return lambda key: jax.tree.unflatten(structure, jaxpr_as_fun(traced)(key)), shapes
+
+        def traced_init(key: jax.Array) -> State:
+            leaves = jaxpr_as_fun(traced)(key)
+            return jax.tree.unflatten(structure, map(jnp.asarray, leaves))  # a constant would be no array
+
+        return traced_init, shapes
 
     @property
     def state_shapes(self) -> State:

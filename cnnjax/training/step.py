@@ -71,7 +71,8 @@ def make_train_step(
 
     Inputs [batch, ...] and labels [batch] are this step's. `key` belongs to the run; the step's own is folded
     from it. Metrics are scalars of the batch before the update: `train_loss` and `train_NAME` for each of the
-    task's metrics (means), and `learning_rate` where there is a `schedule`.
+    task's metrics (means, with the labels as they were before augmentation), and `learning_rate` where there
+    is a `schedule`.
 
     The outputs that a network sows in its collection "auxiliary" have losses too, which its field
     `auxiliary_weight` weighs; gradients are of the sum, `train_loss` is without them.
@@ -109,7 +110,8 @@ def make_train_step(
         )
         metrics = {"train_loss": loss}
         for name, metric in task.metrics.items():
-            metrics[f"train_{name}"] = jnp.mean(metric(outputs, y), dtype=loss.dtype)
+            # As in a test the labels are the data's: an augmentation may have mixed them.
+            metrics[f"train_{name}"] = jnp.mean(metric(outputs, labels), dtype=loss.dtype)
         if schedule is not None:
             metrics["learning_rate"] = schedule(state.step)
         context = StepContext(
@@ -125,6 +127,7 @@ def make_train_step(
             previous_gradients=state.gradients,
             layers=None,
             network=task.network,
+            losses=task.loss,
         )
         layers = trace.watched(records, tapped) if trace else None
         measured = {

@@ -80,6 +80,7 @@ def jax_step(setting: Setting, kind: str):
 
     from cnnjax.data import Dataset
     from cnnjax.models import stack_for_loop
+    from cnnjax.ops.depth import loop_of
     from cnnjax.probes import LayerProbe
     from cnnjax.recipes import Objects, resolve
     from cnnjax.training.step import init_state, make_train_step
@@ -98,7 +99,7 @@ def jax_step(setting: Setting, kind: str):
         task = dataclasses.replace(task, normalize=lambda x: x, augment=lambda key, x, y: (x, y))
     optimizer = task.optimizer(config.learning_rate, config.weight_decay)
     state = init_state(task, optimizer, jax.random.key(0), jax.ShapeDtypeStruct((1, *image), jnp.float32))
-    state = jax.device_put(stack_for_loop(state, getattr(model, "loop", "unrolled")))
+    state = jax.device_put(stack_for_loop(state, loop_of(model)))
     images, labels = jax.device_put((images, labels))
     indices, key = np.arange(setting.batch), jax.random.key(0)
     schedule = task.schedule and task.schedule(config.learning_rate)

@@ -81,11 +81,13 @@ def test_equals_lax(seed):
 
 
 @needs_compiler
-@pytest.mark.parametrize("channels", [(3, 16), (16, 40), (33, 7)])
+@pytest.mark.parametrize(
+    ("batch", "channels"), [(70, (3, 16)), (70, (16, 40)), (70, (33, 7)), (5, (33, 300))]
+)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, channels, stride):
-    """Full and cut tiles of pixels and of channels, several images at a time, several threads."""
-    images = jax.random.normal(key, (70, 9, 11, channels[0]))
+def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, batch, channels, stride):
+    """Full and cut tiles of pixels and channels; threads that share images, or blocks of a large kernel."""
+    images = jax.random.normal(key, (batch, 9, 11, channels[0]))
     kernel = jax.random.normal(key, (3, 3, *channels))
 
     def derivative(conv):

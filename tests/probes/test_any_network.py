@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from jax import lax
 
 from cnnjax.ops import marks
 from cnnjax.probes import activation, layer_statistics
@@ -67,7 +68,7 @@ def gru(params, x, steps):
 
 
 def by_scan(step, h, rows):
-    return jax.lax.scan(lambda h, row: (step(h, row), None), h, rows)[0]
+    return lax.scan(lambda h, row: (step(h, row), None), h, rows)[0]
 
 
 def by_python(step, h, rows):
@@ -226,6 +227,30 @@ def test_activations_are_found_by_what_they_compute(name):
     batch = FEATURES, LABELS
     shapes = jax.eval_shape(lambda params: layer_statistics(net, params, batch), params)
     assert shapes.activations == (name, "identity")
+
+
+def last_of_scan(p, x):
+    return lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, p["stack"])[0] @ p["b"]
+
+
+WHERE_IT_IS_LAST = {
+    "remat": (lambda p, x: jax.checkpoint(lambda x: jnp.tanh(x @ p["a"]))(x) @ p["b"], ("tanh", "identity")),
+    "scan": (last_of_scan, ("tanh", "tanh", "identity")),
+    "cond": (
+        lambda p, x: lax.cond(x.sum() > 0, lambda x: jnp.tanh(x @ p["a"]), lambda x: x, x) @ p["b"],
+        ("tanh", "identity"),
+    ),
+    "the network": (lambda p, x: jax.nn.sigmoid(x @ p["b"]), ("sigmoid",)),
+    "a product by a number": (lambda p, x: (x @ p["a"] / 3) @ p["b"], ("identity", "identity")),
+}
+
+
+@pytest.mark.parametrize("where", WHERE_IT_IS_LAST)
+def test_activations_that_come_last_in_a_function(where):
+    net, expected = WHERE_IT_IS_LAST[where]
+    params = {"a": matrix(7, 7), "b": matrix(7, 5), "stack": np.stack([matrix(7, 7)] * 2)}
+    shapes = jax.eval_shape(lambda params: layer_statistics(net, params, (FEATURES, LABELS)), params)
+    assert shapes.activations == expected
 
 
 def test_activations_that_are_not_known():

@@ -8,8 +8,9 @@ from jax.flatten_util import ravel_pytree
 from cnnjax.errors import UserError
 from cnnjax.models import build
 from cnnjax.network import as_network
-from cnnjax.probes import curvature, forward, samples, theory
+from cnnjax.probes import curvature, forward, layer_statistics, samples, theory
 from cnnjax.probes.jacobian import singular_values
+from cnnjax.probes.subject import cross_entropy
 from tests.nets import TwoConvolutions
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -223,3 +224,63 @@ def test_single_samples_of_a_network_that_is_not_linens():
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-9, atol=1e-12), found, expected
         )
+
+
+def contrast(outputs, labels):
+    """Of each sample with all others, as in contrastive learning."""
+    z = outputs / jnp.linalg.norm(outputs, axis=1, keepdims=True)
+    alike = (labels[:, None] == labels) & ~jnp.eye(len(z), dtype=bool)
+    return -jnp.sum(alike * jax.nn.log_softmax(z @ z.T), 1)
+
+
+LOSSES = {
+    "of tokens": (optax.softmax_cross_entropy_with_integer_labels, (6, 4)),
+    "of numbers": (lambda outputs, labels: optax.squared_error(outputs[..., 0], labels * 1.0), (6, 4)),
+    "of pairs of samples": (contrast, (6,)),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_losses_of_every_kind(kind):
+    """The gradient of one sample's loss, with the others beside it; their mean is that of training."""
+    loss, shape = LOSSES[kind]
+    draw = np.random.default_rng(0)
+    params = {"a": draw.normal(size=(3, 5)), "b": draw.normal(size=(5, 4))}
+    inputs, labels = draw.normal(size=(*shape, 3)), draw.integers(0, 3, shape)
+
+    def model(params, x):
+        return jnp.tanh(x @ params["a"]) @ params["b"]
+
+    @jax.jit
+    def both(params):
+        found = samples.weight_gradients(model, params, (inputs, labels), losses=loss)
+        total = jax.grad(lambda params: loss(model(params, inputs), labels).mean())(params)
+        one = jax.grad(lambda params: loss(model(params, inputs), labels)[2].mean())(params)
+        return found, total, one
+
+    found, total, one = both(params)
+    for name, value in found.items():
+        np.testing.assert_allclose(value.mean(0), total[name], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(value[2], one[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda outputs, labels: jnp.mean(outputs),
+            r"must give one number or more for each sample.*shape \(\)",
+        ),
+        (cross_entropy, r"fails on outputs and labels of shape \(\d, 7, 2\) and \(\d,\)"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_one_line(loss, message):
+    params, x = {"w": np.ones((3, 2))}, np.ones((6, 7, 3))
+    for measure in (samples.weight_gradients, samples.sample_statistics, layer_statistics):
+        with pytest.raises(UserError, match=message) as told:
+            measure(lambda p, x: x @ p["w"], params, (x, np.zeros(6, int)), **{keyword(measure): loss})
+        assert "\n" not in str(told.value)
+
+
+def keyword(measure):
+    return "loss" if measure is layer_statistics else "losses"

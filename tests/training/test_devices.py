@@ -173,10 +173,10 @@ def test_the_numbers_are_the_same_on_more_meshes(more, net):
 
 
 def test_devices_exchange_gradients_and_batch_statistics(found):
-    """Each BatchNorm channel two sums forward and two backward; the loss and the errors."""
+    """Of each BatchNorm channel two sums, for its statistics; those of its backward pass are gradients."""
     found = found["one stage"]
     one = found["data=8 replicated"]
-    reduced = one["parameters"] + 2 * one["statistics"] + 2
+    reduced = one["parameters"] + one["statistics"] + 2  # the loss and the errors
     assert one["exchanged"] == {"all-reduce": reduced}
     assert found[ONE]["exchanged"] == {}
     # Fully sharded, each large array is brought together once besides.
