@@ -136,7 +136,8 @@ def _streams(
         mutable=["batch_stats", "intermediates"],
         capture_intermediates=lambda module, method: isinstance(module, BasicBlock) and method == "__call__",
     )
-    outputs = {name: tree["__call__"][0] for name, tree in state["intermediates"].items()}
+    seen: dict[str, Any] = dict(state["intermediates"])
+    outputs = {name: tree["__call__"][0] for name, tree in seen.items()}
     return {name: (y.mean((0, 1, 2)), y.var((0, 1, 2))) for name, y in outputs.items()}
 
 

@@ -114,13 +114,13 @@ def moved(
 
     First the inserted ones, for which it is the distance from Dirac, and then the others.
     """
-    before = flatten_dict(read_initial(weights(out, start, seed), "")["params"], sep="/")
-    after = flatten_dict(unstack(open_run(out / run).variables)["params"], sep="/")
+    before = _by_path(read_initial(weights(out, start, seed), ""))
+    after = _by_path(unstack(open_run(out / run).variables))
     found: tuple[dict[str, float], dict[str, float]] = {}, {}
     blocks = set(inserted_blocks(network(chosen, STARTS[0], 10), network(chosen, STARTS[1], 10)))
     for name in sorted(name for name in before if "conv" in name and name.endswith("kernel")):
-        distance = np.linalg.norm(np.asarray(after[name]) - before[name]) / np.linalg.norm(before[name])
-        found[not (start.deep and name.split("/")[0] in blocks)][name] = float(distance)
+        distance = np.linalg.norm(after[name] - before[name]) / np.linalg.norm(before[name])
+        found[not (start.deep and name.split("/")[1] in blocks)][name] = float(distance)
     return found
 
 
@@ -141,8 +141,12 @@ def _start(
     return variables
 
 
+def _by_path(variables: Variables) -> dict[str, np.ndarray]:
+    """Arrays by path, such as "params/stage1_block01/conv1/kernel"."""
+    return {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
+
+
 def _write(path: Path, variables: Variables) -> None:
-    arrays = {name: np.asarray(leaf) for name, leaf in flatten_dict(variables, sep="/").items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as file:
-        file.write(save(arrays))
+        file.write(save(_by_path(variables)))
