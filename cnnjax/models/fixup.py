@@ -7,7 +7,15 @@ comes before each convolution, each activation and the classifier, and a scalar 
 branch (section 3).
 Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its 3x3,
 as in the authors' code. That code leaves the first convolution to PyTorch's default; here it is He et al.'s,
-as in the paper. The code trains the scalars with a tenth of the learning rate.
+as in the paper. The code trains the scalars with a tenth of the learning rate (here
+`groups={"*/bias": {"rate": 0.1}, "*/scale": {"rate": 0.1}}`).
+
+Nothing rescales the images, and the classifier begins at 0: on dim images training begins slowly. With width 8,
+SGD (momentum 0.9, cosine after a linear warm-up, batch 128, 300 steps) and Fashion-MNIST at 14x14, one seed,
+`fixup_resnet56` ends at these training errors. Pixels of variance 1 (`normalize="channel"`), scalars at a tenth:
+52 % with a rate of 0.02, 31 % with 0.05 and 26 % with 0.1; at 0.15 it stays at chance. All at the rate 0.05: 36 %.
+Pixels minus their mean, of standard deviation 0.27, scalars at a tenth: 56 % with 0.05, chance with 0.1; all at
+the rate 0.1: it diverges.
 
 De and Smith, "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks",
 2020 (arXiv 2002.10444): `skipinit_resnet{depth}`, pre-activation nets with biases and one scalar factor at

@@ -52,6 +52,10 @@ def further_training(
     """
     drawing, axes = figure.panels(1, len(panels), 3.8, 4.0, sharey=True)
     shown: dict[str, object] = {}
+    # At chance, what diverges would flatten what the figure is about.
+    whole = [curve for curves in panels.values() for curve in curves if not curve.diverged]
+    means = [_smooth([_errors(file) for file in curve.files])[1].mean(0) for curve in whole]
+    top = 1.1 * max(np.max(part, initial=0) for part in (*means, *scratch.values()))
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
         for label, ends in scratch.items():
             shown[label] = axis.axhline(np.mean(ends), color="black", linestyle=":", linewidth=1.4)
@@ -63,11 +67,12 @@ def further_training(
             (shown[curve.label],) = axis.plot(steps, mean, style, color=colour, linewidth=1.6)
             axis.fill_between(steps, errors.min(0), errors.max(0), color=colour, alpha=0.15, linewidth=0)
             if curve.diverged:
-                axis.plot(steps[-1:], mean[-1:], "x", color=colour, markersize=9, markeredgewidth=2)
-        axis.set_title(title, fontsize=10)
+                at = steps[-1:], np.minimum(mean[-1:], top)
+                axis.plot(*at, "x", color=colour, markersize=9, markeredgewidth=2, clip_on=False)
+        axis.set_title(title, fontsize=10, pad=12)  # room for crosses
         axis.set_xlabel("further step")
         axis.set_xlim(left=0)
-    axes[0][0].set_ylim(bottom=0)
+    axes[0][0].set_ylim(0, top)
     axes[0][0].set_ylabel("training error (%)")
     axes[0][-1].legend(
         list(shown.values()),
@@ -77,7 +82,7 @@ def further_training(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
     )
-    return figure.save(drawing, stem)
+    return figure.save(drawing, stem, "bands: all seeds; crosses: one of them diverged")
 
 
 @figure.styled

@@ -109,3 +109,26 @@ def test_impossible_depths_write_nothing(tmp_path, depths, message):
     with pytest.raises(UserError, match=message):
         main(Args(preset="smoke", depths=depths, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_recorded_result_is_what_the_docs_say():
+    """The solution exists, training doesn't find it, leaves it at the peak rate, and stays at a tenth of it."""
+    root = Path(__file__).parents[2]
+    summary = json.loads((root / "experiments/results/identity_solution/summary.json").read_text())
+    page = (root / "docs/identity_solution.md").read_text()
+    for row in summary["agreement"]:
+        assert row["evaluation"] < 1e-5
+        assert row["evaluation_float64"] < 1e-12
+
+    def errors(start, depth, rate):
+        where = {"start": start, "depth": depth, "rate": rate}
+        found = [100 * row["train_error"] for row in summary["results"] if where.items() <= row.items()]
+        assert len(found) == 3
+        assert f"{np.mean(found):.1f} ± {np.std(found, ddof=1):.1f}" in page
+        return np.array(found)
+
+    solution, scratch = errors("scratch", 20, 0.05), errors("scratch", 56, 0.05)
+    assert (scratch > solution + 10).all()
+    for start in ("exact", "calibrated"):
+        assert (errors(start, 56, 0.05) > errors("shallow", 20, 0.05) + 3).all()
+    assert (abs(errors("calibrated", 56, 0.005) - errors("shallow", 20, 0.005)) < 1.5).all()
