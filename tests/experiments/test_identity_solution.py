@@ -112,7 +112,7 @@ def test_impossible_depths_write_nothing(tmp_path, depths, message):
 
 
 def test_the_recorded_result_is_what_the_docs_say():
-    """The solution exists, training doesn't find it, leaves it at the peak rate, and stays at a tenth of it."""
+    """The solution exists, SGD doesn't find it, leaves it at the peak rate, and stays at a tenth of it."""
     root = Path(__file__).parents[2]
     summary = json.loads((root / "experiments/results/identity_solution/summary.json").read_text())
     page = (root / "docs/identity_solution.md").read_text()
