@@ -20,7 +20,7 @@ def main(args: Args) -> None:
 
     from ..runner import Findings, do, how_many, run_all
     from ..workers import Job
-    from .conclusions import conclude
+    from .conclusions import answer, conclude
     from .growing import Growth, check_depths
 
     use_cache()
@@ -40,7 +40,7 @@ def main(args: Args) -> None:
         found = Findings()
         agreements = [one.agreement(chosen, data) for one in grown]
         conclude(chosen, runs, ends, agreements, found, args.out)
-    found.write(args.out, str(question))
+    found.write(args.out, f"{question}\n{answer(chosen, found.results)}\n")
 
 
 if __name__ == "__main__":

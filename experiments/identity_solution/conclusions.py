@@ -55,6 +55,31 @@ def conclude(
     found.tables |= {**_agreement(chosen, agreements), **_further(chosen, found.results)}
 
 
+def answer(chosen: Preset, results: Sequence[Mapping[str, Any]]) -> str:
+    """What the results say, in words; errors are means over the seeds that did not diverge."""
+
+    def error(start: str, depth: int, rate: float) -> str:
+        rows = [row for row in results if (row["start"], row["depth"], row["rate"]) == (start, depth, rate)]
+        values = [row["train_error"] for row in rows if row["train_error"] is not None]
+        return f"{100 * np.mean(values):.1f} %" if len(values) == len(rows) else "divergence"
+
+    shallow, deep = chosen.depths
+    recipe = next(row["rate"] for row in results if row["start"] == "scratch")
+    rates = list(dict.fromkeys(row["rate"] for row in results if row["start"] == "calibrated"))
+    kept = "; ".join(
+        f"at the rate {rate:g} to {error('calibrated', deep, rate)} (plain{shallow} itself: "
+        f"{error('shallow', shallow, rate)})"
+        for rate in rates
+    )
+    return (
+        f"Answer. A plain{deep} exists that computes what the trained plain{shallow} does, whose training "
+        f"error is {error('scratch', shallow, recipe)}. Trained from scratch by this recipe, plain{deep} ends "
+        f"at {error('scratch', deep, recipe)}. From that solution on, with BatchNorm calibrated, training goes "
+        f"{kept}. This says nothing of other recipes or longer training, and not that growing is of use: for "
+        f"that, compare with plain{shallow} itself."
+    )
+
+
 COMPARED = ("evaluation", "evaluation_float64", "training")
 
 
