@@ -73,8 +73,8 @@ def answer(chosen: Preset, results: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         f"Answer. A plain{deep} exists that computes what the trained plain{shallow} does, whose training "
-        f"error is {error('scratch', shallow, recipe)}. Trained from scratch by this recipe, plain{deep} ends "
-        f"at {error('scratch', deep, recipe)}. From that solution on, with BatchNorm calibrated, training goes "
+        f"error is {error('scratch', shallow, recipe)}. Trained from scratch by this recipe, plain{deep} "
+        f"ends at {error('scratch', deep, recipe)}. From there on, with BatchNorm calibrated, it goes "
         f"{kept}. This says nothing of other recipes or longer training, and not that growing is of use: for "
         f"that, compare with plain{shallow} itself."
     )
