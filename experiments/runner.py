@@ -16,8 +16,8 @@ from cnnjax.config import Config, MultiRunMode
 from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
 from cnnjax.distributed import first, on_process_zero
-from cnnjax.errors import UserError
-from cnnjax.files import read_json, set_aside, write_json
+from cnnjax.errors import Diverged, UserError
+from cnnjax.files import read_json, set_aside, sort_lines, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
 from cnnjax.objects import is_object
@@ -43,6 +43,7 @@ def run_all(
     workers: int | None = None,
     part: str | None = None,
     resume: int | None = None,
+    may_diverge: bool = False,
     **options: Any,
 ) -> dict[str, dict]:
     """Train every config in `out`/NAME, and return the final metrics by name. Finished runs are not repeated.
@@ -53,6 +54,9 @@ def run_all(
     processes that train together, only process 0 returns, to summarise and draw; the others exit here. Of
     several jobs that share the folder, each with its own `part` of the runs such as "0/4", so does the one
     that ends last.
+
+    A run that diverges ends all, as an error, unless runs `may_diverge`: then its result is `diverged_at`,
+    the last step with finite numbers. They are trained one after the other, whatever `how`.
 
     Raises:
         UserError: there are fewer cores than `workers`, or no such part; or as in `train_many`.
@@ -70,7 +74,13 @@ def run_all(
         identities = {
             name: {"config": config.to_json(), "data": data.digest} for name, config in runs.items()
         }
-        done = on_process_zero(lambda: {name for name in runs if finished(out / name, identities[name])})
+        done = on_process_zero(
+            lambda: {
+                name
+                for name, identity in identities.items()
+                if finished(out / name, identity) or (may_diverge and _diverged_at(out / name, identity))
+            }
+        )
     else:  # they may have to go back, which `train_many` finds out
         check_rewind([out / name for name in runs], resume)
         done = set()
@@ -79,7 +89,8 @@ def run_all(
 
     def job(names: list[str]) -> Job:
         configs, outs = [runs[name] for name in names], [out / name for name in names]
-        act = functools.partial(_train, configs, outs, how, mesh, data=data, resume=resume, **options)
+        train = _train_unless_diverged if may_diverge else _train
+        act = functools.partial(train, configs, outs, how, mesh, data=data, resume=resume, **options)
         steps = len(names) * configs[0].steps
         return Job(act, len(names), steps, steps * _cost(configs[0]))
 
@@ -89,7 +100,10 @@ def run_all(
     results = [out / name / "result.json" for name in everything]
     if part is not None:
         parts.leave_unless_last(out, results)
-    return {path.parent.name: read_json(path)["metrics"] for path in results}
+    return {
+        path.parent.name: (_diverged_at(path.parent) if may_diverge else None) or read_json(path)["metrics"]
+        for path in results
+    }
 
 
 def how_many(workers: int | None, jobs: int) -> int:
@@ -138,6 +152,41 @@ def _train(
         resume = None  # other runs of the experiment go back; these begin
     whole = parse_mesh(mesh) if mesh is not None else None
     train_many(configs, outs, how, mesh=whole, resume=resume, **options)
+
+
+DIVERGED = "diverged.json"
+
+
+def _train_unless_diverged(
+    configs: list[Config], outs: list[Path], how: MultiRunMode, mesh: str | None, **options: Any
+) -> None:
+    """Train one run after the other; the folder of one that diverges says so."""
+    while configs:
+        try:
+            return _train(configs, outs, "sequential", mesh, **options)
+        except Diverged as error:
+            # Those before it are finished, those after it have not begun.
+            ended = next(index for index, out in enumerate(outs) if not (out / "result.json").exists())
+            tqdm.write(str(error))
+            identity = {"config": configs[ended].to_json(), "data": options["data"].digest}
+            on_process_zero(functools.partial(_note_divergence, outs[ended], identity))
+            configs, outs = configs[ended + 1 :], outs[ended + 1 :]
+
+
+def _note_divergence(out: Path, identity: Mapping[str, Any]) -> None:
+    lines, _ = sort_lines(out / "metrics.jsonl")
+    out.mkdir(parents=True, exist_ok=True)
+    step = max((line["step"] for line in lines), default=0)
+    write_json(out / DIVERGED, {**identity, "diverged_at": step})
+
+
+def _diverged_at(out: Path, identity: Mapping[str, Any] | None = None) -> dict[str, int] | None:
+    """The last step of a run that diverged, of this identity if one is given; None if it did not."""
+    path = out / DIVERGED
+    held = read_json(path) if path.exists() else None
+    if held is None or (identity and any(held[name] != value for name, value in identity.items())):
+        return None
+    return {"diverged_at": held["diverged_at"]}
 
 
 def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:

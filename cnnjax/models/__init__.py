@@ -20,6 +20,17 @@ from cnnjax.models import vgg as _vgg  # noqa: F401  (registers its names)
 from cnnjax.models import wide_resnet as _wide_resnet  # noqa: F401  (registers its names)
 from cnnjax.models import zfnet as _zfnet  # noqa: F401  (registers its names)
 from cnnjax.models.registry import build, list_models, register
+from cnnjax.models.surgery import fold, grow, inserted_blocks
 from cnnjax.ops.depth import stack, stack_for_loop, unstack
 
-__all__ = ["build", "list_models", "register", "stack", "stack_for_loop", "unstack"]
+__all__ = [
+    "build",
+    "fold",
+    "grow",
+    "inserted_blocks",
+    "list_models",
+    "register",
+    "stack",
+    "stack_for_loop",
+    "unstack",
+]

@@ -7,7 +7,17 @@ comes before each convolution, each activation and the classifier, and a scalar 
 branch (section 3).
 Shortcuts are A for CIFAR and bare 1x1 convolutions for ImageNet, with the stride of a bottleneck in its 3x3,
 as in the authors' code. That code leaves the first convolution to PyTorch's default; here it is He et al.'s,
-as in the paper. The code trains the scalars with a tenth of the learning rate.
+as in the paper. The code trains the scalars with a tenth of the learning rate (here
+`groups={"*/bias": {"rate": 0.1}, "*/scale": {"rate": 0.1}}`).
+
+Nothing rescales the images, and the classifier starts at 0, so that training starts slowly on dim images and
+with a low rate. Measured with `fixup_resnet56`, width 8: training error after 300 steps of SGD (momentum 0.9,
+cosine after a linear warm-up, batch 128; Fashion-MNIST at 14x14, one seed):
+
+- pixels of variance 1 (`normalize="channel"`), scalars at a tenth: 52 % at the rate 0.02, 31 % at 0.05, 26 %
+  at 0.1, chance at 0.15; scalars at the full rate: 36 % at 0.05;
+- pixels minus their mean, of standard deviation 0.27, scalars at a tenth: 56 % at 0.05 (29 % after 600
+  steps), chance at 0.1; scalars at the full rate: chance at 0.05, divergence at 0.1.
 
 De and Smith, "Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep Networks",
 2020 (arXiv 2002.10444): `skipinit_resnet{depth}`, pre-activation nets with biases and one scalar factor at

@@ -9,6 +9,11 @@ with 8, 16, 32 and 64 filters, the first of a later stage with stride 2, and a c
 198. CReLU doubles a convolution's inputs, so its nets have 1 / sqrt(2) times the filters, rounded, and about
 as many parameters. The paper's controls differ in two fields: `activation="relu"`, `kernel_init="he"`. Our
 choices: global pooling before the classifier, and biases that start at 0.
+
+Deep nets need a low rate. Measured with `looks_linear50`: training error after 300 steps of SGD (momentum
+0.9, cosine after a linear warm-up, batch 128; Fashion-MNIST at 14x14, one seed): 28 % at the rate 0.0015,
+20 % at 0.005, divergence at 0.015 and 0.05; 20 % at 0.002 on pixels of variance 1 (`normalize="channel"`);
+with Adam, 16 % at 0.001.
 """
 
 import math
