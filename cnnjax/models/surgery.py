@@ -106,16 +106,22 @@ def fold(variables: Mapping[str, Any], network: nn.Module) -> dict[str, Any]:
 def _folded(params: Mapping[str, Any], stats: Mapping[str, Any], epsilon: float) -> dict[str, Any]:
     new = {}
     for name, entry in params.items():
-        norm = name.replace("conv", "bn")
-        if norm != name and norm in params:
+        if "kernel" in entry and (norm := _norm_after(name)) in stats:
             gain = params[norm]["scale"] * jax.lax.rsqrt(stats[norm]["var"] + epsilon)
             bias = params[norm]["bias"] + (entry.get("bias", 0) - stats[norm]["mean"]) * gain
             new[name] = {"kernel": entry["kernel"] * gain, "bias": bias}
-        elif name in stats and name.startswith("stage"):
+        elif "scale" in entry:  # a BatchNorm, which is in its convolution now
+            continue
+        elif name in stats:  # a block
             new[name] = _folded(entry, stats[name], epsilon)
-        elif name not in stats:
+        else:
             new[name] = entry
     return new
+
+
+def _norm_after(convolution: str) -> str:
+    """The name of the BatchNorm after a convolution of a ResNet: bn1 after conv1."""
+    return convolution.replace("conv", "bn")
 
 
 def _sources(blocks: int, before: int, place: Place) -> list[int]:
@@ -145,15 +151,19 @@ def _identity(block: Any, epsilon: float, stream: tuple[Any, Any]) -> Any:
     """Variables of the shape of `block`'s, a collection's part, with which a block is the identity."""
     mean, var = stream
 
-    def value(path: Any, leaf: jax.Array) -> jax.Array:
-        layer, kind = (entry.key for entry in path[-2:])
-        if kind == "kernel":
-            return dirac(jax.random.key(0), (*leaf.shape[:2], leaf.shape[3], leaf.shape[3]), leaf.dtype)
-        of_norm = {"scale": jnp.sqrt(var + epsilon), "bias": mean, "mean": mean, "var": var}
-        chosen = of_norm[kind] if layer.startswith("bn") else 0.0  # a convolution's bias
-        return jnp.broadcast_to(jnp.asarray(chosen, leaf.dtype), leaf.shape)
+    def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        values = {"scale": jnp.sqrt(var + epsilon), "bias": mean, "mean": mean, "var": var}
+        if "kernel" in layer:
+            *extent, _, channels = layer["kernel"].shape  # the block may have had fewer channels before it
+            values = {"kernel": dirac(jax.random.key(0), (*extent, channels, channels)), "bias": 0.0}
+        whole = {
+            name: value if jnp.ndim(value) else jnp.full(layer[name].shape, value)
+            for name, value in values.items()
+            if name in layer
+        }
+        return {name: value.astype(layer[name].dtype) for name, value in whole.items()}
 
-    return jax.tree_util.tree_map_with_path(value, block)
+    return {name: of_layer(layer) for name, layer in block.items()}
 
 
 def _pair(shallow: nn.Module, deep: nn.Module, place: str) -> tuple[ResNet, ResNet]:
