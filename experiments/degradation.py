@@ -20,7 +20,16 @@ from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
 from cnnjax.report.page import Table
 
-from .settings import WARMED_UP, WIDTHS, TrainingArgs, preset_with, recipe
+from .settings import (
+    WARMED_UP,
+    WIDTHS,
+    Net,
+    TrainingArgs,
+    check_counts,
+    check_names,
+    preset_with,
+    recipe,
+)
 
 Family = Literal["plain", "resnet"]
 
@@ -82,9 +91,7 @@ class Args(TrainingArgs):
             plain_depths=self.depths,
             resnet_depths=self.depths,
         )
-        for name in ("seeds", "steps"):
-            if getattr(chosen, name) < 1:
-                raise UserError(f"--{name} {getattr(chosen, name)}: must be at least 1")
+        check_counts(seeds=chosen.seeds, steps=chosen.steps)
         if () in (self.families, self.depths):
             raise UserError("--families and --depths: there must be one of each")
         for depth in self.depths or ():
@@ -95,37 +102,29 @@ class Args(TrainingArgs):
 
 
 @dataclasses.dataclass(frozen=True)
-class Net:
-    """One network of the comparison."""
+class Compared(Net):
+    """One network of the comparison.
 
-    model: str
-    """Its name for a Config."""
-    family: str
-    """The panel it is drawn in."""
-    label: str
-    """Its name in the figure."""
+    Attributes:
+        family: the panel it is drawn in.
+        label: its name in the figure; by default its own.
+        depth: of a net of ours.
+    """
+
+    family: str = "networks"
+    label: str = ""
     depth: int | None = None
 
-    @property
-    def name(self) -> str:
-        """The model's name, or for one in a file or module that of the class."""
-        return self.model.rpartition(":")[2]
 
-    def run(self, seed: int) -> str:
-        """The folder of its run with this seed."""
-        return f"{self.name}_seed{seed}"
-
-
-def networks(args: Args) -> list[Net]:
+def networks(args: Args) -> list[Compared]:
     """The networks to train, in order."""
     if args.models:
-        nets = [Net(model, "networks", model.rpartition(":")[2]) for model in args.models]
-        if len({net.name for net in nets}) < len(nets):
-            raise UserError("--models: two have the same name; give each class its own")
+        nets = [Compared(model) for model in args.models]
+        check_names(nets)
         return nets
     depths = {"plain": args.chosen.plain_depths, "resnet": args.chosen.resnet_depths}
     return [
-        Net(f"{family}{depth}", family, f"{depth} layers", depth)
+        Compared(f"{family}{depth}", family=family, label=f"{depth} layers", depth=depth)
         for family in args.families
         for depth in depths[family]
     ]
@@ -140,7 +139,7 @@ def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
     shared = recipe(args.preset, chosen.data, chosen.steps, flips, side)
     narrow = {} if args.models or args.preset == "paper" else {"width": WIDTHS[args.preset]}
 
-    def config(net: Net, seed: int) -> Config:
+    def config(net: Compared, seed: int) -> Config:
         own = {"model": net.model, "model_options": narrow, "seed": seed, "validation": args.validation}
         if args.preset == "paper" and (net.depth or 0) >= 110:
             own |= WARMED_UP
@@ -194,7 +193,7 @@ def main(args: Args) -> None:
     ]
     panels: dict[str, dict[str, list[Path]]] = {net.family: {} for net in nets}
     for net in nets:
-        panels[net.family][net.label] = [
+        panels[net.family][net.label or net.name] = [
             args.out / net.run(seed) / "metrics.jsonl" for seed in range(chosen.seeds)
         ]
     figures = error_curves(panels, args.out / "degradation", f"{data.name}, {chosen.steps:,} steps")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cnnjax.config import Config, MultiRunMode
 from cnnjax.counting import summary, table
 from cnnjax.data import Dataset
+from cnnjax.data.batches import batch_indices
 from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import read_json, set_aside, sort_lines, write_json
@@ -78,7 +79,7 @@ def run_all(
             lambda: {
                 name
                 for name, identity in identities.items()
-                if finished(out / name, identity) or (may_diverge and _diverged_at(out / name, identity))
+                if finished(out / name, identity) or (may_diverge and _diverged(out / name, identity))
             }
         )
     else:  # they may have to go back, which `train_many` finds out
@@ -100,10 +101,7 @@ def run_all(
     results = [out / name / "result.json" for name in everything]
     if part is not None:
         parts.leave_unless_last(out, results)
-    return {
-        path.parent.name: (_diverged_at(path.parent) if may_diverge else None) or read_json(path)["metrics"]
-        for path in results
-    }
+    return {path.parent.name: _outcome(path) for path in results}
 
 
 def how_many(workers: int | None, jobs: int) -> int:
@@ -130,6 +128,12 @@ def do(jobs: Sequence[Job], workers: int) -> None:
         side_by_side(jobs, workers)
     else:
         one_by_one(jobs)
+
+
+def do_missing(jobs: Mapping[Path, Job], workers: int | None) -> None:
+    """Do the jobs whose file is not there yet; `workers` as in `how_many`."""
+    left = [job for file, job in jobs.items() if not file.exists()]
+    do(left, how_many(workers, max(1, len(left))))
 
 
 def _cost(config: Config) -> float:
@@ -180,13 +184,18 @@ def _note_divergence(out: Path, identity: Mapping[str, Any]) -> None:
     write_json(out / DIVERGED, {**identity, "diverged_at": step})
 
 
-def _diverged_at(out: Path, identity: Mapping[str, Any] | None = None) -> dict[str, int] | None:
-    """The last step of a run that diverged, of this identity if one is given; None if it did not."""
+def _diverged(out: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the run of this identity is known to diverge."""
     path = out / DIVERGED
-    held = read_json(path) if path.exists() else None
-    if held is None or (identity and any(held[name] != value for name, value in identity.items())):
-        return None
-    return {"diverged_at": held["diverged_at"]}
+    held = read_json(path) if path.exists() else {}
+    return all(held.get(name) == value for name, value in identity.items())
+
+
+def _outcome(result: Path) -> dict[str, float]:
+    """The final metrics of a run, or where it diverged."""
+    if result.exists():
+        return read_json(result)["metrics"]
+    return {"diverged_at": read_json(result.with_name(DIVERGED))["diverged_at"]}
 
 
 def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -222,6 +231,17 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
         "std": statistics.stdev(values) if len(values) > 1 else 0.0,
         "values": list(values),
     }
+
+
+def percent(fractions: Sequence[float], digits: int = 1) -> str:
+    """Mean and sample standard deviation, in percent."""
+    over = spread(fractions)
+    return f"{100 * over['mean']:.{digits}f} ± {100 * over['std']:.{digits}f}"
+
+
+def fixed_choice(number: int, of: int) -> np.ndarray:
+    """Indices of so many examples, or of all if there are fewer: always the same ones."""
+    return batch_indices(0, 0, min(number, of), of)
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -22,6 +22,8 @@ from cnnjax.config import Dtype, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
 
+from .settings import check_counts
+
 
 @dataclasses.dataclass(frozen=True)
 class Args:
@@ -204,9 +206,7 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
     alone()
-    for name in ("batch", "virtual", "dispatches", "width"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+    check_counts(batch=args.batch, virtual=args.virtual, dispatches=args.dispatches, width=args.width)
     if args.devices == ():
         raise UserError("--devices: there must be one")
 

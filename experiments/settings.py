@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import tyro
 
@@ -108,33 +108,72 @@ def narrow(preset: str, *names: str) -> tuple[Net, ...]:
     return tuple(Net(name, {"model_options": {"width": WIDTHS[preset]}}) for name in names)
 
 
-def check_nets(nets: Sequence[Net], **counts: int) -> None:
-    """Raise UserError unless the networks have names of their own, and each count, by flag, is at least 1."""
+def check_counts(**counts: int | None) -> None:
+    """Raise UserError unless each number that was given, by the name of its flag, is at least 1."""
     for name, count in counts.items():
-        if count < 1:
+        if count is not None and count < 1:
             raise UserError(f"--{name} {count}: must be at least 1")
-    if not nets:
-        raise UserError("--models: there must be one")
+
+
+def check_names(nets: Sequence[Net]) -> None:
+    """Raise UserError unless the networks have names of their own."""
     if len({net.name for net in nets}) < len(nets):
         raise UserError("--models: two have the same name; give each class its own")
-
-
-def runs_of(nets: Sequence[Net], seeds: int, shared: Config) -> dict[str, Config]:
-    """A Config for each run, by name: `shared` but for the network's own fields."""
-    return {
-        net.run(seed): dataclasses.replace(shared, model=net.model, seed=seed, **net.fields)
-        for net in nets
-        for seed in range(seeds)
-    }
-
-
-def preset_json(preset: Any) -> dict[str, Any]:
-    """A preset with `nets` as JSON; networks are by name, so that an experiment can be given more."""
-    fields = {**dataclasses.asdict(preset), "nets": {net.model: net.fields for net in preset.nets}}
-    return json.loads(json.dumps(fields, default=dict))
 
 
 def preset_with(preset: Preset, **given: Any) -> Preset:
     """A preset, which is a dataclass, with those fields replaced that were given."""
     fields = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(preset, **fields)  # pyright: ignore[reportArgumentType]
+
+
+class NetsPreset(Protocol):
+    """A preset of an experiment on trained networks."""
+
+    data: str
+    seeds: int
+    steps: int
+    nets: tuple[Net, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetsArgs(TrainingArgs):
+    """The flags of an experiment on trained networks of any kind."""
+
+    depths: tyro.conf.Suppress[tuple[int, ...] | None] = None
+    models: tuple[str, ...] = ()
+    """Other networks instead: names, or your own such as path/net.py:Net."""
+
+    @property
+    def chosen(self) -> NetsPreset:
+        """The preset with the command line's changes; raises UserError for impossible ones."""
+        raise NotImplementedError
+
+    def preset_of(self, presets: Mapping[str, Preset], **own: int | None) -> Preset:
+        """What is `chosen`; `own` are the experiment's own counts, None where the command line has none."""
+        nets = tuple(map(Net, self.models))
+        counts = {"seeds": self.seeds, "steps": self.steps, **own}
+        check_counts(**counts)
+        check_names(nets)
+        return preset_with(presets[self.preset], data=self.data, nets=nets or None, **counts)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the numbers, as JSON; nets by name, so that there can be more of them."""
+        chosen = self.chosen
+        fields = {
+            "preset": self.preset,
+            **vars(chosen),
+            "nets": {net.model: net.fields for net in chosen.nets},
+        }
+        return json.loads(json.dumps(fields, default=dict))
+
+    def configs(self, flips: bool, side: int) -> dict[str, Config]:
+        """A Config for each run, by name; `flips` and `side` are those of `recipe`."""
+        chosen = self.chosen
+        shared = recipe(self.preset, chosen.data, chosen.steps, flips, side)
+        return {
+            net.run(seed): dataclasses.replace(shared, model=net.model, seed=seed, **net.fields)
+            for net in chosen.nets
+            for seed in range(chosen.seeds)
+        }

@@ -26,7 +26,7 @@ from cnnjax.network import Network, Variables
 from cnnjax.network.base import at
 from cnnjax.ops.depth import unstack
 from cnnjax.probes.forward import Function, function_of, reestimate
-from cnnjax.probes.subject import Losses, as_subject, unpack
+from cnnjax.probes.subject import Losses, as_subject, losses_of, unpack
 from cnnjax.probes.taps import gate_branch
 from cnnjax.probes.trace import Trace
 
@@ -192,7 +192,7 @@ def _error(
 
     def total(part: tuple[Any, Any]) -> jax.Array:
         inputs, labels = part
-        return losses(run(function, params, inputs), labels).sum()
+        return losses_of(losses, run(function, params, inputs), labels).sum()
 
     samples = len(batch[1])
     size = min(samples_at_once, samples)

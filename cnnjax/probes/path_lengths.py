@@ -27,7 +27,7 @@ from jax import lax
 from cnnjax.errors import UserError
 from cnnjax.probes.forward import function_of
 from cnnjax.probes.found import AtJoin
-from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.probes.subject import Losses, cross_entropy, losses_of, unpack
 from cnnjax.probes.taps import gate
 from cnnjax.probes.trace import Trace
 
@@ -85,7 +85,7 @@ def path_lengths(
     inputs = jnp.asarray(batch[0])
     along = jax.grad(total, 1)
     single = lax.map(lambda path: _norms(along(path, inputs)), paths, batch_size=at_once)
-    whole = jax.grad(total, 1)(None, inputs)
+    whole = along(None, inputs)
     full = _norms(whole)
     return PathLengths(
         exact=jax.vmap(_norms)(exact),
@@ -128,7 +128,7 @@ def _traced(
 
     def total(gates: Any, x: jax.Array) -> jax.Array:
         taps = None if gates is None else trace.gates(gates)
-        return losses(trace.run(params, x, taps)[0], labels).sum()
+        return losses_of(losses, trace.run(params, x, taps)[0], labels).sum()
 
     return trace, total
 

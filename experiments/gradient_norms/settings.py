@@ -10,7 +10,7 @@ import tyro
 from cnnjax.errors import UserError
 from cnnjax.probes import theory
 
-from ..settings import TrainingArgs, preset_with
+from ..settings import TrainingArgs, check_counts, preset_with
 
 Trained = Literal["plain", "resnet"]
 
@@ -96,8 +96,7 @@ class Args(TrainingArgs):
         )
         if not chosen.depths:
             raise UserError("--depths: there must be one")
-        if chosen.seeds < 1:
-            raise UserError(f"--seeds {chosen.seeds}: must be at least 1")
+        check_counts(seeds=chosen.seeds)
         if chosen.steps < 0:
             raise UserError(f"--steps {chosen.steps}: must not be negative")
         if not self.families and not (self.trained and chosen.steps):

@@ -18,7 +18,7 @@ def main(args: Args) -> None:
     from cnnjax.data import load, spec
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, do, how_many, run_all
+    from ..runner import Findings, do_missing, run_all
     from ..workers import Job
     from .conclusions import answer, conclude
     from .growing import Growth, check_depths
@@ -33,9 +33,8 @@ def main(args: Args) -> None:
         # Of several jobs that share the folder only the last one comes further than this.
         ends = run_all(runs.first, args.out, data, **args.training)
         grown = [Growth(args.out, seed) for seed in range(chosen.seeds)]
-        left = [one for one in grown if not one.file.exists()]
-        jobs = [Job(functools.partial(one.agreement, chosen, data)) for one in left]
-        do(jobs, how_many(args.workers, max(1, len(jobs))))
+        jobs = {one.file: Job(functools.partial(one.agreement, chosen, data)) for one in grown}
+        do_missing(jobs, args.workers)
         ends |= run_all(runs.further, args.out, data, may_diverge=True, **{**args.training, "part": None})
         found = Findings()
         agreements = [one.agreement(chosen, data) for one in grown]

@@ -10,7 +10,7 @@ from cnnjax.config import Config
 from cnnjax.report.identity import Curve, distances, further_training
 from cnnjax.report.page import Table
 
-from ..runner import Findings
+from ..runner import Findings, percent
 from .growing import moved
 from .settings import STARTS, Preset, Runs, Start, scratch
 
@@ -178,7 +178,7 @@ def _further(chosen: Preset, results: Sequence[Mapping[str, Any]]) -> dict[str, 
     for (title, rate), some in groups.items():
         values = {key: [row[key] for row in some if row.get(key) is not None] for key in DIGITS}
         diverged = sum("diverged_at" in row for row in some)
-        cells = [_spread(values[key], digits) for key, digits in DIGITS.items()]
+        cells = [percent(values[key], digits) if values[key] else "" for key, digits in DIGITS.items()]
         cells[0] += f" ({diverged} of {len(some)} diverged)" * bool(diverged)
         rows.append([title, rate, str(some[0]["steps"]), *cells])
     header = ["start", "rate", "steps", "training error", "test error", "from Dirac", "others moved"]
@@ -190,10 +190,3 @@ def _further(chosen: Preset, results: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 DIGITS = {"train_error": 1, "test_error": 1, "distance_from_dirac": 2, "others_moved": 2}
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return ""
-    std = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    return f"{100 * np.mean(values):.{digits}f} ± {100 * std:.{digits}f}"

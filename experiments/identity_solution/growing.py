@@ -12,14 +12,13 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save
 
 from cnnjax.data import Dataset
-from cnnjax.data.batches import batch_indices
 from cnnjax.files import replacing
 from cnnjax.initial import read_initial
 from cnnjax.models import build, fold, grow, inserted_blocks, unstack
 from cnnjax.network import Variables
 from cnnjax.runs import open_run
 
-from ..runner import cached_npz
+from ..runner import cached_npz, fixed_choice
 from .settings import STARTS, Preset, Start, scratch, weights
 
 
@@ -48,9 +47,7 @@ class Growth:
         run = open_run(self.out / scratch(chosen, False, self.seed), data=data)
         arrays = run.task.data
         assert isinstance(arrays, Dataset)
-        some = batch_indices(
-            0, 0, min(chosen.calibration, len(arrays.train_images)), len(arrays.train_images)
-        )
+        some = fixed_choice(chosen.calibration, len(arrays.train_images))
         pixels = arrays.test_images[: chosen.images], arrays.train_images[np.asarray(some)]
         trained = jax.tree.map(np.asarray, unstack(run.variables))
         found: dict[str, Any] = {}
@@ -118,7 +115,7 @@ def moved(
     after = _by_path(unstack(open_run(out / run).variables))
     found: tuple[dict[str, float], dict[str, float]] = {}, {}
     blocks = set(inserted_blocks(network(chosen, STARTS[0], 10), network(chosen, STARTS[1], 10)))
-    for name in sorted(name for name in before if "conv" in name and name.endswith("kernel")):
+    for name in sorted(name for name, array in before.items() if array.ndim == 4):
         distance = np.linalg.norm(after[name] - before[name]) / np.linalg.norm(before[name])
         found[not (start.deep and name.split("/")[1] in blocks)][name] = float(distance)
     return found

@@ -10,7 +10,7 @@ import tyro
 from cnnjax.config import Config
 from cnnjax.errors import UserError
 
-from ..settings import WIDTHS, TrainingArgs, preset_with, recipe
+from ..settings import WIDTHS, TrainingArgs, check_counts, preset_with, recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +93,7 @@ class Args(TrainingArgs):
         """The preset with the command line's changes; raises UserError for impossible ones."""
         fields = ("data", "seeds", "depths", "steps", "further", "rates")
         chosen = preset_with(PRESETS[self.preset], **{name: getattr(self, name) for name in fields})
-        for name in ("seeds", "steps", "further"):
-            if getattr(chosen, name) < 1:
-                raise UserError(f"--{name} {getattr(chosen, name)}: must be at least 1")
+        check_counts(seeds=chosen.seeds, steps=chosen.steps, further=chosen.further)
         if len(chosen.depths) != 2 or chosen.depths[0] >= chosen.depths[1]:
             given = " ".join(map(str, chosen.depths))
             raise UserError(f"--depths {given}: must be two, the shallow net's and a larger one")

@@ -7,7 +7,7 @@ from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
 
 from . import __doc__ as question
-from .settings import Args, configs
+from .settings import Args
 
 
 def main(args: Args) -> None:
@@ -19,14 +19,14 @@ def main(args: Args) -> None:
     from cnnjax.probes import find_blocks
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, check_on_shapes, do, how_many, run_all
+    from ..runner import Findings, check_on_shapes, do_missing, run_all
     from ..workers import Job
     from .conclusions import conclude
-    from .damage import Damage, measure
+    from .damage import Damage
 
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
-    runs = configs(args, spec(chosen.data).flips, min(data.train_images.shape[1:3]))
+    runs = args.configs(spec(chosen.data).flips, min(data.train_images.shape[1:3]))
     for net in chosen.nets if args.models else ():  # ours have blocks
         check_on_shapes(runs[net.run(0)], data, lambda model, v, batch: find_blocks(model, v, batch[0]))
     settings = {**args.settings, "data_source": data.source}
@@ -36,9 +36,8 @@ def main(args: Args) -> None:
             name: Damage(args.out / name, args.out / "lesions" / f"{name}.npz", config.seed)
             for name, config in runs.items()
         }
-        left = [damage for damage in damages.values() if not damage.file.exists()]
-        jobs = [Job(functools.partial(measure, damage, chosen, data)) for damage in left]
-        do(jobs, how_many(args.workers, max(1, len(jobs))))
+        jobs = {each.file: Job(functools.partial(each.arrays, chosen, data)) for each in damages.values()}
+        do_missing(jobs, args.workers)
         found = Findings()
         arrays = {
             net.name: [damages[net.run(seed)].arrays(chosen, data) for seed in range(chosen.seeds)]

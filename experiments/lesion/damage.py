@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data import Dataset
-from cnnjax.data.batches import batch_indices
 from cnnjax.ops.depth import unstack
 from cnnjax.probes import equal_blocks, find_blocks, lesion, reorder
 from cnnjax.runs import open_run
 
-from ..runner import cached_npz
+from ..runner import cached_npz, fixed_choice
 from .settings import STATISTICS, Preset
 
 
@@ -40,7 +39,7 @@ class Damage:
         arrays = task.data
         assert isinstance(arrays, Dataset)
         images = np.asarray(arrays.train_images)
-        some = images[batch_indices(0, 0, min(chosen.calibration, len(images)), len(images))]
+        some = images[fixed_choice(chosen.calibration, len(images))]
         test, training = (task.normalize(jnp.asarray(each)) for each in (arrays.test_images, some))
         batch = test, jnp.asarray(arrays.test_labels)
         blocks = find_blocks(task.network, variables, test[:1])
@@ -104,8 +103,3 @@ def disorder(
         left, right = ascending[random.integers(len(ascending))]
         order[[left, right]] = order[[right, left]]
     return order
-
-
-def measure(damage: Damage, chosen: Preset, data: Dataset) -> None:
-    """A worker's part."""
-    damage.arrays(chosen, data)

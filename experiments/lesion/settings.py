@@ -2,24 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from cnnjax.config import Config
-
-from ..settings import (
-    WARMED_UP,
-    WIDTHS,
-    Net,
-    TrainingArgs,
-    check_nets,
-    narrow,
-    preset_json,
-    preset_with,
-    recipe,
-    runs_of,
-)
+from ..settings import WARMED_UP, WIDTHS, Net, NetsArgs, narrow
 
 Statistics = Literal["running", "reestimated"]
 STATISTICS: tuple[Statistics, ...] = ("running", "reestimated")
@@ -91,12 +78,9 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Args(TrainingArgs):
+class Args(NetsArgs):
     """Train networks, then delete and reorder their blocks."""
 
-    depths: tyro.conf.Suppress[tuple[int, ...] | None] = None
-    models: tuple[str, ...] = ()
-    """Other networks instead: names, or your own such as path/net.py:Net."""
     draws: int | None = None
     """Random choices for each number of deleted blocks, and for each degree of disorder; quick has 4."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/lesion")
@@ -105,25 +89,4 @@ class Args(TrainingArgs):
     @property
     def chosen(self) -> Preset:
         """The preset with the command line's changes; raises UserError for impossible ones."""
-        nets = tuple(map(Net, self.models)) or None
-        chosen = preset_with(
-            PRESETS[self.preset],
-            data=self.data,
-            seeds=self.seeds,
-            steps=self.steps,
-            draws=self.draws,
-            nets=nets,
-        )
-        check_nets(chosen.nets, seeds=chosen.seeds, steps=chosen.steps, draws=chosen.draws)
-        return chosen
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that decide the numbers, as JSON."""
-        return {"preset": self.preset, **preset_json(self.chosen)}
-
-
-def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
-    """A Config for each run, by name; `flips` and `side` are those of `recipe`."""
-    chosen = args.chosen
-    return runs_of(chosen.nets, chosen.seeds, recipe(args.preset, chosen.data, chosen.steps, flips, side))
+        return self.preset_of(PRESETS, draws=self.draws)

@@ -7,7 +7,7 @@ from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
 
 from . import __doc__ as question
-from .settings import Args, configs
+from .settings import Args
 
 
 def main(args: Args) -> None:
@@ -19,14 +19,14 @@ def main(args: Args) -> None:
     from cnnjax.probes import gradients_by_length
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, check_on_shapes, do, how_many, run_all
+    from ..runner import Findings, check_on_shapes, do_missing, run_all
     from ..workers import Job
     from .conclusions import conclude
-    from .measurement import Measurement, measure
+    from .measurement import Measurement
 
     use_cache()
     data = load(chosen.data, args.data_dir, verify=args.verify)
-    runs = configs(args, spec(chosen.data).flips, min(data.train_images.shape[1:3]))
+    runs = args.configs(spec(chosen.data).flips, min(data.train_images.shape[1:3]))
     for net in chosen.nets if args.models else ():  # ours have residual blocks
         check_on_shapes(runs[net.run(0)], data, gradients_by_length)
     settings["data_source"] = data.source
@@ -37,9 +37,10 @@ def main(args: Args) -> None:
             name: Measurement(args.out / name, args.out / "lengths" / f"{name}.npz", config.seed)
             for name, config in runs.items()
         }
-        left = [each for each in measurements.values() if not each.file.exists()]
-        jobs = [Job(functools.partial(measure, each, chosen, data)) for each in left]
-        do(jobs, how_many(args.workers, max(1, len(jobs))))
+        jobs = {
+            each.file: Job(functools.partial(each.arrays, chosen, data)) for each in measurements.values()
+        }
+        do_missing(jobs, args.workers)
         arrays = {name: each.arrays(chosen, data) for name, each in measurements.items()}
         conclude(chosen, arrays, metrics, found, args.out)
     found.write(args.out, str(question))

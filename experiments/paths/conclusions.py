@@ -9,7 +9,7 @@ import numpy as np
 from cnnjax.probes.path_lengths import binomial, distribution
 from cnnjax.report.paths import by_length
 
-from ..runner import Findings, spread
+from ..runner import Findings, percent
 from .measurement import STATES
 from .settings import Preset
 
@@ -127,8 +127,7 @@ def _errors(chosen: Preset, found: Findings) -> dict[str, Any]:
     rows = []
     for net in chosen.nets:
         own = [row for row in found.others["training"] if row["model"] == net.name]
-        errors = [spread([100 * row[name] for row in own]) for name in names]
-        rows.append([net.name, *(f"{error['mean']:.1f} ± {error['std']:.1f}" for error in errors)])
+        rows.append([net.name, *(percent([row[name] for row in own]) for name in names)])
     caption = (
         "Errors in percent, mean and standard deviation over seeds: of the last steps of training, where "
         "short_paths has only some blocks open; in test, where its branches count as often as they were "

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data import Dataset
-from cnnjax.data.batches import batch_indices
 from cnnjax.network import as_network
 from cnnjax.ops.depth import unstack
 from cnnjax.probes import lesion, path_lengths
 from cnnjax.runs import open_run
 
-from ..runner import cached_npz
+from ..runner import cached_npz, fixed_choice
 from .settings import Preset
 
 STATES = ("initial", "trained")
@@ -43,15 +42,13 @@ class Measurement:
         task, network = run.task, as_network(run.task.network.source)  # all of its paths
         arrays = task.data
         assert isinstance(arrays, Dataset)
+        of_test = fixed_choice(chosen.images, len(arrays.test_images))
+        of_training = fixed_choice(CALIBRATION, len(arrays.train_images))
         test, training = (
-            task.normalize(jnp.asarray(np.asarray(images)[batch_indices(0, 0, number, len(images))]))
-            for images, number in (
-                (arrays.test_images, min(chosen.images, len(arrays.test_images))),
-                (arrays.train_images, min(CALIBRATION, len(arrays.train_images))),
-            )
+            task.normalize(jnp.asarray(np.asarray(images)[some]))
+            for images, some in ((arrays.test_images, of_test), (arrays.train_images, of_training))
         )
-        chosen_labels = batch_indices(0, 0, len(test), len(arrays.test_labels))
-        labels = jnp.asarray(np.asarray(arrays.test_labels)[chosen_labels])
+        labels = jnp.asarray(np.asarray(arrays.test_labels)[of_test])
         key = jax.random.key(self.seed)
 
         @jax.jit
@@ -68,8 +65,3 @@ class Measurement:
             "blocks": np.array(found[0].blocks),
             "open_error": error(trained),
         }
-
-
-def measure(measurement: Measurement, chosen: Preset, data: Dataset) -> None:
-    """A worker's part."""
-    measurement.arrays(chosen, data)

@@ -6,20 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from cnnjax.config import Config
-
-from ..settings import (
-    WARMED_UP,
-    WIDTHS,
-    Net,
-    TrainingArgs,
-    check_nets,
-    narrow,
-    preset_json,
-    preset_with,
-    recipe,
-    runs_of,
-)
+from ..settings import WARMED_UP, WIDTHS, Net, NetsArgs, narrow
 
 
 def short(model: str, opened: int, width: int, **fields: Any) -> Net:
@@ -82,12 +69,9 @@ PRESETS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Args(TrainingArgs):
-    """Measure the gradient by the lengths of paths, at initialisation and trained."""
+class Args(NetsArgs):
+    """Measure the gradient of residual networks by the lengths of paths, at initialisation and trained."""
 
-    depths: tyro.conf.Suppress[tuple[int, ...] | None] = None
-    models: tuple[str, ...] = ()
-    """Other networks instead: names, or your own such as path/net.py:Net, with residual blocks."""
     images: int | None = None
     """Test images by which gradients are taken; quick has 32."""
     draws: int | None = None
@@ -98,26 +82,4 @@ class Args(TrainingArgs):
     @property
     def chosen(self) -> Preset:
         """The preset with the command line's changes; raises UserError for impossible ones."""
-        chosen = preset_with(
-            PRESETS[self.preset],
-            data=self.data,
-            seeds=self.seeds,
-            steps=self.steps,
-            nets=tuple(map(Net, self.models)) or None,
-            images=self.images,
-            draws=self.draws,
-        )
-        counts = {name: getattr(chosen, name) for name in ("seeds", "steps", "images", "draws")}
-        check_nets(chosen.nets, **counts)
-        return chosen
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings that decide the numbers, as JSON."""
-        return {"preset": self.preset, **preset_json(self.chosen)}
-
-
-def configs(args: Args, flips: bool, side: int) -> dict[str, Config]:
-    """A Config for each run, by name; `flips` and `side` are those of `recipe`."""
-    chosen = args.chosen
-    return runs_of(chosen.nets, chosen.seeds, recipe(args.preset, chosen.data, chosen.steps, flips, side))
+        return self.preset_of(PRESETS, images=self.images, draws=self.draws)

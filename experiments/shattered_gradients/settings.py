@@ -9,7 +9,7 @@ import tyro
 
 from cnnjax.errors import UserError
 
-from ..settings import preset_with
+from ..settings import check_counts, preset_with
 
 Part = Literal["one_dimensional", "depth", "convolutional", "looks_linear"]
 
@@ -182,8 +182,7 @@ class Args:
             raise UserError(f"--seed {self.seed}: must be from 0 to 2**32 - 1")
         if self.nets is not None and self.nets < 2:
             raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"--steps {self.steps}: must be at least 1")
+        check_counts(steps=self.steps)
         chosen = PRESETS[self.preset]
         return preset_with(
             chosen,

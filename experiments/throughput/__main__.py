@@ -11,6 +11,7 @@ from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import alone
 from cnnjax.report.page import Table
 
+from ..settings import check_counts
 from . import __doc__ as question
 from .contestants import peak_memory, prepare, trace, turn
 from .settings import Args, Setting
@@ -100,10 +101,9 @@ def main(args: Args) -> None:
 
     for name in args.models:
         find(name)
-    numbers = [("turns", args.turns), ("steps", args.steps), ("image", args.image)]
-    for name, value in (*numbers, *(("batch", batch) for batch in args.batch)):
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: must be at least 1")
+    check_counts(turns=args.turns, steps=args.steps, image=args.image)
+    for batch in args.batch:
+        check_counts(batch=batch)
     kinds = ["cnnjax", *args.against]
     if args.overheads:
         kinds += ["with_input"]

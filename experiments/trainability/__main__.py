@@ -18,7 +18,7 @@ def main(args: Args) -> None:
     from cnnjax.data import load
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, do, how_many
+    from ..runner import Findings, do_missing
     from ..workers import Job
     from .families import patients
     from .study import Part, measure_share
@@ -38,12 +38,13 @@ def main(args: Args) -> None:
             for patient in architectures
             if not chosen.families or patient.family in chosen.families
         ]
-        left = [part for part in parts if not part.file.exists()]
-        jobs = [
-            Job(functools.partial(measure_share, [part], chosen, data), part.nets, part.nets, part.nets)
-            for part in left
-        ]
-        do(jobs, how_many(args.workers, max(1, len(jobs))))
+        jobs = {
+            part.file: Job(
+                functools.partial(measure_share, [part], chosen, data), part.nets, part.nets, part.nets
+            )
+            for part in parts
+        }
+        do_missing(jobs, args.workers)
         for part in parts:
             found.results += part.rows(chosen, data)
         conclude(found, args.out, chosen.steps)

@@ -8,7 +8,7 @@ import tyro
 
 from cnnjax.errors import UserError
 
-from ..settings import preset_with
+from ..settings import check_counts, preset_with
 
 EXAMINED = (0, 1, 2, 5, 10)
 """The networks are examined after so many steps."""
@@ -57,8 +57,7 @@ class Args:
         chosen = preset_with(PRESETS[self.preset], steps=self.steps, families=self.families, seeds=self.seeds)
         if chosen.steps <= EXAMINED[-1]:
             raise UserError(f"--steps {chosen.steps}: must be more than {EXAMINED[-1]}, which are examined")
-        if chosen.seeds < 1:
-            raise UserError(f"--seeds {chosen.seeds}: must be at least 1")
+        check_counts(seeds=chosen.seeds)
         return chosen
 
     @property

@@ -8,7 +8,7 @@ from cnnjax.errors import UserError
 from cnnjax.models import build
 from experiments.lesion.__main__ import main
 from experiments.lesion.damage import deletions, disorder, orderings
-from experiments.lesion.settings import PRESETS, Args, configs
+from experiments.lesion.settings import PRESETS, Args
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_a_second_start_measures_nothing_and_writes_the_same(smoke, monkeypatch)
 
 
 def test_quick_has_a_plain_net_with_the_same_settings():
-    found = configs(Args(), flips=True, side=28)
+    found = Args().configs(flips=True, side=28)
     assert len(found) == 15
     plain, residual = found["plain20_seed1"], found["resnet56_seed1"]
     assert {**plain.to_json(), "model": ""} == {**residual.to_json(), "model": ""}
@@ -56,7 +56,7 @@ def test_quick_has_a_plain_net_with_the_same_settings():
 
 
 def test_the_papers_nets_can_be_built():
-    found = configs(Args(preset="paper"), flips=True, side=32)
+    found = Args(preset="paper").configs(flips=True, side=32)
     assert len(found) == 18
     for config in found.values():
         build(config.model, num_classes=10, **config.model_options)

@@ -11,7 +11,7 @@ from cnnjax.errors import UserError
 from cnnjax.probes.path_lengths import binomial
 from experiments.paths.__main__ import main
 from experiments.paths.conclusions import effective, fit
-from experiments.paths.settings import Args, configs
+from experiments.paths.settings import Args
 from experiments.paths.short import short_paths
 
 
@@ -90,7 +90,7 @@ def test_effective_lengths():
 
 
 def test_quick_trains_by_short_paths_with_the_same_settings():
-    found = configs(Args(), flips=True, side=28)
+    found = Args().configs(flips=True, side=28)
     assert len(found) == 9
     short_run, whole = found["short_paths_seed0"], found["resnet56_seed0"]
     assert {**short_run.to_json(), "model": "", "model_options": {}} == {

@@ -192,3 +192,5 @@ def test_mistakes_are_one_line():
         find_blocks(linear, draw(size=(5, 3)), BATCH[0])
     with pytest.raises(UserError, match="of 3 blocks"):
         lesion(residual, PARAMS, BATCH, np.ones((2, 4)))
+    with pytest.raises(UserError, match="must give one number or more for each sample"):
+        lesion(residual, PARAMS, BATCH, losses=lambda outputs, labels: jnp.zeros(()))
