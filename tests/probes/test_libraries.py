@@ -26,13 +26,18 @@ FIELDS = {"width": 4, "dtype": "float64", "convolution": "native"}
 
 @pytest.fixture(scope="module")
 def keras_in_float64():
-    """Keras computes in its `floatx`, but for BatchNorm: on JAX that is float32."""
+    """Keras computes in its `floatx`, but for BatchNorm: on JAX that is float32.
+
+    Layers take the policy, which Keras makes of `floatx` when it is first asked for, and keeps.
+    """
     import keras
 
-    before = keras.config.floatx()
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
-    keras.config.set_floatx(before)
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
 
 
 @pytest.fixture(scope="module")
