@@ -168,6 +168,9 @@ class Args:
     """Folder that holds the official archives of a data set."""
     nets: int | None = None
     """Networks of each kind: on the grid, where quick has the paper's 20, and on images, where it has 3."""
+    statistics: Literal["frozen", "batch"] = "frozen"
+    """What a derivative in one dimension takes the statistics for: constants (frozen), so that it is of the
+    point's own output, or functions of all points (batch), so that it is of the sum of all outputs."""
     seed: int = 0
     """Seed of all weights and inputs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/shattered_gradients")
@@ -195,5 +198,5 @@ class Args:
     def settings(self) -> dict[str, Any]:
         """The settings that decide the numbers, and the parts, as JSON."""
         chosen = dataclasses.asdict(self.chosen)
-        common = {"preset": self.preset, "seed": self.seed, "statistics": "frozen", "parts": self.parts}
-        return json.loads(json.dumps({**common, **chosen}))
+        common = {"preset": self.preset, "seed": self.seed, "statistics": self.statistics}
+        return json.loads(json.dumps({**common, "parts": self.parts, **chosen}))

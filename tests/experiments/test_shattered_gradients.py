@@ -43,6 +43,7 @@ def test_the_rows(results):
     nets = [("feedforward", "batch", None), ("residual", "batch", 1.0)]
     assert [(row["net"], row["norm"], row["beta"]) for row in rows] == nets
     assert all(len(row["autocorrelation"]) == 16 and row["autocorrelation"][0] == 1 for row in rows)
+    assert {row["statistics"] for row in rows} == {"frozen"}
     rows = [row for row in results if row["experiment"] == "depth"]
     assert [(row["net"], row["norm"], row["beta"]) for row in rows] == nets
     for row in rows:
@@ -96,6 +97,28 @@ def test_the_recorded_result_is_what_theory_and_the_paper_say():
         assert row["correlation"]["corrected"] == pytest.approx(measured, rel=width)
         if beta == 1.0:
             assert row["correlation"]["paper"] > 1.5 * measured
+
+
+def test_the_recorded_derivatives_of_the_whole_batch():
+    """Without statistics they are the same; with BatchNorm's they shatter at a smaller depth."""
+    results = Path(__file__).parents[2] / "experiments/results"
+
+    def first_lag(name):
+        rows = json.loads((results / name / "summary.json").read_text())["results"]
+        rows = [row for row in rows if row["experiment"] == "one_dimensional"]
+        return {
+            (row["net"], row["norm"], row["beta"], row["depth"]): row["autocorrelation"][1] for row in rows
+        }
+
+    own, whole = first_lag("shattered_gradients"), first_lag("shattered_gradients_batch")
+    assert own.keys() == whole.keys()
+    for (net, norm, beta, depth), value in own.items():
+        if norm == "none":
+            assert whole[net, norm, beta, depth] == pytest.approx(value, abs=1e-3)
+    for depth in (2, 4, 10):
+        assert whole["feedforward", "batch", None, depth] < own["feedforward", "batch", None, depth] - 0.05
+    for depth in (4, 10, 24, 50):
+        assert whole["residual", "batch", 1.0, depth] < own["residual", "batch", 1.0, depth] - 0.05
 
 
 CORRELATIONS = {  # of an independent computation with 4 nets, at depths 1, 2, 4, 8, 16, 32, 50
@@ -187,6 +210,23 @@ def test_the_page_needs_nothing_else(smoke):
 def test_a_folder_of_another_experiment_is_refused(smoke):
     with pytest.raises(UserError, match="seed 0 there, 1 here"):
         main(dataclasses.replace(smoke, seed=1))
+
+
+def test_derivatives_of_the_whole_batch(tmp_path, results):
+    """The page says what was differentiated; with other statistics it is another experiment."""
+    args = Args(preset="smoke", out=tmp_path / "batch", statistics="batch", parts=("one_dimensional",))
+    main(args)
+    (row, _) = (
+        row
+        for row in json.loads((args.out / "summary.json").read_text())["results"]
+        if row["experiment"] == "one_dimensional"
+    )
+    frozen = next(row for row in results if row["experiment"] == "one_dimensional")
+    assert row["statistics"] == "batch"
+    assert row["autocorrelation"][1] != frozen["autocorrelation"][1]
+    assert "statistics as functions of all points" in (args.out / "report.html").read_text()
+    with pytest.raises(UserError, match="statistics"):
+        main(dataclasses.replace(args, statistics="frozen"))
 
 
 def test_quick_is_the_papers_protocol():
