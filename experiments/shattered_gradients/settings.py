@@ -69,13 +69,13 @@ class Convolutional:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Of the training curves: looks-linear nets and their controls; one seed per run.
+    """Of the training curves: looks-linear nets, their controls and residual nets; one seed per run.
 
     Attributes:
         data: a data set.
         downsample: side of the squares of pixels to average.
         width: filters of the first stage.
-        depths: each 4n + 2.
+        depths: each 4n + 2; there is no residual net of 6 layers.
         steps: of each run.
         batch_size: of each step.
         seeds: runs of each net.
@@ -147,7 +147,7 @@ PRESETS = {
         depths=(1,),
         linear_depths=(1,),
         convolutional=Convolutional(samples=16, nets=2, width=2, families=(RESIDUAL,), depths=(2,)),
-        training=Training("synthetic", 2, depths=(6,), steps=2, batch_size=8),
+        training=Training("synthetic", 2, depths=(10,), steps=2, batch_size=8),
     ),
 }
 
@@ -163,7 +163,9 @@ class Args:
     models: tuple[str, ...] | None = None
     """Networks that `build` knows, to measure in the convolutional part too, such as plain56 resnet56."""
     steps: int | None = None
-    """Gradient steps of each looks-linear net; quick has 60."""
+    """Gradient steps of each net that is trained; quick has 60."""
+    seeds: int | None = None
+    """Runs of each of these nets; quick has 1."""
     data_dir: Path | None = None
     """Folder that holds the official archives of a data set."""
     nets: int | None = None
@@ -185,13 +187,13 @@ class Args:
             raise UserError(f"--seed {self.seed}: must be from 0 to 2**32 - 1")
         if self.nets is not None and self.nets < 2:
             raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
-        check_counts(steps=self.steps)
+        check_counts(steps=self.steps, seeds=self.seeds)
         chosen = PRESETS[self.preset]
         return preset_with(
             chosen,
             nets=self.nets,
             convolutional=preset_with(chosen.convolutional, nets=self.nets, models=self.models),
-            training=preset_with(chosen.training, steps=self.steps),
+            training=preset_with(chosen.training, steps=self.steps, seeds=self.seeds),
         )
 
     @property

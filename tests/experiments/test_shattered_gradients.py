@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
+from cnnjax.models import build
 from experiments.shattered_gradients.__main__ import main
 from experiments.shattered_gradients.convolutional import by_cluster
 from experiments.shattered_gradients.depth import theories
-from experiments.shattered_gradients.looks_linear import configs
+from experiments.shattered_gradients.looks_linear import configs, networks
 from experiments.shattered_gradients.settings import PRESETS, Args
 
 
@@ -56,7 +57,8 @@ def test_the_rows(results):
     assert 1 < row["alignment"]["mean"] < 16
     assert 0 < row["mean_cosine"]["mean"] < row["normalised_rank"]["mean"] < 1
     rows = [row for row in results if row["experiment"] == "looks_linear_training"]
-    assert [row["net"] for row in rows] == ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
+    plain = ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
+    assert [row["net"] for row in rows] == [*plain, "residual, BatchNorm"]
     assert rows[0]["test_error"]["values"] == [0.75]
 
 
@@ -237,6 +239,7 @@ def test_quick_is_the_papers_protocol():
         _ = Args(nets=1).chosen
     with pytest.raises(UserError, match="at least 1"):
         _ = Args(steps=0).chosen
+    assert Args(seeds=2).chosen.training.seeds == 2
     assert Args(models=("vgg11",), steps=3).chosen.convolutional.models == ("vgg11",)
 
 
@@ -251,10 +254,27 @@ def test_samples_are_ordered_by_cluster(smoke):
 
 
 def test_what_is_trained_differs_in_the_initialisation():
-    relu, crelu, linear = configs(PRESETS["smoke"].training, flips=True).values()
+    relu, crelu, linear, residual = configs(PRESETS["smoke"].training, flips=True).values()
     assert (linear.optimizer, linear.weight_decay, linear.model_options) == ("adam", 0, {"width": 8})
     assert crelu == dataclasses.replace(linear, model_options={"width": 8, "kernel_init": "he_fan_in"})
     assert relu.model_options == {**crelu.model_options, "activation": "relu"}
+    options = {"width": 8, "stage_sizes": (1, 1, 1, 1)}
+    assert residual == dataclasses.replace(linear, model="resnet20", model_options=options)
+
+
+@pytest.mark.parametrize("depth", [10, 18, 22, 50, 98, 198])
+def test_residual_nets_have_the_plain_nets_layers(depth):
+    """A convolution, 4n more and a classifier, with the filters of ReLUs, as deep as the name says."""
+    net = networks(depth)["residual, BatchNorm"]
+    sizes = net["model_options"]["stage_sizes"]
+    assert 2 * sum(sizes) + 2 == depth
+    model = build(net["model"], width=8, **net["model_options"])
+    assert [model.filters(stage) for stage in (1, 2, 3, 4)] == [8, 16, 32, 64]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_six_layers_are_too_few_for_shortcuts():
+    assert list(networks(6)) == ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
 
 
 def test_arrays_are_kept(smoke):
