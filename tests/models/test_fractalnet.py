@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,12 +19,19 @@ IMAGE = (8, 8, 3)
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"),
-    [("fractalnet20", (33_734_922, 845_222_912)), ("fractalnet40", (76_128_714, 2_036_077_568))],
+    ("depth", "count", "macs"),
+    [
+        (5, 3_918_858, 67_834_880),
+        (10, 13_329_738, 296_096_768),
+        (20, 33_734_922, 845_222_912),
+        (40, 76_128_714, 2_036_077_568),
+    ],
 )
-def test_counts(name, counts):
-    counted = cnnjax.summary(name)
-    assert (counted.parameters, counted.macs) == counts
+def test_counts(depth, count, macs):
+    counted = cnnjax.summary(f"fractalnet{depth}")
+    assert (counted.parameters, counted.macs) == (count, macs)
+    page = (Path(__file__).parents[2] / "docs/fractalnet.md").read_text()
+    assert f"| `fractalnet{depth}` | {count:,} | {macs:,} |" in page
 
 
 @pytest.mark.parametrize(
@@ -235,3 +244,12 @@ def test_probes_take_the_deeper_input_of_a_join_for_a_branch():
 def test_bad_fields_say_what_to_type(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+@pytest.mark.slow
+def test_diagnose_takes_it(key):
+    model = build("fractalnet10", width=2)
+    images = jax.random.normal(key, (8, 14, 14, 3), jnp.float32)
+    variables = jax.jit(lambda key: model.init(key, images, train=False))(key)
+    health = cnnjax.diagnose(model, variables, (images, jnp.arange(8)))
+    assert "block5/column2_layer02/conv" in str(health)
