@@ -9,7 +9,9 @@ from typing import Any, Literal, NoReturn, get_args
 from cnnjax.errors import UserError, short
 
 Decay = Literal["convolutions", "kernels", "all"]
-Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
+Augment = Literal[
+    "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "scale_crop_flip", "area_crop_flip"
+]
 Normalize = Literal["pixel_mean", "channel", "none"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
@@ -63,6 +65,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": (lambda x: 0 < x <= FLOAT32, "must be a positive number, such as 0.1"),
     "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
+    "label_smoothing": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.1"),
     "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
     "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
     "weight_decay": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 1e-4"),
@@ -89,9 +92,10 @@ class Config:
         validation: number of training images, drawn by `seed`, to hold out and test on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
         downsample: side of the squares of pixels to average.
-        augment: how training images are augmented; "crop_flip" pads by 4 pixels, crops at random and flips
-            half of them. Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015)
-            and "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
+        augment: how training images are augmented; "crop_flip" pads by 4 pixels of zeros, crops at random and
+            flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016).
+            Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
+            "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
         normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
             photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
             of bytes; other arrays reach the network unchanged.
@@ -105,6 +109,8 @@ class Config:
         batch_size: over all devices.
         loss: "cross_entropy" of the softmax, or "map", LeNet-5's (`cnnjax.models.lenet5.map_loss`).
         map_constant: the constant j of "map".
+        label_smoothing: part of the label's probability that all classes share in training's cross-entropy
+            (Szegedy et al. 2015, section 7).
         optimizer: "sgd" with momentum, "adam" with its paper's constants (0.9, 0.999, 1e-8), or any other
             of optax's optimizers by name.
         optimizer_options: its further arguments, such as `{"b2": 0.95}`.
@@ -154,6 +160,7 @@ class Config:
     batch_size: int = 128
     loss: Loss = "cross_entropy"
     map_constant: float = 1.0
+    label_smoothing: float = 0.0
     optimizer: str = "sgd"
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     learning_rate: float = 0.1
@@ -213,6 +220,8 @@ class Config:
                 self._reject(field, words)
             if isinstance(value, Integral) and int(value) > INT32 and field not in ("seed", "data_seed"):
                 self._reject(field, f"must be at most {INT32}: it is counted in int32")
+        if self.label_smoothing and self.loss != "cross_entropy":
+            self._reject("label_smoothing", f"is for the cross-entropy, not for loss={self.loss!r}")
         are_steps = all(isinstance(step, Integral) and 0 <= step <= INT32 for step in self.boundaries)
         if not are_steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")

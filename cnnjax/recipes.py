@@ -38,7 +38,7 @@ PROBES: Mapping[str, Callable[[], Probe]] = {
 }
 OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
-    "loss": ("loss", "map_constant"),
+    "loss": ("loss", "map_constant", "label_smoothing"),
     "data": ("data",),
     "augment": ("augment",),
     "metrics": ("metrics",),
@@ -93,6 +93,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         config=config,
         network=network,
         loss=objects.loss or make_loss(config),
+        test_loss=objects.loss or make_loss(dataclasses.replace(config, label_smoothing=0.0)),
         metrics=_metrics(config, objects),
         optimizer=_optimizer(config, objects),
         schedule=None if "optimizer" in given else functools.partial(learning_rate, config),

@@ -18,13 +18,15 @@ from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 NORMALIZATIONS = ("pixel_mean", "channel", "none")
 
 
-def crop(images: jax.Array, key: jax.Array, padding: int = 4) -> jax.Array:
-    """Pad each image by `padding` zeros on every side and cut a random window of its own size.
+def crop(images: jax.Array, key: jax.Array, padding: int = 4, mode: str = "constant") -> jax.Array:
+    """Pad each image by `padding` pixels on every side and cut a random window of its own size.
+
+    `mode` is that of `jnp.pad`: "constant" pads with zeros, "reflect" with what lies inside the border.
 
     Use it after the normalisation: He et al. 2015 pad with zeros once the mean is subtracted.
     """
     shape = images.shape[1:]
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode)
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
 
     def window(image: jax.Array, corner: jax.Array) -> jax.Array:
@@ -40,16 +42,17 @@ def flip(images: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
-def _crop_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+def _crop_flip(key: jax.Array, images: jax.Array, mode: str) -> jax.Array:
     crop_key, flip_key = jax.random.split(key)
-    return flip(crop(images, crop_key), flip_key)
+    return flip(crop(images, crop_key, mode=mode), flip_key)
 
 
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "none": lambda key, images: images,
     "flip": lambda key, images: flip(images, key),
     "crop": lambda key, images: crop(images, key),
-    "crop_flip": _crop_flip,
+    "crop_flip": lambda key, images: _crop_flip(key, images, "constant"),
+    "reflect_crop_flip": lambda key, images: _crop_flip(key, images, "reflect"),
 }
 """Name to function of (key, images)."""
 
