@@ -19,7 +19,7 @@ Dtype = Literal["float32", "bfloat16", "float64"]
 MultiRunMode = Literal["sequential", "vmap", "mesh"]
 Shard = Literal["replicated", "model", "fsdp"]
 
-OUR_SCHEDULES = ("piecewise", "cosine", "constant")  # the others are optax's
+OUR_SCHEDULES = ("piecewise", "cosine", "constant", "plateau")  # the others are optax's
 INT32 = 2**31 - 1
 FLOAT32 = 3.4e38  # the largest number, nearly
 _KINDS: dict[type, tuple[type, str]] = {
@@ -41,7 +41,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda x: x >= 1, "must be at least 1"),
     ),
     **dict.fromkeys(
-        ("validation", "warmup_steps"),
+        ("validation", "warmup_steps", "patience"),
         (lambda x: x >= 0, "must not be negative"),
     ),
     **dict.fromkeys(
@@ -116,10 +116,13 @@ class Config:
         optimizer_options: its further arguments, such as `{"b2": 0.95}`.
         learning_rate: its peak.
         schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`;
-            "constant"; or any other of optax's schedules by name, such as "warmup_cosine" or "exponential".
+            "constant"; "plateau" drops it where tests stop improving; or any other of optax's schedules by
+            name, such as "warmup_cosine" or "exponential".
         schedule_options: its further arguments, such as `{"decay_rate": 0.5}`.
         boundaries: steps, for "piecewise" only.
         rate_drop: factor of each drop; Wide ResNet uses 0.2.
+        patience: for "plateau", tests in a row without a lower error after which one more drops the rate;
+            there is a test every `evaluate_every` steps, of held-out images where there is `validation`.
         warmup_steps: number of steps before the rate reaches its peak.
         warmup: "linear", a rise from 0; or "tenth", a tenth of the rate throughout, as in the paper for
             110 layers (with "piecewise").
@@ -168,6 +171,7 @@ class Config:
     schedule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     boundaries: tuple[int, ...] = (32_000, 48_000)
     rate_drop: float = 0.1
+    patience: int = 10
     warmup_steps: int = 0
     warmup: Warmup = "linear"
     momentum: float = 0.9

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from cnnjax.config import Config
+from cnnjax.config import OUR_SCHEDULES, Config
 from cnnjax.errors import UserError
 
 Schedule = Callable[[Any], Any]
@@ -70,7 +70,8 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
     Raises:
         UserError: there is no schedule of this name, or it takes no such options.
     """
-    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant}
+    # On a plateau the loop lowers the peak.
+    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant, "plateau": _constant}
     if config.schedule in ours:
         peak = config.learning_rate if peak is None else peak
         if config.schedule_options:
@@ -210,7 +211,7 @@ def _find_schedule(name: str) -> tuple[Callable[..., Schedule], str]:
         for function_name, function in found.items()
         if function_name.endswith(ending) and not function_name.startswith(("inject", "join"))
     }
-    return _find(name, known, "schedule", ("piecewise", "cosine", "constant"))
+    return _find(name, known, "schedule", OUR_SCHEDULES)
 
 
 def _find(name: str, known: Mapping[str, Any], kind: str, first: tuple[str, ...]) -> tuple[Any, str]:

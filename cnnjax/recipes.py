@@ -18,6 +18,7 @@ from flax import linen as nn
 from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
+from cnnjax.data.pictures import CROPS
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
@@ -45,8 +46,8 @@ OWNED = {
     "initial": ("initial",),
     "optimizer": (
         "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
-        "rate_drop", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay", "decay", "groups",
-        "clip_norm", "clip_value", "accumulate",
+        "rate_drop", "patience", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay",
+        "decay", "groups", "clip_norm", "clip_value", "accumulate",
     ),
 }  # fmt: skip
 """The fields of a Config in the place of which an object stands."""
@@ -304,6 +305,10 @@ def _augment(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Au
     if objects.augment is not None:
         return _with_labels(objects.augment), describe(objects.augment)
     if isinstance(data, Stream):
+        if config.augment not in CROPS:
+            raise UserError(
+                f"augment={config.augment!r} is for small images; photographs take {', '.join(CROPS)}"
+            )
         return _nothing, config.augment  # done where the pictures are cropped
     if not isinstance(data, Dataset) and getattr(raw, "ndim", 0) != 4:
         return _nothing, "none"  # no images [batch, height, width, channel]

@@ -7,6 +7,7 @@ from typing import Any
 from cnnjax.config import Config
 from cnnjax.errors import UserError
 from cnnjax.papers import (
+    alexnet,
     densenet,
     fixup,
     highway,
@@ -15,11 +16,24 @@ from cnnjax.papers import (
     resnext,
     squeeze,
     stochastic_depth,
+    vgg,
     wide,
 )
 from cnnjax.papers.recipe import Recipe
 
-_FILES = (highway, residual, inception_v3, stochastic_depth, wide, densenet, resnext, squeeze, fixup)
+_FILES = (
+    alexnet,
+    vgg,
+    highway,
+    residual,
+    inception_v3,
+    stochastic_depth,
+    wide,
+    densenet,
+    resnext,
+    squeeze,
+    fixup,
+)
 RECIPES: Mapping[str, Recipe] = {name: one for file in _FILES for name, one in file.RECIPES.items()}
 """By name, in the order in which the papers appeared."""
 

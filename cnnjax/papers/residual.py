@@ -1,6 +1,6 @@
 """He, Zhang, Ren and Sun 2015, residual networks; 2016, identity mappings in them."""
 
-from cnnjax.papers.recipe import Recipe, stated
+from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, stated
 
 PAPER = "He, Zhang, Ren and Sun 2015, Deep residual learning for image recognition, arXiv 1512.03385"
 LATER = "He, Zhang, Ren and Sun 2016, Identity mappings in deep residual networks, arXiv 1603.05027"
@@ -52,6 +52,46 @@ RECIPES = {
         {**CHOICES, **stated("section 4.2: n = 18", model="resnet110"), **WARM_UP},
         {"resnet110": "6.43 % test error, 6.61 +- 0.16 over 5 runs (Table 6)"},
         (AVERAGES, "the first 400 steps have the low rate, whatever the training error"),
+    ),
+    "resnet_imagenet": Recipe(
+        PAPER,
+        {
+            **stated("Table 1", model="resnet50", data="imagenet2012"),
+            **stated(
+                "section 3.4",
+                optimizer="sgd",
+                nesterov=False,
+                batch_size=256,
+                learning_rate=0.1,
+                momentum=0.9,
+                weight_decay=1e-4,
+            ),
+            **stated(
+                "section 3.4: divided by 10 when the error plateaus; how long is not said",
+                schedule="plateau",
+                rate_drop=0.1,
+                patience=5,
+                evaluate_every=epochs(1, IMAGENET, 256),
+                checkpoint_every=epochs(1, IMAGENET, 256),
+            ),
+            **stated("section 3.4: up to 60 x 10^4 iterations", steps=600_000),
+            **stated(
+                "section 3.4: shorter side of 256 to 480, crops and their mirror images",
+                augment="scale_crop_flip",
+            ),
+            **stated("section 3.4: the per-pixel mean subtracted", normalize="pixel_mean"),
+            "decay": CHOICES["decay"],
+        },
+        {
+            "resnet18": "27.88 % top-1, ten crops (Table 2)",
+            "resnet34": "25.03 % top-1, ten crops, shortcuts A (Table 2)",
+            "resnet50": "22.85 % top-1, 6.71 % top-5, ten crops (Table 3)",
+            "resnet101": "21.75 % top-1, 6.05 % top-5, ten crops (Table 3)",
+            "resnet152": "21.43 % top-1, 5.71 % top-5, ten crops (Table 3)",
+            "plain18": "27.94 % top-1, ten crops (Table 2)",
+            "plain34": "28.54 % top-1, ten crops (Table 2)",
+        },
+        (AVERAGES, "no changes of colour", "the mean is a colour, not an image"),
     ),
     "preresnet_cifar": Recipe(
         LATER,

@@ -12,6 +12,7 @@ from cnnjax.models import build
 from cnnjax.optimizers import label, learning_rate
 from cnnjax.papers import RECIPES, find, recipe
 from cnnjax.papers.recipe import epochs
+from tests.nets import narrow
 
 CIFAR, IMAGENET = 50_000, 1_281_167
 SCHEDULES = {  # rates by epoch, as the papers state them; batch, images
@@ -37,12 +38,15 @@ IN_STEPS = {
 }
 
 
+PLATEAUS = {"alexnet": (128, 90, 0.01), "zfnet": (128, 70, 0.01), "vgg": (256, 74, 0.01)}
+
+
 def rates(config, steps):
     return [float(learning_rate(config)(step)) for step in steps]
 
 
 def test_every_recipes_rates_are_tested():
-    assert set(SCHEDULES) | set(IN_STEPS) == set(RECIPES)
+    assert {*SCHEDULES, *IN_STEPS, *PLATEAUS, "resnet_imagenet"} == set(RECIPES)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -62,15 +66,24 @@ def test_rates_are_the_papers_at_every_boundary(name):
     np.testing.assert_allclose(rates(recipe(name), IN_STEPS[name]), list(IN_STEPS[name].values()), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", PLATEAUS)
+def test_a_rate_that_drops_on_a_plateau_is_tested_every_epoch(name):
+    batch, passes, rate = PLATEAUS[name]
+    config = recipe(name)
+    assert (config.schedule, config.learning_rate, config.rate_drop) == ("plateau", rate, 0.1)
+    assert config.batch_size == batch
+    assert config.evaluate_every == IMAGENET // batch
+    assert config.steps == passes * (IMAGENET // batch)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_names_what_there_is(name):
     config = recipe(name)
-    model = build(config.model)
     assert config.data == "imagenet2012" or spec(config.data)
-    assert all(build(other) for other in find(name).published)
+    assert all(build(other) for other in (config.model, *find(name).published))
     if config.groups:
-        model = model.clone(loop="scan")  # traces one block of many
-        image = np.zeros((1, *model.input_shape), np.float32)
+        model, shape = narrow(config.model)
+        image = np.zeros((1, *shape), np.float32)
         shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
         label(shapes["params"], tuple(config.groups))  # each pattern matches a parameter
 
