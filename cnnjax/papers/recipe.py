@@ -60,10 +60,11 @@ class Recipe:
     def _row(self, name: str, value: Any) -> tuple[str, str, str]:
         paper = getattr(self.config(), name)
         source = self.choices[name].source if name in self.choices else "not stated; Config's default"
-        return name, _short(value), source if value == paper else f"yours; the recipe has {_short(paper)}"
+        return name, short(value), source if value == paper else f"yours; the recipe has {short(paper)}"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A field's value as text, "-" for nothing."""
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "-"
     return "-" if value is None or value == {} else str(value)

@@ -13,6 +13,7 @@ from cnnjax.optimizers import label, learning_rate
 from cnnjax.papers import RECIPES, find, recipe
 from cnnjax.papers.recipe import epochs
 from tests.nets import narrow
+from tests.papers.page import PAGE, page
 
 CIFAR, IMAGENET = 50_000, 1_281_167
 SCHEDULES = {  # rates by epoch, as the papers state them; batch, images
@@ -86,6 +87,10 @@ def test_a_recipe_names_what_there_is(name):
         image = np.zeros((1, *shape), np.float32)
         shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
         label(shapes["params"], tuple(config.groups))  # each pattern matches a parameter
+
+
+def test_the_page_is_up_to_date():
+    assert PAGE.read_text() == page()
 
 
 def test_epochs_are_of_whole_batches():
