@@ -12,7 +12,7 @@ Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal[
     "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "scale_crop_flip", "area_crop_flip"
 ]
-Normalize = Literal["pixel_mean", "channel", "none"]
+Normalize = Literal["pixel_mean", "raw_mean", "channel", "none"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -65,6 +65,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": (lambda x: 0 < x <= FLOAT32, "must be a positive number, such as 0.1"),
     "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
+    "colour": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 0.1"),
     "label_smoothing": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.1"),
     "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
     "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
@@ -96,7 +97,10 @@ class Config:
             flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016).
             Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
             "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
-        normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
+        colour: standard deviation of a random change of each training image's colour, along the principal
+            components of pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
+        normalize: "pixel_mean" subtracts the mean training image and divides by 255, "raw_mean" only
+            subtracts, as nets without BatchNorm had it; "channel" standardises each channel;
             photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
             of bytes; other arrays reach the network unchanged.
         seed: of the initial weights and, unless there is a `data_seed`, of the order of the images, the
@@ -153,6 +157,7 @@ class Config:
     validation: int = 0
     downsample: int = 1
     augment: Augment = "crop_flip"
+    colour: float = 0.0
     normalize: Normalize = "pixel_mean"
 
     seed: int = 0

@@ -5,7 +5,8 @@ from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, stated
 PER_EPOCH = epochs(1, IMAGENET, 128)
 CHOICES = {
     **stated("section 4.1", data="imagenet2012", augment="crop_flip"),
-    **stated("section 2: the training set's mean subtracted", normalize="pixel_mean"),
+    **stated("section 4.1: along the principal components", colour=0.1),
+    **stated("section 2: the training set's mean subtracted", normalize="raw_mean"),
     **stated(
         "section 5", optimizer="sgd", batch_size=128, momentum=0.9, weight_decay=5e-4, learning_rate=0.01
     ),
@@ -29,11 +30,7 @@ RECIPES = {
         "Krizhevsky, Sutskever and Hinton 2012, ImageNet classification with deep convolutional networks",
         {**stated("section 3.5", model="alexnet"), **CHOICES},
         {"alexnet": "40.7 % top-1, 18.2 % top-5 of ILSVRC-2012's validation images, ten crops (Table 2)"},
-        (
-            "pixels are divided by 255; the paper has the raw ones less their mean",
-            "no changes of colour along the pixels' principal components",
-            "validation errors are of one crop",
-        ),
+        ("validation errors are of one crop",),
     ),
     "zfnet": Recipe(
         "Zeiler and Fergus 2013, Visualizing and understanding convolutional networks, arXiv 1311.2901",
@@ -41,6 +38,7 @@ RECIPES = {
             **{
                 name: one._replace(source=f"Krizhevsky et al. 2012, {one.source}")
                 for name, one in CHOICES.items()
+                if name != "colour"
             },
             **stated("Figure 3", model="zfnet"),
             **stated("section 3: by hand, when the validation error stops improving", schedule="plateau"),
@@ -48,7 +46,6 @@ RECIPES = {
         },
         {"zfnet": "38.4 % top-1, 16.5 % top-5 of ILSVRC-2012's validation images (Table 2)"},
         (
-            "pixels are divided by 255; the paper has the raw ones less their mean",
             "filters are not renormalised; `cnnjax.models.zfnet` has the function",
             "crops are random; the paper has ten places",
         ),

@@ -79,6 +79,7 @@ RECIPES = {
                 "section 3.4: shorter side of 256 to 480, crops and their mirror images",
                 augment="scale_crop_flip",
             ),
+            **stated("section 3.4: the standard colour augmentation of Krizhevsky et al. 2012", colour=0.1),
             **stated("section 3.4: the per-pixel mean subtracted", normalize="pixel_mean"),
             "decay": CHOICES["decay"],
         },
@@ -91,7 +92,7 @@ RECIPES = {
             "plain18": "27.94 % top-1, ten crops (Table 2)",
             "plain34": "28.54 % top-1, ten crops (Table 2)",
         },
-        (AVERAGES, "no changes of colour", "the mean is a colour, not an image"),
+        (AVERAGES, "the mean is a colour, not an image"),
     ),
     "preresnet_cifar": Recipe(
         LATER,

@@ -26,7 +26,8 @@ RECIPES = {
                 f"{PAPER}: crops and their mirror images, of pictures whose shorter side is 256",
                 augment="crop_flip",
             ),
-            **stated("section 2.1: the mean RGB value subtracted", normalize="pixel_mean"),
+            **stated("section 3.1: random RGB shift, as Krizhevsky et al. 2012", colour=0.1),
+            **stated("section 2.1: the mean RGB value subtracted", normalize="raw_mean"),
             **stated("Caffe's convention: weights decay, biases do not", decay="kernels"),
         },
         {
@@ -36,8 +37,6 @@ RECIPES = {
             "vgg19": "27.3 % top-1, 9.0 % top-5, a single scale, trained at 256 (Table 3)",
         },
         (
-            "pixels are divided by 255; the paper has the raw ones less their mean",
-            "no changes of colour",
             "deeper nets begin at random; in the paper their first and last layers are A's "
             "(--initial RUN takes what has the same name and shape)",
             "the augmentation at several scales is --augment scale_crop_flip, of other sizes: 256 to 480",

@@ -136,9 +136,9 @@ def test_an_augmentation_of_photographs_is_not_for_small_images():
 
 
 def test_normalizations():
-    with pytest.raises(UserError, match="'pixelmean'; there are: pixel_mean, channel"):
+    with pytest.raises(UserError, match="'pixelmean'; there are: pixel_mean, raw_mean, channel"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "pixelmean")
-    with pytest.raises(UserError, match="'pixel'; there are: pixel_mean, channel"):
+    with pytest.raises(UserError, match="'pixel'; there are: pixel_mean, raw_mean, channel"):
         photograph_normalizer("pixel")
     with pytest.raises(UserError, match="same value in all training images"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "channel")

@@ -9,9 +9,9 @@ from cnnjax.papers.recipe import Recipe, short
 PAGE = Path(__file__).parent.parent.parent / "docs" / "recipes.md"
 HEAD = """# The papers' recipes
 
-By `python -m tests.papers.page`. `cnnjax train --recipe NAME --out FOLDER` follows one; other flags change it. Fields
-that are not listed have the defaults of `cnnjax.Config`. On a plateau "how long is not said" stands for 5 epochs here.
-Evaluation is of one crop, of the last weights.
+By `python -m tests.papers.page`. `cnnjax train --recipe NAME --out FOLDER` follows one; other flags change
+it. Fields that are not listed have the defaults of `cnnjax.Config`. Where a paper does not say how long its
+plateaus are, they are 5 epochs. Evaluation is of one crop, of the last weights.
 """
 
 
