@@ -1,4 +1,4 @@
-"""Changes of images' colours along the principal components of pixels: Krizhevsky et al. 2012, section 4.1."""
+"""Changes of images' colours along the principal components (Krizhevsky et al. 2012, section 4.1)."""
 
 import zlib
 from collections.abc import Callable
