@@ -89,7 +89,8 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
         "transition_steps": config.steps,
     }
     options = {name: value for name, value in known.items() if name in parameters}
-    return _call(schedule, {**options, **config.schedule_options}, f"schedule={name!r}", "schedule_options")
+    given = {name: _by_number(value) for name, value in config.schedule_options.items()}
+    return _call(schedule, {**options, **given}, f"schedule={name!r}", "schedule_options")
 
 
 def with_frozen(
@@ -190,6 +191,13 @@ def _warmup(config: Config, step: Any, peak: Any) -> Any:
 def _as_type_of(peak: Any, step: Any) -> jax.Array:
     """Steps are whole numbers, and JAX divides those in float32."""
     return jnp.asarray(step, jnp.result_type(peak))
+
+
+def _by_number(value: Any) -> Any:
+    """Steps by number, as optax's piecewise schedules take them: in JSON keys are words."""
+    if isinstance(value, Mapping) and all(map(str.isdecimal, value)):
+        return {int(step): one for step, one in value.items()}
+    return value
 
 
 def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformation], str]:

@@ -10,8 +10,10 @@ from cnnjax.papers import (
     alexnet,
     densenet,
     fixup,
+    googlenet,
     highway,
     inception_v3,
+    lenet,
     residual,
     resnext,
     squeeze,
@@ -22,18 +24,9 @@ from cnnjax.papers import (
 from cnnjax.papers.recipe import Recipe
 
 _FILES = (
-    alexnet,
-    vgg,
-    highway,
-    residual,
-    inception_v3,
-    stochastic_depth,
-    wide,
-    densenet,
-    resnext,
-    squeeze,
-    fixup,
-)
+    lenet, alexnet, vgg, googlenet, highway, residual, inception_v3, stochastic_depth, wide, densenet,
+    resnext, squeeze, fixup,
+)  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {name: one for file in _FILES for name, one in file.RECIPES.items()}
 """By name, in the order in which the papers appeared."""
 
