@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from cnnjax.config import Config
+from cnnjax.config import OUR_SCHEDULES, Config
 from cnnjax.errors import UserError
 
 Schedule = Callable[[Any], Any]
@@ -70,7 +70,8 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
     Raises:
         UserError: there is no schedule of this name, or it takes no such options.
     """
-    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant}
+    # On a plateau the loop lowers the peak.
+    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant, "plateau": _constant}
     if config.schedule in ours:
         peak = config.learning_rate if peak is None else peak
         if config.schedule_options:
@@ -88,7 +89,8 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
         "transition_steps": config.steps,
     }
     options = {name: value for name, value in known.items() if name in parameters}
-    return _call(schedule, {**options, **config.schedule_options}, f"schedule={name!r}", "schedule_options")
+    given = {name: _by_number(value) for name, value in config.schedule_options.items()}
+    return _call(schedule, {**options, **given}, f"schedule={name!r}", "schedule_options")
 
 
 def with_frozen(
@@ -191,6 +193,13 @@ def _as_type_of(peak: Any, step: Any) -> jax.Array:
     return jnp.asarray(step, jnp.result_type(peak))
 
 
+def _by_number(value: Any) -> Any:
+    """Steps by number, as optax's piecewise schedules take them: in JSON keys are words."""
+    if isinstance(value, Mapping) and all(map(str.isdecimal, value)):
+        return {int(step): one for step, one in value.items()}
+    return value
+
+
 def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformation], str]:
     found = _functions(optax.contrib) | _functions(optax)
     known = {
@@ -210,7 +219,7 @@ def _find_schedule(name: str) -> tuple[Callable[..., Schedule], str]:
         for function_name, function in found.items()
         if function_name.endswith(ending) and not function_name.startswith(("inject", "join"))
     }
-    return _find(name, known, "schedule", ("piecewise", "cosine", "constant"))
+    return _find(name, known, "schedule", OUR_SCHEDULES)
 
 
 def _find(name: str, known: Mapping[str, Any], kind: str, first: tuple[str, ...]) -> tuple[Any, str]:
