@@ -52,8 +52,8 @@ def keep_norms(chosen: Callable[[Any, Any], bool]) -> optax.GradientTransformati
         radius = radius.reshape(norm.shape)
         return jnp.where((radius > 0) & (norm > 0), moved * (radius / norm) - w, update)
 
-    def project(updates: Any, radii: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree.map_with_path(projected, updates, params, radii), radii
+    def project(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map_with_path(projected, updates, params, state), state
 
     return optax.GradientTransformation(initial_norms, project)
 

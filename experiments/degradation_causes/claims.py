@@ -133,11 +133,11 @@ def _group(patient: Patient, kind: str, title: str) -> str:
     if not by_outcome:
         return ""
     parts = [
-        f"{word}: {', '.join(by_outcome[word])}"
+        f"{word or 'no comparison'}, {', '.join(by_outcome[word])}"
         for word in (TRAINS, BETTER, SAME, WORSE, DIVERGES, "")
         if word in by_outcome
     ]
-    return f"{title}. {'; '.join(parts).capitalize()}."
+    return f"{title}: {'; '.join(parts)}."
 
 
 def _longer(patient: Patient) -> str:

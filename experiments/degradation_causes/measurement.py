@@ -31,7 +31,7 @@ class GradientProbe(Probe):
     steps: what `LayerProbe` measures besides would need another one.
     """
 
-    name = "gradients"
+    name: str = "gradients"
     watch = NOTHING
 
     def measure(self, context: StepContext) -> dict[str, jax.Array]:
