@@ -47,7 +47,7 @@ def errors_by_remedy(
         chance: the error of a guess, in percent.
     """
     longest = max(len(rows) for rows in panels.values())
-    drawing, axes = figure.panels(1, len(panels), 7.4, 1.6 + 0.32 * longest, sharex=True)
+    drawing, axes = figure.panels(1, len(panels), 9.6, 1.4 + 0.3 * longest, sharex=True)
     for axis, (name, rows) in zip(axes[0], panels.items(), strict=True):
         for style, (reference, errors) in zip(STYLES, references[name].items(), strict=False):
             if known := [error for error in errors if error is not None]:
@@ -82,7 +82,7 @@ def against_statistics(columns: Mapping[str, Sequence[Point]], stem: Path, label
         label: of the vertical axis.
     """
     rows = -(-len(columns) // 2)
-    drawing, axes = figure.panels(rows, 2, 4.2, 3.2, sharey=True)
+    drawing, axes = figure.panels(rows, 2, 5.2, 3.2, sharey=True)
     titles = dict.fromkeys((point.title, point.kind) for points in columns.values() for point in points)
     counts: dict[str, int] = {}
     marks = {}
@@ -99,12 +99,12 @@ def against_statistics(columns: Mapping[str, Sequence[Point]], stem: Path, label
         axis.set_xlabel(name)
     for row in axes:
         row[0].set_ylabel(label)
-    drawing.legend(
+    axes[0][-1].legend(
         [shown[title] for title, _ in titles],
         [title for title, _ in titles],
         frameon=False,
         fontsize=9,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
     )
     return figure.save(drawing, stem)

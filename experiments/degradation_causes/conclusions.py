@@ -35,7 +35,7 @@ def conclude(
     `chance` is the error of a guess.
     """
     found.results += [
-        _row(arm, seed, chosen, ends[arm.run(seed)], verdict, out / arm.run(seed), chance)
+        _row(arm, seed, ends[arm.run(seed)], verdict, out / arm.run(seed), chance)
         for arm, verdict in zip(arms, verdicts, strict=True)
         for seed in range(chosen.seeds)
     ]
@@ -72,7 +72,6 @@ def conclude(
 def _row(
     arm: Arm,
     seed: int,
-    chosen: Preset,
     end: Mapping[str, float],
     verdict: Mapping[str, np.ndarray],
     run: Path,
@@ -89,7 +88,7 @@ def _row(
         "network": arm.network,
         "remedy": arm.remedy.name,
         "changes": arm.remedy.kind,
-        "shallow": arm.patient == f"plain{chosen.depths[0]}" and arm.remedy is UNTREATED,
+        "shallow": arm.shallow,
         "seed": seed,
         "steps": arm.config.steps,
         "learning_rate": arm.config.learning_rate,

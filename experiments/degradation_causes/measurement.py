@@ -103,7 +103,9 @@ class Verdicts:
         for seed in range(self.seeds):
             variables = task.init(jax.random.key(seed), images)
             state = optimizer_of(config.learning_rate).init(variables["params"])
-            examined = instruments.examine(variables, state, batch, config.learning_rate, skips=False)
+            examined = instruments.examine(
+                variables, state, batch, config.learning_rate, skips=False, samples=False
+            )
             found.append(judge(features(examined)))
         return {
             "probability": np.array([verdict.probability for verdict in found]),

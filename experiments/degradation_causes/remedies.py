@@ -54,27 +54,27 @@ REMEDIES = (
     Remedy("lower_rate", "0.3 of the rate", "training", rate=0.3),
     Remedy("layer_norm", "LayerNorm", "network", options={"norm": "layer"}),
     Remedy(
-        "no_norm", "no BatchNorm, He", "network", options={"norm": "none"},
+        "no_norm", "He without BatchNorm", "network", options={"norm": "none"},
         fields={"normalize": "channel"},
     ),
     Remedy(
-        "delta_orthogonal", "no BatchNorm, delta-orthogonal, tanh", "network",
+        "delta_orthogonal", "delta-orthogonal tanh without BatchNorm", "network",
         options={"norm": "none", "kernel_init": "delta_orthogonal", "activation": "tanh"},
         fields={"normalize": "channel"},
     ),
     Remedy(
-        "looks_linear", "no BatchNorm, looks-linear", "network", "looks_linear{}", rate=0.04,
+        "looks_linear", "looks-linear without BatchNorm", "network", "looks_linear{}", rate=0.04,
         fields={"normalize": "channel"}, depth=lambda depth: depth + (2 - depth) % 4,  # it has 4n + 2
     ),
     Remedy("shortcuts", "ResNet", "shortcuts", "resnet{}"),
     Remedy("preactivation", "pre-activation", "shortcuts", "preresnet{}"),
     Remedy("stochastic_depth", "stochastic depth", "shortcuts", "resnet{}_stochastic_depth"),
     Remedy(
-        "fixup", "no BatchNorm, Fixup", "shortcuts", "fixup_resnet{}",
+        "fixup", "Fixup", "shortcuts", "fixup_resnet{}",
         fields={"normalize": "channel", "groups": SCALARS},
     ),
     Remedy(
-        "skipinit", "no BatchNorm, SkipInit", "shortcuts", "skipinit_resnet{}",
+        "skipinit", "SkipInit", "shortcuts", "skipinit_resnet{}",
         fields={"normalize": "channel"},
     ),
 )  # fmt: skip

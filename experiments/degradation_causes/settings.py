@@ -101,12 +101,14 @@ class Arm:
         network: the name of what is trained, which has another one if the remedy changes it.
         remedy: what is changed.
         config: how it is trained; of seed 0.
+        shallow: whether it is the shallow net, which the others are compared with.
     """
 
     patient: str
     network: str
     remedy: Remedy
     config: Config
+    shallow: bool = False
 
     def run(self, seed: int) -> str:
         """The folder of its run with this seed."""
@@ -138,7 +140,8 @@ def plan(args: Args, flips: bool, side: int) -> list[Arm]:
     # In a loop over depth 56 layers take a fifth of the time to compile, which is most of a short run's.
     width = {} if chosen.width is None else {"width": chosen.width, "loop": "scan"}
     shallow, *deep = chosen.depths
-    arms = [arm(f"plain{shallow}", UNTREATED, f"plain{shallow}", width)]
+    control = arm(f"plain{shallow}", UNTREATED, f"plain{shallow}", width)
+    arms = [dataclasses.replace(control, shallow=True)]
     for depth in deep:
         for remedy in (UNTREATED, *args.tried):
             network = remedy.model.format(remedy.depth(depth))

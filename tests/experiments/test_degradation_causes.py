@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from cnnjax.diagnosis.verdict import model
 from cnnjax.errors import UserError
 from experiments.degradation_causes.__main__ import main
 from experiments.degradation_causes.claims import BETTER, DIVERGES, SAME, TRAINS, WORSE, answer, outcome
@@ -197,3 +198,8 @@ def test_the_answer_follows_the_numbers():
 def test_impossible_requests(fields, message):
     with pytest.raises(UserError, match=message):
         _ = Args(**fields).chosen
+
+
+def test_the_verdict_needs_no_single_samples():
+    """They are left out of the examination; a term that needs them would count as typical."""
+    assert not {term["feature"] for term in model()["terms"]} & {"alignment", "shattered"}
