@@ -28,6 +28,7 @@ class Preset:
         warmup: steps over which the rate rises, where it does.
         batch_size: of a step.
         width: filters of the first stage; None for the networks' own.
+        remedies: what is tried.
     """
 
     data: str
@@ -37,12 +38,13 @@ class Preset:
     warmup: int
     batch_size: int
     width: int | None
+    remedies: tuple[str, ...] = NAMES
 
 
 PRESETS = {
     "quick": Preset("fashion_mini", 3, (20, 56), 300, 100, 32, WIDTHS["quick"]),
     "paper": Preset("cifar10", 3, (20, 56, 110), 64_000, 400, 128, None),
-    "smoke": Preset("synthetic", 1, (8, 14), 4, 2, 16, WIDTHS["smoke"]),
+    "smoke": Preset("synthetic", 1, (8, 14), 4, 2, 16, WIDTHS["smoke"], ("clipping", "layer_norm")),
 }
 
 
@@ -55,17 +57,17 @@ class Args(TrainingArgs):
     models: tuple[str, ...] = ()
     """Networks of your own instead, such as path/net.py:Net: with the remedies that change training only."""
     remedies: tuple[str, ...] | None = None
-    """Remedies to try; all by default."""
+    """Remedies to try; all by default, in smoke two."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/degradation_causes")
     """Folder for the runs, the figures, the summary and the report."""
 
     @property
     def chosen(self) -> Preset:
         """The preset with the command line's changes; raises UserError for impossible ones."""
-        fields = ("data", "seeds", "depths", "steps")
+        fields = ("data", "seeds", "depths", "steps", "remedies")
         chosen = preset_with(PRESETS[self.preset], **{name: getattr(self, name) for name in fields})
         check_counts(seeds=chosen.seeds, steps=chosen.steps)
-        if unknown := [name for name in self.remedies or () if name not in NAMES]:
+        if unknown := [name for name in chosen.remedies if name not in NAMES]:
             raise UserError(f"--remedies {unknown[0]!r}: must be of {', '.join(NAMES)}")
         depths = " ".join(map(str, chosen.depths))
         if any(depth < 8 or (depth - 2) % 6 for depth in chosen.depths):
@@ -88,8 +90,8 @@ class Args(TrainingArgs):
     @property
     def tried(self) -> tuple[Remedy, ...]:
         """The remedies, in order."""
-        of_all = [remedy for remedy in REMEDIES if not self.models or remedy.kind == "training"]
-        return tuple(remedy for remedy in of_all if self.remedies is None or remedy.name in self.remedies)
+        chosen = [remedy for remedy in REMEDIES if remedy.name in self.chosen.remedies]
+        return tuple(remedy for remedy in chosen if not self.models or remedy.kind == "training")
 
 
 @dataclasses.dataclass(frozen=True)

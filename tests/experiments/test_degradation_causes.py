@@ -7,8 +7,10 @@ from cnnjax.diagnosis.verdict import model
 from cnnjax.errors import UserError
 from experiments.degradation_causes.__main__ import main
 from experiments.degradation_causes.claims import BETTER, DIVERGES, SAME, TRAINS, WORSE, answer, outcome
+from experiments.degradation_causes.conclusions import conclude
 from experiments.degradation_causes.measurement import first_steps, relative
 from experiments.degradation_causes.settings import Args, plan
+from experiments.runner import Findings
 
 
 @pytest.fixture(scope="module")
@@ -17,46 +19,76 @@ def smoke(tmp_path_factory):
         preset="smoke",
         steps=3,
         workers=1,
-        remedies=("clipping", "layer_norm"),
+        remedies=("clipping",),
         out=tmp_path_factory.mktemp("degradation_causes") / "out",
     )
     main(args)
     return args
 
 
-def rows(args):
-    return json.loads((args.out / "summary.json").read_text())["results"]
+def rows(out):
+    return json.loads((out / "summary.json").read_text())["results"]
 
 
+@pytest.mark.slow
 def test_the_rows(smoke):
-    found = rows(smoke)
+    found = rows(smoke.out)
     assert [(row["network"], row["remedy"], row["changes"]) for row in found] == [
         ("plain8", "none", "reference"),
         ("plain14", "none", "reference"),
         ("plain14", "clipping", "training"),
-        ("plain14", "layer_norm", "network"),
     ]
     for row in found:
         assert 0 <= row["training_error"] <= 1
         assert row["verdict"] in ("trains", "unlikely", "unknown")
         assert [one["step"] for one in row["gradients"]] == [0, 1, 2]
-    untreated, clipped = found[1]["gradients"], found[2]["gradients"]
+    untreated, clipped = (row["gradients"] for row in found[1:])
     for name in ("first_gradient", "first_weight"):  # the same weights and batch; what is clipped is later
         assert clipped[0][name] == untreated[0][name]
     assert clipped[1]["first_weight"] != untreated[1]["first_weight"]
-    for name in ("remedies.png", "gradients.svg", "report.html"):
-        assert (smoke.out / name).stat().st_size > 1_000
 
 
+@pytest.mark.slow
 def test_the_same_command_repeats_nothing(smoke):
     before = (smoke.out / "summary.json").read_text()
-    kept = {
-        path: path.stat().st_mtime_ns for path in smoke.out.glob("*/*") if path.suffix in (".npz", ".json")
-    }
+    files = [path for path in smoke.out.glob("*/*") if path.suffix in (".npz", ".json")]
+    kept = {path: path.stat().st_mtime_ns for path in files}
     assert kept
     main(smoke)
     assert (smoke.out / "summary.json").read_text() == before
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize("depths", [(20, 56), (20, 56, 110)])
+def test_results_of_all_arms_are_concluded(tmp_path, depths):
+    """From files of runs that were not made, one of which diverged: rows, figures, table and answer."""
+    args = Args(depths=depths, seeds=2)
+    arms = plan(args, flips=True, side=28)
+    ends = {}
+    for arm in arms:
+        for seed in range(2):
+            (tmp_path / arm.run(seed)).mkdir()
+            own = {"first_gradient": 4.0, "last_gradient": 2.0, "first_weight": 1.0, "relative": 0.5 + seed}
+            line = {"step": 1, **{f"gradients/{name}": value for name, value in own.items()}}
+            (tmp_path / arm.run(seed) / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+            error = 0.2 if arm.shallow else 0.5 + 0.01 * seed
+            ends[arm.run(seed)] = {"train_error": error, "test_error": error, "train_loss": error}
+    diverged = arms[-1].run(1)
+    ends[diverged] = {"diverged_at": 7}
+    verdict = {"word": np.array(["trains", "unlikely"]), "probability": np.array([0.8, 0.1])}
+    found = Findings()
+    conclude(arms, args.chosen, ends, [verdict] * len(arms), found, tmp_path, chance=0.9)
+    assert len(found.results) == 2 * len(arms)
+    assert [row["shallow"] for row in found.results].count(True) == 2
+    assert found.results[-1]["diverged_at"] == 7
+    assert found.results[-1]["training_error"] is None
+    assert not found.results[-1]["trained"]
+    assert {row["gradients"][0]["first_to_last"] for row in found.results} == {2.0}
+    (table,) = found.tables.values()
+    assert len(table[1]) == len(arms)
+    assert (tmp_path / "remedies.png").stat().st_size > 1_000
+    assert (tmp_path / "gradients.svg").stat().st_size > 1_000
+    assert answer(found.results).count("Answer, for plain") == len(depths) - 1
 
 
 def test_a_remedy_is_the_only_change():
