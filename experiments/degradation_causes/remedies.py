@@ -58,7 +58,7 @@ REMEDIES = (
         fields={"normalize": "channel"},
     ),
     Remedy(
-        "delta_orthogonal", "delta-orthogonal tanh without BatchNorm", "network",
+        "delta_orthogonal", "delta-orthogonal tanh without BatchNorm", "network", rate=0.1,
         options={"norm": "none", "kernel_init": "delta_orthogonal", "activation": "tanh"},
         fields={"normalize": "channel"},
     ),
