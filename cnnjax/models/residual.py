@@ -179,7 +179,8 @@ class ResidualNet(BatchNormNetwork, Looped, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
         use_bias = self.use_bias or self.norm == "none"
         conv = self.conv(use_bias=use_bias, kernel_init=self.kernel_initializer())
-        norm = {"batch": self.batch_norm(train), "layer": self.layer_norm(), "none": no_norm}[self.norm]
+        norms = {"batch": self.batch_norm(train), "layer": self.layer_norm()}
+        norm = norms.get(self.norm, no_norm)  # Fixup's is in its order
         order = partial(self.choices["order"][self.order], norm, ACTIVATIONS[self.activation])
         shortcut_class, block_class = self.choices["shortcut"][self.shortcut], self.block_class()
         block = partial(
