@@ -1,16 +1,20 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 
+from cnnjax.data import load
 from cnnjax.diagnosis.verdict import model
 from cnnjax.errors import UserError
+from cnnjax.optimizers import make_optimizer
 from experiments.degradation_causes.__main__ import main
 from experiments.degradation_causes.claims import BETTER, DIVERGES, SAME, TRAINS, WORSE, answer, outcome
 from experiments.degradation_causes.conclusions import conclude
 from experiments.degradation_causes.measurement import first_steps, relative
+from experiments.degradation_causes.remedies import NAMES
 from experiments.degradation_causes.settings import Args, plan
-from experiments.runner import Findings
+from experiments.runner import Findings, check_on_shapes
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,21 @@ def test_a_remedy_is_the_only_change():
     assert changed("shortcuts") == {"model": "resnet56"}
     assert changed("looks_linear")["model"] == "looks_linear58"
     assert len(arms) == 15
+
+
+def test_the_network_of_every_remedy_runs():
+    """On shapes: that no remedy is one that its network, data or optimizer refuses."""
+    data = load("synthetic")
+    arms = plan(Args(preset="smoke", remedies=NAMES), flips=False, side=32)
+    assert len(arms) == 2 + len(NAMES)
+    for arm in [arm for arm in arms if arm.remedy.kind in ("network", "shortcuts")]:
+
+        def look(network, variables, batch, config=arm.config):
+            outputs, _ = network.apply(variables, batch[0], train=True, key=jax.random.key(0))
+            assert outputs.shape == (2, 10)
+            make_optimizer(config).init(variables["params"])
+
+        check_on_shapes(arm.config, data, look)
 
 
 def test_ones_own_network_has_the_remedies_of_training():
