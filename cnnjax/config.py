@@ -52,7 +52,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
     ),
     **dict.fromkeys(
-        ("clip_value", "clip_norm"),
+        ("clip_value", "clip_layer_norm", "clip_norm"),
         (
             lambda x: x is None or (isinstance(x, Real) and 0 < float(x) <= FLOAT32),
             "must be a positive number, such as 1.0",
@@ -139,7 +139,9 @@ class Config:
         groups: patterns of parameters' paths to multiples of rate and decay, such as
             `{"*/bias": {"rate": 2, "decay": 0}}`; the first that matches counts.
         clip_value: bound to which each number of the gradients is clipped.
+        clip_layer_norm: largest norm of each parameter's gradient; larger ones are scaled down.
         clip_norm: largest norm of all gradients together; larger ones are scaled down.
+        fixed_norms: whether each convolution's kernel is brought back to its initial norm after each step.
         accumulate: number of batches whose gradients are averaged for one update.
         ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
         metrics: names of `cnnjax.losses.METRICS` to test besides the error, such as "top5_error".
@@ -185,7 +187,9 @@ class Config:
     decay: Decay = "convolutions"
     groups: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     clip_value: float | None = None
+    clip_layer_norm: float | None = None
     clip_norm: float | None = None
+    fixed_norms: bool = False
     accumulate: int = 1
     ema: float = 0.0
 

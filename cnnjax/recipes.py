@@ -48,7 +48,7 @@ OWNED = {
     "optimizer": (
         "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
         "rate_drop", "patience", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay",
-        "decay", "groups", "clip_norm", "clip_value", "accumulate",
+        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "accumulate",
     ),
 }  # fmt: skip
 """The fields of a Config in the place of which an object stands."""

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "network": {"errors"},
     "objects": {"errors"},
     "losses": LEAVES | {"config", "models"},
-    "optimizers": LEAVES | {"config"},
+    "layerwise": {"ops"},  # which arrays are stacked over depth
+    "optimizers": LEAVES | {"config", "layerwise"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
     "recipes": LEAVES
