@@ -24,8 +24,7 @@ below, has. What is left of an image after the last block, one pixel of 32x32, i
 `fractalnet20` has 33,734,922 parameters; the paper prints 38.6 M, which these widths do not give. Its
 results, test error in percent without and with drop-path and dropout, "+" with shifts and mirror images:
 CIFAR-10 10.18, 7.33; CIFAR-10+ 5.22, 4.60; CIFAR-100 35.34, 28.20; CIFAR-100+ 23.30, 23.73; SVHN 2.01, 1.87.
-They are of 400 epochs in batches of 100, momentum 0.9, at a rate of 0.02 that is divided by 10 whenever the
-number of epochs left has halved.
+The recipe is `fractalnet_cifar`.
 """
 
 from collections.abc import Mapping, Sequence
