@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter
 
 from cnnjax.report import figure
 
 COLOURS = ("#1f4e9c", "#d95f02", "#6aaed6", "#e7298a", "#2a9d5c", "#a6761d", "#9467bd", "#444444")
 LEVELS = 24
+EIGENVALUES = (-1_000, -100, -10, 0, 10, 100, 1_000, 10_000)
 
 
 @figure.styled
@@ -63,18 +61,18 @@ def _contours(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -
     levels = np.geomspace(low, high, LEVELS)
     shown: Any = None
     for axis, (title, (x, y, z)) in zip(axes[0], panels.items(), strict=True):
-        options = {"levels": levels, "norm": LogNorm(low, high)}
+        options = {"levels": levels, "norm": "log", "vmin": low, "vmax": high}
         z = np.clip(np.nan_to_num(z.T, nan=high, posinf=high), low, high)
         shown = axis.contourf(x, y, z, cmap="viridis", **options)
         axis.contour(x, y, z, colors="black", linewidths=0.3, alpha=0.6, **options)
         axis.set_title(title, fontsize=10)
         axis.grid(False)
-    bar = drawing.colorbar(shown, ax=axes[0][-1], label="loss (nats)")
-    ticks = [
-        tick for tick in (0.03, 0.1, 0.3, 1, 2, 3, 5, 10, 30, 100, 1_000, 1e4, 1e5) if low <= tick <= high
-    ]
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-    bar.minorticks_off()
+    place = axes[0][-1].inset_axes((1.06, 0, 0.06, 1))  # beside the last panel, which keeps its size
+    bar = drawing.colorbar(shown, cax=place, label="loss (nats)")
+    ticks = [tick for tick in (0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 1_000, 1e4, 1e5) if low <= tick <= high]
+    if len(ticks) > 1:
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
     return drawing, axes
 
 
@@ -98,13 +96,18 @@ def lines(nets: Mapping[str, np.ndarray], radius: float, stem: Path) -> dict[str
 def spectra(nets: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], stem: Path) -> dict[str, Path]:
     """Eigenvalues as Lanczos sees them, and their weights [step], of each seed; a panel for each network."""
     drawing, axes = figure.panels(1, len(nets), 3.0, 3.2, sharex=True, sharey=True)
-    scale = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.75, max(map(len, nets.values()))))
+    colours = figure.shades(range(max(map(len, nets.values()))))
+    everything = np.concatenate([values for seeds in nets.values() for values, _ in seeds])
+    low, high = 2 * everything.min(), 2 * everything.max()
     for axis, (name, seeds) in zip(axes[0], nets.items(), strict=True):
-        for colour, (values, weights) in zip(scale, seeds, strict=False):
+        for number, (values, weights) in enumerate(seeds):
+            colour = colours[number]
             seen = weights > 1e-9  # below it is rounding
             axis.vlines(values[seen], 1e-9, weights[seen], color=colour, linewidth=0.8, alpha=0.7)
             axis.plot(values[seen], weights[seen], "o", color=colour, markersize=3)
         axis.set_xscale("symlog", linthresh=1.0)
+        axis.set_xticks(EIGENVALUES, labels=[f"{value:g}" for value in EIGENVALUES])
+        axis.set_xlim(min(low, -1), max(high, 1))
         axis.set_yscale("log")
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("eigenvalue")
@@ -149,9 +152,13 @@ def batch_sizes(
         axis.set_xlim(-0.6, len(by_arm) - 0.4)
         axis.set_ylim(bottom=0)
         axis.set_ylabel(label)
-    drawing.legend(*axes[0][0].get_legend_handles_labels(),
-        frameon=False, loc="lower center", ncols=len(arms),
-                   bbox_to_anchor=(0.5, -0.08))  # fmt: skip
+    axes[0][-1].legend(
+        *axes[0][0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=9,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
     return figure.save(drawing, stem, "bands and dots: all seeds, with their mean")
 
 
@@ -171,4 +178,4 @@ def ways(panels: Mapping[str, Mapping[str, np.ndarray]], t: np.ndarray, stem: Pa
 
 
 def _plain_ticks(axis: Any) -> None:
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")

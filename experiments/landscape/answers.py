@@ -5,24 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from .settings import ARMS
-
 Rows = Sequence[Mapping[str, Any]]
-MEASURES = {"rise_at_one": "rise of the loss at distance 1", "top_eigenvalue": "largest eigenvalue"}
+MEASURES = (
+    ("model", "rise_at_one", "rise of the loss at distance 1 along a random direction"),
+    ("model", "top_eigenvalue", "largest eigenvalue"),
+    ("arm", "rise_at_one", "same rise with other batch sizes"),
+    ("arm", "top_eigenvalue", "largest eigenvalue with them"),
+    ("arm", "box_sharpness", "sharpness in a box"),
+)
 
 
 def answer(results: Rows, others: Mapping[str, Rows]) -> str:
     """What the results say; a difference counts if no seed of the one is among those of the other."""
-    small, *large = ARMS
     parts = ["Answer."]
-    parts += [_extremes(_by(results, "model", name), title) for name, title in MEASURES.items()]
-    for name, title in {**MEASURES, "box_sharpness": "sharpness in a box"}.items():
-        arms = _by(results, "arm", name)
-        parts += [
-            f"The {title} of the minimum of a {arm} is {_compare(arms[arm], arms[small])} that of a {small} "
-            f"({np.mean(arms[arm]):.3g} and {np.mean(arms[small]):.3g})."
-            for arm in large
-        ]
+    for kind, name, title in MEASURES:
+        parts.append(_order(_by(results, kind, name), title))
     *nets, walk = others["trajectories"]
     shares = [100 * sum(net["explained"][:2]) for net in nets]
     parts.append(
@@ -47,7 +44,7 @@ def _by(results: Rows, kind: str, name: str) -> dict[str, list[float]]:
     return found
 
 
-def _extremes(values: Mapping[str, Sequence[float]], title: str) -> str:
+def _order(values: Mapping[str, Sequence[float]], title: str) -> str:
     order = sorted(values, key=lambda name: float(np.mean(values[name])))
     listed = ", ".join(f"{name} {np.mean(values[name]):.3g}" for name in order)
     apart = [
@@ -58,9 +55,3 @@ def _extremes(values: Mapping[str, Sequence[float]], title: str) -> str:
     ]
     seeds = f"for all seeds {', '.join(apart)}" if apart else "no two are apart for all seeds"
     return f"The {title}: {listed}; {seeds}."
-
-
-def _compare(one: Sequence[float], other: Sequence[float]) -> str:
-    if min(one) > max(other):
-        return "above"
-    return "below" if max(one) < min(other) else "not apart for all seeds from"

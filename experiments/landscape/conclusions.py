@@ -166,7 +166,7 @@ def _cell(rows: Rows, name: str) -> str:
     return f"{over['mean']:.3g} ± {over['std']:.2g}"
 
 
-def _grouped(results: Rows, kind: str) -> dict[str, Rows]:
+def _grouped(results: Rows, kind: str) -> Mapping[str, Rows]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in results:
         if kind in row:
