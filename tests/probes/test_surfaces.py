@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +78,8 @@ def net(x64):
 
 def test_every_filter_has_the_networks_norm(net):
     model, variables, (images, _) = net
-    direction = by_path(random_direction(model, variables, images, jax.random.key(1)))
+    draw_one = jax.jit(lambda variables: random_direction(model, variables, images, jax.random.key(1)))
+    direction = by_path(draw_one(variables))
     for path, weight in by_path(variables["params"]).items():
         if path[-1] == "kernel":
             others = tuple(range(weight.ndim - 1))
@@ -108,7 +113,8 @@ def test_a_filter_scaled_beneath_batchnorm_changes_no_surface(net):
 def test_many_at_once_are_each_by_itself(net):
     """Against a second path: the network applied to weights that were moved one by one."""
     model, variables, batch = net
-    directions = [random_direction(model, variables, batch[0], jax.random.key(n)) for n in range(2)]
+    draw_one = jax.jit(lambda variables, key: random_direction(model, variables, batch[0], key))
+    directions = [draw_one(variables, jax.random.key(n)) for n in range(2)]
     points = grid(np.linspace(-1, 1, 3), [0.0, 0.5])
     found = jax.jit(
         lambda v: loss_surface(model, v, batch, directions, points, at_once=4, samples_at_once=2)
@@ -127,25 +133,56 @@ def test_many_at_once_are_each_by_itself(net):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_over_a_mesh(quadratic):
+OVER_A_MESH = """
+import jax, jax.numpy as jnp, numpy as np, cnnjax
+from cnnjax.probes import grid, loss_surface, random_direction
+
+jax.config.update("jax_enable_x64", True)
+draw = np.random.default_rng(0).normal
+model = cnnjax.build("resnet8", num_classes=4, width=2, dtype=jnp.float64)
+batch = jnp.asarray(draw(size=(5, 6, 6, 1))), jnp.array([0, 1, 2, 3, 0])
+variables = model.init(jax.random.key(0), batch[0], train=False)
+direction = random_direction(model, variables, batch[0], jax.random.key(1))
+points = grid(np.linspace(-1, 1, 7))  # no multiple of the devices
+mesh = cnnjax.make_mesh(data=2, model=2)
+alone, divided = (
+    jax.jit(lambda v: loss_surface(model, v, batch, [direction], points, batch[0], mesh=each))(variables)
+    for each in (None, mesh)
+)
+assert len(divided.sharding.device_set) == 4
+np.testing.assert_allclose(divided, alone, rtol=1e-12)
+"""
+
+
+@pytest.mark.slow
+def test_four_devices_divide_the_points():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PJRT_NPROC": "32"}
+    subprocess.run([sys.executable, "-c", OVER_A_MESH], env={**os.environ, **flags}, check=True)
+
+
+def test_a_mesh_of_one_device(quadratic):
     params, batch, _ = quadratic
     direction = random_direction(linear, params, batch[0], jax.random.key(0))
-    points = np.linspace(-1, 1, 7)[:, None]  # no multiple of the devices
-    mesh = cnnjax.make_mesh(seed=1, data=len(jax.devices()))
+    points = grid(np.linspace(-1, 1, 3))
     found = [
         loss_surface(linear, params, batch, [direction], points, losses=squared, mesh=each)
-        for each in (None, mesh)
+        for each in (None, cnnjax.make_mesh(data=1))
     ]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
 
 
 def test_averages_are_estimated_anew_at_each_point(net):
     model, variables, batch = net
-    direction = random_direction(model, variables, batch[0], jax.random.key(1))
-    found = loss_surface(model, variables, batch, [direction], [[0.5]], calibration=batch[0])
-    moved = jax.tree.map(lambda leaf, step: leaf + step / 2, variables["params"], direction)
-    loss = curvature.batch_loss(model, variables, batch, "batch")
-    np.testing.assert_allclose(found, [loss(moved)], rtol=1e-12)
+
+    @jax.jit
+    def both(variables):
+        direction = random_direction(model, variables, batch[0], jax.random.key(1))
+        found = loss_surface(model, variables, batch, [direction], [[0.5]], calibration=batch[0])
+        moved = jax.tree.map(lambda leaf, step: leaf + step / 2, variables["params"], direction)
+        return found, curvature.batch_loss(model, variables, batch, "batch")(moved)
+
+    (found,), expected = both(variables)
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
 
 
 class Looped(nn.Module):
