@@ -1,7 +1,6 @@
 """What is measured of the runs: lines, planes, spectra, sharpness, and the ways between two minima."""
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +65,9 @@ class Subject:
 
     def directions(self, number: int, seed: int) -> list[Any]:
         """Filter-normalised random directions."""
-        draw = jax.jit(functools.partial(random_direction, self.network))
         keys = jax.random.split(jax.random.key(seed), number)
-        return [draw(self.variables, self.batch[0], key) for key in keys]
+        # Not as a program, which would take longer to build than all directions take.
+        return [random_direction(self.network, self.variables, self.batch[0], key) for key in keys]
 
     def spectrum(self, steps: int, seed: int) -> dict[str, Any]:
         """Values and weights of the Hessian by Lanczos, and the number of parameters.
