@@ -38,9 +38,9 @@ def against_depth(
             name, values = theory[title]
             axis.plot(np.arange(1, len(values) + 1), values, "--", color="black", linewidth=1, label=name)
         axis.set_yscale("log")
-        axis.margins(y=0.3)  # room for the legend
+        axis.margins(y=0.12)
         axis.set_title(title, fontsize=10)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="best")
         axis.set_xlabel("layer")
     for axis in axes.flat[len(families) :]:
         axis.axis("off")

@@ -49,12 +49,15 @@ def expected_factors(activation: Activation, place: str, depth: int) -> np.ndarr
     """Theory of the factor [layer] of the gradient's norm, from each layer but the last to the one below it.
 
     Without BatchNorm: sqrt(chi) at the variance q of this layer's output, which goes from layer to layer as
-    variance * E[phi^2] (Poole et al. 2016), from `variance` on.
+    variance * E[phi^2] (Poole et al. 2016), from `variance` on. With it before the activation, what the
+    first layer takes has variance 1, and not Var[phi].
     """
     variance, name = activation.variance, activation.title
-    if place != "without BatchNorm":
-        q = 1.0 if place == "BatchNorm before" else variance
-        return np.full(depth - 1, theory.batch_norm_growth(name, q))
+    if place == "BatchNorm after":
+        return np.full(depth - 1, theory.batch_norm_growth(name, variance))
+    if place == "BatchNorm before":
+        first = math.sqrt(theory.of_normal(name, 1.0).slope)
+        return np.array([first, *[theory.batch_norm_growth(name)] * (depth - 2)])
     q, factors = variance, []
     for _ in range(depth - 1):
         found = theory.of_normal(name, q)
