@@ -109,9 +109,9 @@ def _of_paths(arrays: Arrays, labels: np.ndarray) -> Iterable[dict[str, Any]]:
             yield {**row, "members": len(drawn), "test_errors": [error_of(drawn, labels)]}
 
 
-def _by_size(results: Sequence[Mapping[str, Any]], model: str, kind: str) -> dict[int, list[float]]:
+def _by_size(results: Sequence[Mapping[str, Any]], model: str, kind: str) -> dict[float, list[float]]:
     """All errors by number of members."""
-    errors: dict[int, list[float]] = {}
+    errors: dict[float, list[float]] = {}
     for row in results:
         if (row["model"], row["kind"]) == (model, kind):
             errors.setdefault(row["members"], []).extend(row["test_errors"])

@@ -83,8 +83,8 @@ def test_the_answer_is_computed(tmp_path):
     conclude({"net": seeds}, labels, found, tmp_path)
     assert (
         "net: one net has 25.0 % test error, 3 together 0.0 %, the last 2 checkpoints of one run 25.0 %; "
-        "without one block, with half of the paths, 50.0 %, and the mean of several such nets 50.0 %; 1 of the "
-        "3 nets 25.0 %."
+        "without one block, with half of the paths, 50.0 %, and the mean of several such nets 50.0 %; 1 of "
+        "the 3 nets 25.0 %."
     ) in answer(found)
     apart = {row["kind"]: row["disagreement"] for row in found.others["disagreement"]}
     assert apart == {"seeds": 0.5, "checkpoints": 0, "paths": 0}
