@@ -26,7 +26,7 @@ def main(args: Args) -> None:
     for arm in args.arms() if args.models else ():  # ours have the fields
         check_on_shapes(args.config(arm, chosen.rates[0], 0, side), data, lambda *_: None)
     settings = {**args.settings, "data_source": data.source}
-    with experiment_dir(args.out, settings, growing=("nets", "seeds", "data_source")):
+    with experiment_dir(args.out, settings, growing=("nets", "activations", "seeds", "data_source")):
         # Of several jobs that share the folder only the last one comes further than this.
         ends = run_all(args.pilots(side), args.out, data, may_diverge=True, **args.training)
         tried = try_rates(args)

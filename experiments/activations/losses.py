@@ -1,5 +1,6 @@
 """What a layer costs the gradient: rows, table and figure of the stacks at initialisation."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from cnnjax.report.activations import gradients_in_stacks
 
 from ..runner import Findings, cached_npz, spread
-from .settings import ACTIVATIONS, PLACES, Preset
+from .settings import ACTIVATIONS, PLACES, Activation, Preset
 from .stack import expected_factors, gradient_norms, mean_factor
 
 
@@ -16,22 +17,22 @@ def lost_in_stacks(chosen: Preset, out: Path, found: Findings) -> None:
 
     activations = [ACTIVATIONS[name] for name in chosen.activations]
 
-    def measure() -> dict[str, np.ndarray]:
-        return {
-            f"{activation.name}, {place}": gradient_norms(
-                activation, place, chosen.depth, chosen.width, chosen.seeds
-            )
-            for place in PLACES
-            for activation in activations
-        }
+    def measure(activation: Activation) -> dict[str, np.ndarray]:
+        sizes = chosen.depth, chosen.width, chosen.seeds
+        return {place: gradient_norms(activation, place, *sizes) for place in PLACES}
 
-    arrays = cached_npz(out / f"stacks_of_{chosen.seeds}_seeds.npz", measure)
+    arrays = {
+        one.name: cached_npz(
+            out / "stacks" / f"{one.name}_{chosen.seeds}_seeds.npz", functools.partial(measure, one)
+        )
+        for one in activations
+    }
     rows, panels = found.others.setdefault("factor_per_layer", []), {}
     cells: dict[str, list[str]] = {activation.title: [activation.title] for activation in activations}
     for place in PLACES:
         panels[place] = {}
         for activation in activations:
-            norms = arrays[f"{activation.name}, {place}"]
+            norms = arrays[activation.name][place]
             factors = expected_factors(activation, place, chosen.depth)
             expected = float(np.exp(np.log(factors).mean()))
             below = np.append(np.cumprod(factors[::-1])[::-1], 1.0)
