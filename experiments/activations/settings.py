@@ -63,8 +63,7 @@ class Preset:
         steps: of each run.
         nets: what is trained; they have the fields `activation`, `norm`, `order` and `kernel_init`.
         activations: names in `ACTIVATIONS`.
-        rates: from which each network gets the one with the lowest mean training error in the `first` steps.
-        first: steps.
+        rates: from which each network gets the one with the lowest mean training error over all steps.
         window: steps over which the training error is averaged to see when it reaches 25 %.
         depth: layers of the stack in which gradients are measured.
         width: units of each of its layers, and number of its inputs.
@@ -76,7 +75,6 @@ class Preset:
     nets: tuple[Net, ...]
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
     rates: tuple[float, ...] = (0.03, 0.1, 0.3)
-    first: int = 100
     window: int = 20
     depth: int = 20
     width: int = 256
@@ -94,11 +92,10 @@ PRESETS = {
         20_000,
         _alexnet(32),
         rates=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
-        first=4_000,
         window=391,
     ),
     "smoke": Preset(
-        "synthetic", 1, 4, _alexnet(4), ("relu", "sigmoid"), (0.01, 0.1), first=2, window=2, depth=4, width=16
+        "synthetic", 1, 4, _alexnet(4), ("relu", "sigmoid"), (0.01, 0.1), window=2, depth=4, width=16
     ),
 }
 
@@ -119,7 +116,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """A network and its mean training error in the first steps, by rate."""
+    """A network and its mean training error over all steps, by rate."""
 
     arm: Arm
     errors: Mapping[float, float]

@@ -38,7 +38,7 @@ def test_the_rows(smoke):
             json.loads((folder / "result.json").read_text())["metrics"]["test_error"], 6
         )
     for row in summary["rates"]:
-        assert row["first_error"][f"{DIVERGING:g}"] == 1  # it diverges
+        assert row["mean_error"][f"{DIVERGING:g}"] == 1  # it diverges
     assert {(row["place"], row["seed"]) for row in summary["factor_per_layer"]} == {
         (place, seed) for place in PLACES for seed in (0, 1)
     }
