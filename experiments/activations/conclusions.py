@@ -100,8 +100,8 @@ def answer(found: Findings) -> str:
 
 _HEADER = ["model", "BatchNorm", "activation", "rate", "steps to 25 %", "training error", "test error"]
 _CAPTION = (
-    "Rate: that with the lowest mean training error over the run of seed 0 (* the lowest or the highest tried). "
-    "Steps until the mean training error of a few steps is 25 %, mean over seeds and its range. "
+    "Rate: that with the lowest mean training error over the run of seed 0 (* lowest or highest of those "
+    "tried). Steps until the mean training error of a few steps is 25 %, mean over seeds and its range. "
     "Errors in percent: training over the last tenth of the steps, test at the end, mean and standard "
     "deviation over seeds."
 )
