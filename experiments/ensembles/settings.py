@@ -37,7 +37,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset("fashion_mini", 5, 400, narrow("quick", "resnet20", "plain20")),
+    "quick": Preset("fashion_mini", 5, 200, narrow("quick", "resnet20", "plain20")),
     "paper": Preset(
         "cifar10", 5, 64_000, (Net("resnet56"), Net("resnet20"), Net("plain20")), calibration=5_000, draws=20
     ),

@@ -100,7 +100,7 @@ def test_quick_keeps_every_eighth():
     args = Args()
     found = args.configs(flips=True, side=28)
     assert len(found) == 10
-    assert {config.checkpoint_every for config in found.values()} == {args.keep.every} == {50}
+    assert {config.checkpoint_every for config in found.values()} == {args.keep.every} == {25}
 
 
 @pytest.mark.parametrize("fields", [{"seeds": 0}, {"steps": 0}, {"models": ("a.py:Net", "b.py:Net")}])
