@@ -148,7 +148,7 @@ def test_a_network_without_the_fields_is_refused_before_it_is_trained(tmp_path):
 
 
 def test_the_recorded_result_is_what_the_docs_say():
-    """With BatchNorm ReLU is first and the sigmoid last; without, the sigmoid gets nowhere, and loses most."""
+    """With BatchNorm ReLU is first and the sigmoid last; without it the sigmoid gets nowhere."""
     root = Path(__file__).parents[2]
     summary = json.loads((root / "experiments/results/activations/summary.json").read_text())
     page = (root / "docs/activations.md").read_text()
