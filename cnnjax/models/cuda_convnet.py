@@ -27,7 +27,6 @@ from cnnjax.models.checks import check_at_least_one, check_image_size
 from cnnjax.models.network import BatchNormNetwork, ConvNetwork, scale_filters
 from cnnjax.models.orders import BatchNormAfterActivation, Original
 from cnnjax.models.registry import register
-from cnnjax.models.residual import NORMS
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.init import INITS, normal
 from cnnjax.ops.local import LocalConv
@@ -63,7 +62,7 @@ class CudaConvnet(BatchNormNetwork, kw_only=True):
 
     choices: ClassVar[Mapping[str, Any]] = {
         **BatchNormNetwork.choices,
-        "norm": NORMS,
+        "norm": ("batch", "none"),
         "order": ORDERS,
         "kernel_init": ("normal", *INITS),
     }
