@@ -27,7 +27,7 @@ from cnnjax.network import Network, Variables
 from cnnjax.network.base import at
 from cnnjax.ops.depth import unstack
 from cnnjax.probes.forward import Function, function_of, reestimate
-from cnnjax.probes.subject import Losses, as_subject, losses_of, unpack
+from cnnjax.probes.subject import Losses, as_subject, mean_loss, unpack
 from cnnjax.probes.taps import gate_branch
 from cnnjax.probes.trace import Trace
 
@@ -195,19 +195,7 @@ def _error(
 ) -> jax.Array:
     """Mean of the losses with blocks open as far as `gates` [block] says."""
     outputs = _damaged(network, variables, batch[0], gates, calibration)
-
-    def total(part: tuple[Any, Any]) -> jax.Array:
-        inputs, labels = part
-        return losses_of(losses, outputs(inputs), labels).sum()
-
-    samples = len(batch[1])
-    size = min(samples_at_once, samples)
-    whole = samples // size * size
-    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, size, *leaf.shape[1:]), batch)
-    sums = lax.map(total, parts).sum()
-    if whole < samples:
-        sums += total(jax.tree.map(lambda leaf: leaf[whole:], batch))
-    return sums / samples
+    return mean_loss(losses, outputs, batch, samples_at_once)
 
 
 def _damaged(
