@@ -12,9 +12,11 @@ error: `cuda_convnet_80sec` (26 % after 80 seconds), `cuda_convnet_18pct`, `cuda
 - each layer's initial weights have their own standard deviation, 0.0001 in the first; biases are 0.
 
 `alexnet_cifar` is for figure 1, whose net the paper does not print: it is "18pct" without the normalisation,
-whose three convolutions and classifier are four layers, and `activation` is "relu" or "tanh".
+whose three convolutions and classifier are four layers, and `activation` is "relu" or "tanh". None of these
+nets has BatchNorm; the fields `norm`, `order` and `kernel_init` are ours.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -22,16 +24,20 @@ from flax import linen as nn
 
 from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_image_size
-from cnnjax.models.network import ConvNetwork, scale_filters
+from cnnjax.models.network import BatchNormNetwork, ConvNetwork, scale_filters
+from cnnjax.models.orders import BatchNormAfterActivation, Original
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.init import normal
+from cnnjax.ops.init import INITS, normal
 from cnnjax.ops.local import LocalConv
 from cnnjax.ops.lrn import local_response_norm, response_norm_within_maps
+from cnnjax.ops.norm import no_norm
 from cnnjax.ops.pooling import average_pool, max_pool
 
+ORDERS = {"original": Original, "bn_after_activation": BatchNormAfterActivation}
 
-class CudaConvnet(ConvNetwork, kw_only=True):
+
+class CudaConvnet(BatchNormNetwork, kw_only=True):
     """Three 5x5 convolutions, each with 3x3 pooling, and one or two fully connected layers.
 
     Attributes:
@@ -39,14 +45,27 @@ class CudaConvnet(ConvNetwork, kw_only=True):
         hidden: units of the hidden fully connected layer at the paper's width; 0 leaves it out.
         lrn: whether to apply response normalisation within maps after the first two poolings.
         dense_std: standard deviation of the fully connected layers' initial weights.
+        norm: "none", or "batch" for BatchNorm at each convolution.
+        order: where BatchNorm is, before the activation ("original") or "bn_after_activation".
+        kernel_init: initialiser of the convolutions' kernels, a name in `cnnjax.ops.init.INITS`; "normal" has
+            the paper's standard deviations.
     """
 
     width: int = 32
     hidden: int = 0
     lrn: bool = False
     dense_std: float = 0.01
+    norm: str = "none"
+    order: str = "original"
+    kernel_init: str = "normal"
     num_classes: int = 10
 
+    choices: ClassVar[Mapping[str, Any]] = {
+        **BatchNormNetwork.choices,
+        "norm": ("batch", "none"),
+        "order": ORDERS,
+        "kernel_init": ("normal", *INITS),
+    }
     input_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
     def __post_init__(self) -> None:
@@ -64,18 +83,23 @@ class CudaConvnet(ConvNetwork, kw_only=True):
         """
         check_image_size(x, 10)
         act = ACTIVATIONS[self.activation]
+        norm = self.batch_norm(train) if self.norm == "batch" else no_norm
+        activate = ORDERS[self.order](norm, act).stem
         conv = self.conv(kernel_size=(5, 5), padding=2)
         dense_init = normal(self.dense_std)
+
+        def init(std: float) -> Callable[..., jax.Array]:
+            return INITS.get(self.kernel_init, normal(std))
 
         def normalize(x: jax.Array) -> jax.Array:
             return response_norm_within_maps(x, 3, 5e-5, 0.75, 1.0) if self.lrn else x
 
-        x = conv(self.width, kernel_init=normal(0.0001), name="conv1")(x)
-        x = normalize(act(name="act1")(max_pool(x, 3, 2, ceil=True)))
-        x = conv(self.width, kernel_init=normal(0.01), name="conv2")(x)
-        x = normalize(average_pool(act(name="act2")(x), 3, 2, ceil=True))
-        x = conv(2 * self.width, kernel_init=normal(0.01), name="conv3")(x)
-        x = average_pool(act(name="act3")(x), 3, 2, ceil=True)
+        x = conv(self.width, kernel_init=init(0.0001), name="conv1")(x)
+        x = normalize(activate(max_pool(x, 3, 2, ceil=True), 1))
+        x = conv(self.width, kernel_init=init(0.01), name="conv2")(x)
+        x = normalize(average_pool(activate(x, 2), 3, 2, ceil=True))
+        x = conv(2 * self.width, kernel_init=init(0.01), name="conv3")(x)
+        x = average_pool(activate(x, 3), 3, 2, ceil=True)
         x = x.reshape(len(x), -1)
         if self.hidden:
             units = scale_filters(self.width / 32, self.hidden)

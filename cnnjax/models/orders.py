@@ -1,7 +1,7 @@
 """The order of the layers in a residual block.
 
 He, Zhang, Ren and Sun, "Identity Mappings in Deep Residual Networks", 2016 (arXiv 1603.05027), table 2 and
-figure 4.
+figure 4. `BatchNormAfterActivation` is not in the paper.
 """
 
 import dataclasses
@@ -55,6 +55,26 @@ class BatchNormAfterAddition(Original):
         return self.between(y, index)
 
 
+class BatchNormAfterActivation(Original):
+    """Convolution, ReLU, BN, convolution, addition, ReLU, BN: what a layer takes is normalised."""
+
+    def stem(self, y: jax.Array, index: int) -> jax.Array:
+        """ReLU and BN."""
+        return self.norm(name=f"bn{index}")(self.activation(name=f"act{index}")(y))
+
+    def between(self, y: jax.Array, index: int) -> jax.Array:
+        """ReLU and BN."""
+        return self.stem(y, index)
+
+    def last(self, y: jax.Array, index: int) -> jax.Array:
+        """Nothing."""
+        return y
+
+    def after(self, y: jax.Array, index: int) -> jax.Array:
+        """ReLU and BN."""
+        return self.stem(y, index)
+
+
 class ReluBeforeAddition(Original):
     """Convolution, BN, ReLU, convolution, BN, ReLU, addition."""
 
@@ -106,6 +126,7 @@ class FullPreactivation(Original):
 ORDERS = {
     "original": Original,
     "bn_after_addition": BatchNormAfterAddition,
+    "bn_after_activation": BatchNormAfterActivation,
     "relu_before_addition": ReluBeforeAddition,
     "relu_only_preactivation": ReluOnlyPreactivation,
     "full_preactivation": FullPreactivation,

@@ -3,7 +3,8 @@
 Each name gives a module: `ACTIVATIONS["relu"](name="act1")(x)`. All except PReLU have no parameters and do
 not show up in the variables. "scaled_tanh" is 1.7159 tanh(2 x / 3), with f(1) = 1 and f(-1) = -1 (LeCun et
 al. 1998, appendix A); "leaky_relu" has the slope 0.01 below zero (Maas, Hannun and Ng 2013); "elu" is
-exp(x) - 1 there (Clevert, Unterthiner and Hochreiter 2015).
+exp(x) - 1 there (Clevert, Unterthiner and Hochreiter 2015); "gelu" is x Phi(x), exactly (Hendrycks and Gimpel
+2016).
 """
 
 from collections.abc import Callable
@@ -57,4 +58,5 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
     "leaky_relu": partial(Elementwise, nn.leaky_relu),
     "prelu": PReLU,
     "elu": partial(Elementwise, nn.elu),
+    "gelu": partial(Elementwise, partial(nn.gelu, approximate=False)),
 }

@@ -4,7 +4,7 @@ from cnnjax.ops import marks
 from cnnjax.probes import curvature, jacobian, shattering, theory
 from cnnjax.probes.health import Health
 from cnnjax.probes.layers import LayerProbe, LayerStatistics, layer_statistics
-from cnnjax.probes.lesions import Lesions, equal_blocks, find_blocks, lesion, reorder
+from cnnjax.probes.lesions import Lesions, equal_blocks, find_blocks, lesion, lesioned_outputs, reorder
 from cnnjax.probes.path_lengths import PathLengths, gradients_by_length, path_lengths
 from cnnjax.probes.probe import Probe, StepContext
 from cnnjax.probes.samples import (
@@ -40,6 +40,7 @@ __all__ = [
     "jacobian",
     "layer_statistics",
     "lesion",
+    "lesioned_outputs",
     "loss_surface",
     "marks",
     "path_lengths",

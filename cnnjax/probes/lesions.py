@@ -13,7 +13,8 @@ BatchNorm's running averages are those of the whole network. A lesioned one has 
 the damage is that its averages are stale; it is gone when they are estimated again from training inputs.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -105,6 +106,19 @@ def lesion(
     return Lesions(lax.map(error, opened, batch_size=at_once), opened, blocks)
 
 
+def lesioned_outputs(
+    model: Any, variables: Any, inputs: Any, opened: Any, calibration: Any = None, at_once: int = 4
+) -> jax.Array:
+    """The outputs [lesion, sample, ...] without some of the blocks; arguments and errors as in `lesion`."""
+    network, variables = as_subject(model, variables)
+    opened = _per_block("opened", opened, find_blocks(network, variables, inputs))
+
+    def outputs(gates: jax.Array) -> jax.Array:
+        return _damaged(network, variables, inputs, gates, calibration)(inputs)
+
+    return lax.map(outputs, opened.astype(jnp.result_type(float)), batch_size=at_once)
+
+
 def reorder(
     model: Any,
     variables: Any,
@@ -180,6 +194,14 @@ def _error(
     samples_at_once: int,
 ) -> jax.Array:
     """Mean of the losses with blocks open as far as `gates` [block] says."""
+    outputs = _damaged(network, variables, batch[0], gates, calibration)
+    return mean_loss(losses, outputs, batch, samples_at_once)
+
+
+def _damaged(
+    network: Network, variables: Variables, inputs: Any, gates: jax.Array, calibration: Any
+) -> Callable[[Any], Any]:
+    """The network with blocks open as far as `gates` [block] says, as a function of inputs like these."""
     params = variables["params"]
 
     def run(function: Function, params: Any, inputs: Any) -> Any:
@@ -188,9 +210,7 @@ def _error(
 
     if calibration is not None:
         variables = {**variables, **reestimate(network, variables, calibration, run)}
-    function = function_of(network, variables, batch[0], "running")
-
-    return mean_loss(losses, lambda inputs: run(function, params, inputs), batch, samples_at_once)
+    return functools.partial(run, function_of(network, variables, inputs, "running"), params)
 
 
 def _trace(function: Function, params: Any, inputs: Any) -> Trace:

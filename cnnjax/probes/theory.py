@@ -14,6 +14,7 @@ gradients of a feedforward net grow by pi / (pi - 1) per layer. Without normalis
 a pair follow the arc-cosine recursion (Cho and Saul 2009; Poole et al. 2016).
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -147,11 +148,29 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-ACTIVATIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+Function = Callable[[np.ndarray], np.ndarray]
+_normal_cdf: Function = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), otypes=[float])
+
+
+def _normal_pdf(x: np.ndarray) -> np.ndarray:
+    return np.exp(-np.square(x) / 2) / math.sqrt(2 * math.pi)
+
+
+def _sloped(slope: float) -> tuple[Function, Function]:
+    """x, and below zero `slope` times x."""
+    return lambda x: np.where(x > 0, x, slope * x), lambda x: np.where(x > 0, 1.0, slope)
+
+
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
     "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * (1 - _sigmoid(x))),
     "tanh": (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
-    "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float)),
+    "relu": _sloped(0.0),
+    "leaky relu": _sloped(0.01),
+    "prelu": _sloped(0.25),
+    "elu": (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), lambda x: np.exp(np.minimum(x, 0))),
+    "exact gelu": (lambda x: x * _normal_cdf(x), lambda x: _normal_cdf(x) + x * _normal_pdf(x)),
 }
+"""Functions and derivatives, by the names that `cnnjax.probes.layer_statistics` has; PReLU's as it starts."""
 
 
 class MeanField(NamedTuple):
@@ -175,14 +194,46 @@ def mean_field(
     net is multiplied by chi in the square per layer, once the pre-activations' second moment has settled at
     q = weight_variance * E[phi(z)^2] + bias_variance, z ~ N(0, q), iterated from `q`.
     """
-    function, derivative = ACTIVATIONS[activation]
-    points, weights = np.polynomial.hermite_e.hermegauss(200)  # ReLU's kink is at 0, between two points
-    weights = weights / weights.sum()
     for _ in range(10_000):
-        before, q = q, float(weight_variance * weights @ function(math.sqrt(q) * points) ** 2 + bias_variance)
+        before, q = q, weight_variance * of_normal(activation, q).square + bias_variance
         if abs(q - before) <= 1e-12 * max(1.0, q):
             break
-    return MeanField(q, float(weight_variance * weights @ derivative(math.sqrt(q) * points) ** 2))
+    return MeanField(q, weight_variance * of_normal(activation, q).slope)
+
+
+@functools.cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights for a standard normal; an activation's kink at 0 is between two points."""
+    points, weights = np.polynomial.hermite_e.hermegauss(200)
+    return points, weights / weights.sum()
+
+
+class Expected(NamedTuple):
+    """E[phi(z)], E[phi(z)^2] and E[phi'(z)^2] for a normal z of mean 0."""
+
+    mean: float
+    square: float
+    slope: float
+
+
+def of_normal(activation: str, q: float) -> Expected:
+    """Of the activation phi, for z of variance `q`, by quadrature."""
+    function, derivative = ACTIVATIONS[activation]
+    points, weights = _quadrature()
+    z = math.sqrt(q) * points
+    values = function(z)
+    return Expected(float(weights @ values), float(weights @ values**2), float(weights @ derivative(z) ** 2))
+
+
+def batch_norm_growth(activation: str, q: float = 1.0) -> float:
+    """Factor of the gradient's norm per layer of a plain net with BatchNorm at initialisation.
+
+    sqrt(q E[phi'^2] / Var[phi]): pi / (pi - 1) in the square for ReLU (Yang et al. 2019). `q` is the variance
+    of the activation's input: 1 if BatchNorm is right before it, and that of the weights times the fan-in if
+    it is right after, since what the layer takes then has variance 1. Wide layers, large batches.
+    """
+    found = of_normal(activation, q)
+    return math.sqrt(q * found.slope / (found.square - found.mean**2))
 
 
 def path_lengths(blocks: int) -> np.ndarray:

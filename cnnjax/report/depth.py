@@ -38,9 +38,10 @@ def against_depth(
             name, values = theory[title]
             axis.plot(np.arange(1, len(values) + 1), values, "--", color="black", linewidth=1, label=name)
         axis.set_yscale("log")
-        axis.margins(y=0.3)  # room for the legend
+        low, high = axis.dataLim.intervaly
+        axis.margins(y=min(0.3, 2 / np.log10(high / low)))  # room for the legend, but not many decades
         axis.set_title(title, fontsize=10)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="best")
         axis.set_xlabel("layer")
     for axis in axes.flat[len(families) :]:
         axis.axis("off")

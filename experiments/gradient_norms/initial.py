@@ -15,6 +15,7 @@ from cnnjax.data.augment import normalizer
 from cnnjax.data.batches import batch_indices
 from cnnjax.models import build
 from cnnjax.probes import layer_statistics
+from cnnjax.probes.subject import cross_entropy
 from cnnjax.report.depth import against_depth
 from cnnjax.training.progress import each
 
@@ -23,15 +24,24 @@ from ..workers import Job
 from .rows import row
 from .settings import FAMILIES, Args
 
+LOSS_SCALE = 2.0**64
+"""Exact, and keeps gradients that 55 sigmoids have shrunk to 1e-37 within float32's range."""
+
 
 def initial(model: Any, images: Any, labels: Any, seeds: int) -> dict[str, Any]:
     """Statistics of `seeds` initialisations, [seed, layer] by field, on one batch; and the layers' names."""
-    measure = jax.jit(lambda variables: layer_statistics(model, variables, (images, labels)))
+
+    def scaled(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+        return LOSS_SCALE * cross_entropy(outputs, labels)
+
+    measure = jax.jit(lambda variables: layer_statistics(model, variables, (images, labels), loss=scaled))
     # Weights by many small programs, most of which nets share: one of all of them compiles longer.
     variables = (model.lazy_init(jax.random.key(seed), images[:1], train=False) for seed in range(seeds))
     found = [measure(each).arrays() for each in variables]
     names = ("layers", "blocks", "activations")
     arrays = {name: np.stack([one[name] for one in found]) for name in found[0] if name not in names}
+    for name in ("weight_gradient_norm", "activation_gradient_norm"):
+        arrays[name] = arrays[name].astype(np.float64) / LOSS_SCALE
     return {**arrays, **{name: np.array(found[0][name]) for name in names}}
 
 

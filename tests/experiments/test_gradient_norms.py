@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
+from cnnjax.models import build
 from experiments.gradient_norms.__main__ import main
-from experiments.gradient_norms.initial import theory_of
+from experiments.gradient_norms.initial import initial, theory_of
 from experiments.gradient_norms.rows import growth, table
 from experiments.gradient_norms.settings import FAMILIES, PRESETS, Args
 from experiments.gradient_norms.training import configs
@@ -65,6 +66,18 @@ def test_the_page_needs_nothing_else(smoke):
     assert page.count("<svg") == 5
     assert f"<td>{SIGMOID}</td>" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page.replace("data:image", "#"))
+
+
+def test_gradients_below_float32_are_measured():
+    """Six layers of sigmoids at 1/2, with weights that are 1e-4 times smaller."""
+
+    def first(gain):
+        model = build("plain8", width=2, norm="none", activation="sigmoid", kernel_gain=gain)
+        found = initial(model, np.ones((2, 8, 8, 1), np.float32), np.zeros(2, int), 1)
+        return found["activation_gradient_norm"][0, 0]
+
+    assert 0 < first(1e-8) < np.finfo(np.float32).tiny
+    assert first(1e-8) / first(1e-4) == pytest.approx(1e-24, rel=0.01)
 
 
 def test_growth_is_the_factor_per_layer_on_the_way_back():

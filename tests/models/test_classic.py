@@ -226,3 +226,20 @@ def test_bad_sizes_and_fields_say_what_fits(call, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("order", "positive"), [("original", True), ("bn_after_activation", False)])
+def test_a_net_around_alexnet_with_batch_norm(key, order, positive):
+    """BatchNorm adds a scale and a bias for each filter; where it comes last, features have mean 0."""
+    fields = {"width": 4, "norm": "batch", "order": order, "kernel_init": "he_fan_in"}
+    model, without = (build("alexnet_cifar", **each) for each in (fields, {"width": 4}))
+    assert parameters(model, (32, 32, 3)) == parameters(without, (32, 32, 3)) + 2 * (4 + 4 + 8)
+    images = jax.random.normal(key, (2, 16, 16, 3))
+    variables = model.init(key, images, train=False)
+    _, found = model.apply(
+        variables, images, train=True, mutable=["batch_stats", "intermediates"],
+        capture_intermediates=lambda module, _: module.name in ("act3", "bn3"),
+    )  # fmt: skip
+    last = found["intermediates"]["bn3" if order == "bn_after_activation" else "act3"]["__call__"][0]
+    assert bool((last >= 0).all()) == positive
+    assert (abs(last.mean((0, 1, 2))).max() < 1e-6) != positive

@@ -27,6 +27,7 @@ FIGURE_4 = {
     "original": "c1 b1 r c2 b2 + r",
     "bn_after_addition": "c1 b1 r c2 + b2 r",
     "relu_before_addition": "c1 b1 r c2 b2 r +",
+    "bn_after_activation": "c1 r b1 c2 + r b2",  # ours
     "relu_only_preactivation": "r c1 b1 r c2 b2 +",
     "full_preactivation": "b1 r c1 b2 r c2 +",
 }

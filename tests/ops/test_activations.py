@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from cnnjax.ops.activations import ACTIVATIONS
 
@@ -14,6 +15,7 @@ EXPECTED = {
     "leaky_relu": [[-0.02, 0.5], [3, -0.0025]],
     "prelu": [[-0.5, 0.5], [3, -0.0625]],
     "elu": [[np.exp(-2) - 1, 0.5], [3, np.exp(-0.25) - 1]],
+    "gelu": POINTS * norm.cdf(POINTS),
 }
 
 

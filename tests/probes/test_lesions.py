@@ -9,7 +9,7 @@ from jax import lax
 
 import cnnjax
 from cnnjax.errors import UserError
-from cnnjax.probes import equal_blocks, find_blocks, lesion, reorder
+from cnnjax.probes import equal_blocks, find_blocks, lesion, lesioned_outputs, reorder
 from tests.probes.zoo import ViT
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -48,6 +48,15 @@ def test_deletions_are_those_of_the_network_without_the_block():
     expected = [loss(residual(PARAMS, BATCH[0], each), None).mean() for each in kept]
     assert found.blocks == ("block0", "block1", "block2")
     np.testing.assert_allclose(found.error, expected, rtol=1e-12)
+
+
+def test_outputs_are_those_of_the_network_without_the_blocks():
+    opened = np.array([[1, 1, 1], [0, 1, 0]])
+    found = jax.jit(lambda variables: lesioned_outputs(residual, variables, BATCH[0], opened))(PARAMS)
+    expected = [residual(PARAMS, BATCH[0], kept) for kept in ((True, True, True), (False, True, False))]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(UserError, match="of 3 blocks"):
+        lesioned_outputs(residual, PARAMS, BATCH[0], opened[:, :2])
 
 
 def test_all_at_once_is_one_by_one():

@@ -108,6 +108,27 @@ def test_the_growth_with_batch_norm():
     assert growth == pytest.approx(theory.BATCH_NORM_GROWTH**2, rel=0.005)
 
 
+@pytest.mark.parametrize("activation", theory.ACTIVATIONS)
+def test_expectations_of_an_activation_and_its_slope(activation):
+    """Against a sum over a fine grid, with slopes by finite differences."""
+    z = (np.arange(-120_000, 120_000) + 0.5) * 1e-4
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * 1e-4
+    function, _ = theory.ACTIVATIONS[activation]
+    x = math.sqrt(1.7) * z
+    slopes = (function(x + 1e-6) - function(x - 1e-6)) / 2e-6
+    expected = density @ function(x), density @ function(x) ** 2, density @ slopes**2
+    found = theory.of_normal(activation, 1.7)
+    np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-9)
+    growth = math.sqrt(1.7 * expected[2] / (expected[1] - expected[0] ** 2))
+    assert theory.batch_norm_growth(activation, 1.7) == pytest.approx(growth, rel=2e-3)
+
+
+def test_batch_norm_makes_up_for_what_a_sigmoid_takes_away():
+    assert theory.mean_field("sigmoid", 1.0).growth < 1 / 4
+    assert 1 < theory.batch_norm_growth("sigmoid") < 1.02
+    assert theory.batch_norm_growth("relu") == pytest.approx(theory.BATCH_NORM_GROWTH, rel=2e-3)
+
+
 def test_most_paths_of_a_deep_residual_net_are_of_middling_length():
     lengths = theory.path_lengths(54)
     assert lengths.sum() == pytest.approx(1)

@@ -1,0 +1,52 @@
+"""The command: `python -m experiments.ensembles`."""
+
+import functools
+
+from cnnjax.command import parse
+from cnnjax.errors import one_line_errors
+from cnnjax.launch import joined
+
+from . import __doc__ as question
+from .settings import Args
+
+
+def main(args: Args) -> None:
+    """Run the experiment and write its folder; the terminal ends with the tables and the paths."""
+    chosen = args.chosen  # what cannot be is said before jax is imported
+
+    from cnnjax.compilation import use_cache
+    from cnnjax.data import load, spec
+    from cnnjax.probes import find_blocks
+    from cnnjax.training.run_dir import experiment_dir
+
+    from ..runner import Findings, check_on_shapes, do_missing, run_all
+    from ..workers import Job
+    from .conclusions import answer, conclude
+    from .members import Member
+
+    use_cache()
+    data = load(chosen.data, args.data_dir, verify=args.verify)
+    runs = args.configs(spec(chosen.data).flips, min(data.train_images.shape[1:3]))
+    for net in chosen.nets if args.models else ():  # ours have blocks
+        check_on_shapes(runs[net.run(0)], data, lambda model, v, batch: find_blocks(model, v, batch[0]))
+    settings = {**args.settings, "data_source": data.source}
+    with experiment_dir(args.out, settings, growing=("nets", "seeds", "data_source")):
+        run_all(runs, args.out, data, **{**args.training, "keep": args.keep})
+        members = {
+            name: Member(args.out / name, args.out / "probabilities" / f"{name}.npz", config.seed)
+            for name, config in runs.items()
+        }
+        jobs = {each.file: Job(functools.partial(each.arrays, chosen, data)) for each in members.values()}
+        do_missing(jobs, args.workers)
+        found = Findings()
+        arrays = {
+            net.name: [members[net.run(seed)].arrays(chosen, data) for seed in range(chosen.seeds)]
+            for net in chosen.nets
+        }
+        conclude(arrays, data.test_labels, found, args.out)
+    found.write(args.out, f"{question}\n{answer(found)}\n")
+
+
+if __name__ == "__main__":
+    with joined(), one_line_errors("ensembles"):
+        main(parse(Args, question))
