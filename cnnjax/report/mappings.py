@@ -12,7 +12,6 @@ from cnnjax.report import figure
 
 MEASURED = "#1f4e9c"
 PUBLISHED = ("#d95f02", "#2a9d5c")
-LINES = ("-", "--", "-.", ":")
 SMALLEST = 1e-16
 """Where the axis of products ends; what is 0 lies below."""
 
@@ -98,8 +97,8 @@ def products(
     drawing, axes = figure.panels(len(panels), columns, 4.4, 3.8, squeeze=False)
     for row, (kind, directions) in zip(axes, panels.items(), strict=True):
         for axis, (direction, lines) in zip(row, directions.items(), strict=True):
-            for line, colour in zip(lines, _colours(len(lines)), strict=True):
-                _line(axis, line, colour)
+            for number, line in enumerate(lines):
+                _line(axis, line, f"C{number % 10}")
             axis.set_yscale("log")
             bottom, top = axis.get_ylim()
             axis.set_ylim(max(bottom, SMALLEST), max(top, 2.0))
@@ -110,7 +109,7 @@ def products(
     return figure.save(drawing, stem, "solid: measured, mean and range over seeds; dotted: closed form")
 
 
-def _line(axis: Any, line: Product, colour: Any) -> None:
+def _line(axis: Any, line: Product, colour: str) -> None:
     blocks = np.arange(1, line.measured.shape[1] + 1)
     seen = np.where(line.measured > 0, line.measured, np.nan)
     if np.isfinite(seen).any():
@@ -120,9 +119,3 @@ def _line(axis: Any, line: Product, colour: Any) -> None:
         axis.fill_between(blocks, low, high, color=colour, alpha=0.15, linewidth=0)
     closed = np.where(line.closed_form > 0, line.closed_form, np.nan).mean(0)
     axis.plot(blocks, closed, ":", color=colour, linewidth=2.2)
-
-
-def _colours(number: int) -> list[Any]:
-    import matplotlib
-
-    return [matplotlib.colormaps["tab10"](place % 10) for place in range(number)]

@@ -72,7 +72,7 @@ def carried(
     if not blocks:
         return {}
     links = {
-        "shortcut": [_of_shortcut(*each, jax.random.fold_in(key, n)) for n, each in enumerate(shortcuts)],
+        "shortcut": [_of_shortcut(jax.random.fold_in(key, n), *each) for n, each in enumerate(shortcuts)],
         "block": [_of_block(*each) for each in blocks],
     }
     identities = [_identity(x, branch) for _, _, x, branch in shortcuts]
@@ -124,7 +124,7 @@ def _of_block(module: Block, variables: Any, x: jax.Array) -> Link:
     return Link(function, x)
 
 
-def _of_shortcut(module: Shortcut, variables: Any, x: jax.Array, branch: jax.Array, key: jax.Array) -> Link:
+def _of_shortcut(key: jax.Array, module: Shortcut, variables: Any, x: jax.Array, branch: jax.Array) -> Link:
     module = module.clone(train=True)  # of a shortcut's own layers, only dropout looks at that
 
     def function(x: jax.Array) -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 
 FAIL = math.inf
 """In table 1 an error above 20 %, which is not printed."""
-GATES = ("exclusive_gating", "shortcut_only_gating")
 DEPTHS = (110, 164)
 """Of the published networks: 54 blocks of two convolutions, and 54 of three."""
 
@@ -60,14 +59,24 @@ ORDERS = (
         "full_preactivation", "full pre-activation", {}, {110: 6.37, 164: 5.46}, model="preresnet{depth}"
     ),
 )
-_EXCLUSIVE = {0: FAIL, -1: FAIL, -2: FAIL, -3: FAIL, -4: FAIL, -5: FAIL, -6: 8.70, -7: 9.81}
-_SHORTCUT_ONLY = {0: 12.86, -6: 6.91}
-GATE_ERRORS: Mapping[str, Mapping[float, float]] = dict(zip(GATES, (_EXCLUSIVE, _SHORTCUT_ONLY), strict=True))
+_EXCLUSIVE: Mapping[float, float] = {
+    0: FAIL,
+    -1: FAIL,
+    -2: FAIL,
+    -3: FAIL,
+    -4: FAIL,
+    -5: FAIL,
+    -6: 8.70,
+    -7: 9.81,
+}
+_SHORTCUT_ONLY: Mapping[float, float] = {0: 12.86, -6: 6.91}
+GATE_ERRORS = {"exclusive_gating": _EXCLUSIVE, "shortcut_only_gating": _SHORTCUT_ONLY}
 """Published errors of ResNet-110 by the gates' initial bias; of the other biases tried, 0 to -10, the paper
 says only that none is better than -6."""
-GATE_TITLES = dict(
-    zip(GATES, ("exclusive gate: (1-g) x + g F", "shortcut-only gate: (1-g) x + F"), strict=True)
-)
+GATE_TITLES = {
+    "exclusive_gating": "exclusive gate: (1-g) x + g F",
+    "shortcut_only_gating": "shortcut-only gate: (1-g) x + F",
+}
 
 
 def gated(gate: str, bias: float) -> Variant:
@@ -83,5 +92,5 @@ def gated(gate: str, bias: float) -> Variant:
 
 def shortcuts(biases: Sequence[float]) -> tuple[Variant, ...]:
     """Those of table 1."""
-    gates = (gated(gate, bias) for gate in GATES for bias in biases)
+    gates = (gated(gate, bias) for gate in GATE_ERRORS for bias in biases)
     return (ORIGINAL, *SCALINGS, *gates, CONVOLUTION, DROPOUT)
