@@ -78,7 +78,8 @@ def errors(panels: Mapping[str, Sequence[Errors]], stem: Path, fails: float) -> 
         axis.set_title(title, fontsize=10, loc="left")
     axes[-1, 0].set_xlabel("test error (%)")
     axes[-1, 0].set_xlim(left=0)
-    drawing.legend(list(shown.values()), list(shown), frameon=False, fontsize=9, ncols=3, loc="lower center")
+    place = {"loc": "upper center", "bbox_to_anchor": (0.3, -0.25)}
+    axes[-1, 0].legend(list(shown.values()), list(shown), frameon=False, fontsize=9, ncols=3, **place)
     return figure.save(drawing, stem)
 
 
@@ -94,7 +95,7 @@ def products(
         label: of the vertical axes.
     """
     columns = max(map(len, panels.values()))
-    drawing, axes = figure.panels(len(panels), columns, 4.4, 3.8, squeeze=False)
+    drawing, axes = figure.panels(len(panels), columns, 5.2, 3.9)
     for row, (kind, directions) in zip(axes, panels.items(), strict=True):
         for axis, (direction, lines) in zip(row, directions.items(), strict=True):
             for number, line in enumerate(lines):
@@ -102,7 +103,7 @@ def products(
             axis.set_yscale("log")
             bottom, top = axis.get_ylim()
             axis.set_ylim(max(bottom, SMALLEST), max(top, 2.0))
-            axis.set_title(f"{kind}: {direction}", fontsize=10)
+            axis.set_title(f"{kind}:\n{direction}", fontsize=10)
             axis.set_xlabel("blocks passed")
         row[0].set_ylabel(label)
         row[-1].legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -118,4 +119,4 @@ def _line(axis: Any, line: Product, colour: str) -> None:
         low, high = np.fmin.reduce(seen), np.fmax.reduce(seen)
         axis.fill_between(blocks, low, high, color=colour, alpha=0.15, linewidth=0)
     closed = np.where(line.closed_form > 0, line.closed_form, np.nan).mean(0)
-    axis.plot(blocks, closed, ":", color=colour, linewidth=2.2)
+    axis.plot(blocks, closed, ":", color=colour, linewidth=1.8)

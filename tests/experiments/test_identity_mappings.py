@@ -13,7 +13,7 @@ from experiments.identity_mappings.variants import FAIL, ORDERS, ORIGINAL, short
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("identity_mappings")
-    args = Args(preset="smoke", models=("resnet8", "lenet5"), steps=2, workers=1, out=out)
+    args = Args(preset="smoke", models=("resnet8", "highway6"), steps=2, workers=1, out=out)
     main(args)
     return args
 
@@ -21,7 +21,7 @@ def smoke(tmp_path_factory):
 def test_the_rows(smoke):
     summary = json.loads((smoke.out / "summary.json").read_text())
     rows = summary["results"]
-    assert [(row["variant"], row["seed"]) for row in rows] == [("resnet8", 0), ("lenet5", 0)]
+    assert [(row["variant"], row["seed"]) for row in rows] == [("resnet8", 0), ("highway6", 0)]
     assert [row["trained_forward_shortcut"] for row in rows[:1]] == [1.0]
     assert not any("trained" in name for name in rows[1])  # it has no shortcuts
     assert [row["state"] for row in summary["carried"]] == ["initial", "trained"]
