@@ -8,12 +8,12 @@ part, with gates, masks and statistics those of the images at hand. What arrives
 arrive if all h and f were the identity (where the shape changes, option A).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jax import lax
 
@@ -26,7 +26,9 @@ from cnnjax.models.shortcuts import (
     Shortcut,
     ShortcutOnlyGating,
 )
+from cnnjax.network import Network, as_network
 from cnnjax.ops.depth import Looped, unstack
+from cnnjax.probes.subject import as_subject, cross_entropy
 from cnnjax.probes.taps import fit
 
 KINDS = ("shortcut", "block")
@@ -50,11 +52,12 @@ class Link(NamedTuple):
 
 
 def carried(
-    model: nn.Module, variables: Any, images: jax.Array, labels: jax.Array, key: jax.Array
+    model: Any, variables: Any, images: jax.Array, labels: jax.Array, key: jax.Array
 ) -> dict[str, jax.Array]:
     """What arrives of the signal and of the gradient through the shortcuts of a net of residual `Block`s.
 
-    Returns arrays [block], for so many blocks, 1 or more:
+    `model` is any network (`cnnjax.probes.subject`), `images` are [sample, height, width, channel], `labels`
+    [sample]. Returns arrays [block], for so many blocks, 1 or more:
 
     - forward_shortcut, forward_block: mean size of what they make of the first block's input, relative to
       what identities would make of it;
@@ -66,9 +69,11 @@ def carried(
     The network is in test mode, but dropout on shortcuts is on (with `key`), as a mask of zeros and ones: in
     training Flax also divides by the share that it keeps. Without blocks there are no arrays.
     """
-    if isinstance(model, Looped):
-        model, variables = model.clone(loop="unrolled"), unstack(variables)  # pyright: ignore
-    blocks, shortcuts = _seen(model, variables, images)
+    network, variables = as_subject(model, variables)
+    if isinstance(source := network.source, Looped):
+        network, variables = as_network(source.clone(loop="unrolled")), unstack(variables)  # pyright: ignore
+    logits = functools.partial(_logits, network, variables, images)
+    blocks, shortcuts = _seen(logits)
     if not blocks:
         return {}
     links = {
@@ -78,7 +83,7 @@ def carried(
     identities = [_identity(x, branch) for _, _, x, branch in shortcuts]
     last = links["block"][-1]
     end = jax.eval_shape(last.function, last.x)
-    gradient = _gradient_after(len(blocks), end, model, variables, images, labels)
+    gradient = _gradient_after(len(blocks), end, logits, labels)
     found = {}
     for kind in KINDS:
         ways = zip(_forward(links[kind], blocks[0][2]), _forward(identities, blocks[0][2]), strict=True)
@@ -91,7 +96,11 @@ def carried(
     return {**found, "closed_form": jnp.stack(closed)}
 
 
-def _seen(model: nn.Module, variables: Any, images: jax.Array) -> tuple[list[Any], list[Any]]:
+def _logits(network: Network, variables: Any, images: jax.Array) -> jax.Array:
+    return network.apply(variables, images, train=False)[0]
+
+
+def _seen(forward: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
     """The blocks and their shortcuts as (module, its variables, what it was called with), in order."""
     blocks, shortcuts = [], []
 
@@ -102,7 +111,7 @@ def _seen(model: nn.Module, variables: Any, images: jax.Array) -> tuple[list[Any
         return call(*args, **kwargs)
 
     with nn.intercept_methods(see):
-        model.apply(variables, images, train=False)
+        forward()
     return blocks, shortcuts
 
 
@@ -151,9 +160,7 @@ def _size(values: jax.Array) -> jax.Array:
     return jnp.abs(values).mean()
 
 
-def _gradient_after(
-    blocks: int, end: Any, model: nn.Module, variables: Any, images: jax.Array, labels: jax.Array
-) -> jax.Array:
+def _gradient_after(blocks: int, end: Any, forward: Callable[[], jax.Array], labels: jax.Array) -> jax.Array:
     """The gradient of the loss by the output of the last of so many blocks, of the shape of `end`."""
 
     def loss(push: jax.Array) -> jax.Array:
@@ -167,8 +174,7 @@ def _gradient_after(
             return result
 
         with nn.intercept_methods(add):
-            logits: Any = model.apply(variables, images, train=False)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            return cross_entropy(forward(), labels).mean()
 
     return jax.grad(loss)(jnp.zeros(end.shape, end.dtype))
 

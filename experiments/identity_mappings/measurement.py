@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from cnnjax.data import Dataset
 from cnnjax.ops.depth import unstack
@@ -39,10 +38,7 @@ class Measurement:
 
     def _measure(self, chosen: Preset, data: Dataset) -> dict[str, Any]:
         run = open_run(self.run, data=data)
-        task, model = run.task, run.task.network.source
-        if not isinstance(model, nn.Module):
-            return {}
-        arrays = task.data
+        task, arrays = run.task, run.task.data
         assert isinstance(arrays, Dataset)
         some = fixed_choice(chosen.images, len(arrays.test_images))
         images = task.normalize(jnp.asarray(np.asarray(arrays.test_images)[some]))
@@ -52,7 +48,7 @@ class Measurement:
         @jax.jit
         def measure(variables: Any) -> dict[str, jax.Array]:
             state = reestimate(task.network, variables, images, lambda f, params, x: f(params, x))
-            return carried(model, {**variables, **state}, images, labels, key)
+            return carried(task.network, {**variables, **state}, images, labels, key)
 
         states = task.init(key, images), jax.tree.map(jnp.asarray, unstack(run.variables))
         found = [measure(variables) for variables in states]

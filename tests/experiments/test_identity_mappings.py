@@ -69,6 +69,21 @@ def test_the_papers_networks_have_its_parameters_and_warm_up():
     assert {config.warmup for config in found.values()} == {"tenth"}
 
 
+@pytest.mark.slow
+def test_the_smoke_preset_has_a_row_for_every_variant(tmp_path):
+    args = Args(preset="smoke", steps=2, workers=1, out=tmp_path)
+    main(args)
+    rows = json.loads((tmp_path / "summary.json").read_text())["results"]
+    assert [row["variant"] for row in rows] == list(variants(args.chosen))
+    by_name = {row["variant"]: row for row in rows}
+    for state in ("initial", "trained"):
+        assert by_name["scaling_0.5_1"][f"{state}_forward_shortcut"] == 0.125
+        assert by_name["scaling_0_1"][f"{state}_backward_shortcut"] == 0
+        assert by_name["convolution"][f"{state}_forward_closed_form"] is None
+        assert by_name["exclusive_gating_-6"][f"{state}_forward_closed_form"] == pytest.approx(0.99, abs=0.02)
+    assert "scaling_0.5_1: trained, the shortcuts alone carry" in (tmp_path / "report.html").read_text()
+
+
 def test_quick_differs_in_the_variant_alone():
     found = Args().configs(flips=True, side=28)
     assert len(found) == 3 * (len(shortcuts((0, -6))) + 4)
