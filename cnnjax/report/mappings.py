@@ -113,10 +113,10 @@ def products(
 def _line(axis: Any, line: Product, colour: str) -> None:
     blocks = np.arange(1, line.measured.shape[1] + 1)
     seen = np.where(line.measured > 0, line.measured, np.nan)
-    if np.isfinite(seen).any():
-        mean = np.where((line.measured > 0).all(0), line.measured.mean(0), np.nan)
-        axis.plot(blocks, mean, color=colour, linewidth=1.5, label=line.title)
-        low, high = np.fmin.reduce(seen), np.fmax.reduce(seen)
-        axis.fill_between(blocks, low, high, color=colour, alpha=0.15, linewidth=0)
+    mean = np.where((line.measured > 0).all(0), line.measured.mean(0), np.nan)
+    title = line.title if np.isfinite(seen).any() else f"{line.title}: 0"
+    axis.plot(blocks, mean, color=colour, linewidth=1.5, label=title)
+    low, high = np.fmin.reduce(seen), np.fmax.reduce(seen)
+    axis.fill_between(blocks, low, high, color=colour, alpha=0.15, linewidth=0)
     closed = np.where(line.closed_form > 0, line.closed_form, np.nan).mean(0)
     axis.plot(blocks, closed, ":", color=colour, linewidth=1.8)
