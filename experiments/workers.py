@@ -1,4 +1,4 @@
-"""Jobs side by side, each in its own process with its share of the cores.
+"""Jobs side by side, in processes that each have their share of the cores.
 
 The operations of a small network are too short to be divided: ResNet-56 of width 8 trains no faster on two
 cores than on one, but two such networks can train together, each at the speed of one alone.
@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -88,10 +87,11 @@ def huge_pages() -> None:
 
 
 def side_by_side(jobs: Sequence[Job], workers: int) -> None:
-    """Do every job, in order, at most `workers` at a time, each on an equal share of the cores.
+    """Do every job, in order, by so many processes, each with an equal share of the cores.
 
-    Jobs are pickled. One that fails reports the reason itself; the others are then asked to stop, as by
-    Ctrl-C and SIGTERM.
+    A process takes one job after the other: what the first has imported and compiled serves the next. Jobs
+    are pickled. One that fails reports the reason itself; the others are then asked to stop, as by Ctrl-C and
+    SIGTERM.
 
     Raises:
         Interrupted: a signal came, and all jobs have stopped.
@@ -103,38 +103,34 @@ def side_by_side(jobs: Sequence[Job], workers: int) -> None:
     share = len(cores) // workers
     context = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())  # no two bars write at once
-    waiting, running, numbers, failure, stopping = deque(enumerate(jobs)), {}, {}, 0, False
+    taken = context.Value("i", 0)
     done = context.Array("d", len(jobs), lock=False)  # each written by one worker alone
+    running, failure, stopping = [], 0, False
     whole = Whole(jobs, line=workers)
     with stop_on_signals() as stop:
         stop.listen()
         try:
-            while waiting or running:
-                for place in range(workers):
-                    if waiting and place not in running:
-                        own = cores[place * share : (place + 1) * share]
-                        number, job = waiting.popleft()
-                        arguments = job.act, number, done, place, own, tqdm.get_lock(), sys.orig_argv
-                        process = context.Process(target=_work, args=arguments)
-                        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is ours
-                        process.start()
-                        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-                        running[place], numbers[place] = process, number
-                wait([process.sentinel for process in running.values()], timeout=0.5)  # a signal may come
-                for place, process in list(running.items()):
+            for place in range(min(workers, len(jobs))):
+                own = cores[place * share : (place + 1) * share]
+                arguments = jobs, taken, done, place, own, tqdm.get_lock(), sys.orig_argv
+                process = context.Process(target=_work, args=arguments)
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is ours
+                process.start()
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                running.append(process)
+            while running:
+                wait([process.sentinel for process in running], timeout=0.5)  # a signal may come
+                for process in list(running):
                     if process.exitcode is not None:
                         failure = failure or process.exitcode
-                        if process.exitcode == 0:
-                            done[numbers[place]] = jobs[numbers[place]].steps  # some was done before
-                        del running[place]
+                        running.remove(process)
                 whole.show(list(done))
                 if (stop or failure) and not stopping:
-                    stopping = True
-                    waiting.clear()
-                    for process in running.values():
+                    stopping, taken.value = True, len(jobs)
+                    for process in running:
                         process.terminate()
         finally:
-            for process in running.values():  # only after a second Ctrl-C
+            for process in running:  # only after a second Ctrl-C
                 process.kill()
             whole.close()
     if stop.number is not None:
@@ -149,8 +145,8 @@ def side_by_side(jobs: Sequence[Job], workers: int) -> None:
 
 
 def _work(
-    act: Callable[[], object],
-    number: int,
+    jobs: Sequence[Job],
+    taken: Any,
     done: Any,
     place: int,
     cores: Sequence[int],
@@ -164,14 +160,23 @@ def _work(
     tqdm.set_lock(lock)
     HERE.line = place
 
-    def report(amount: int) -> None:
+    def report(number: int, amount: int) -> None:
         done[number] += amount
 
-    HERE.report = report
     script = Path(sys.argv[0])
     with one_line_errors(script.parent.name if script.stem == "__main__" else script.stem):
         use_cache()
-        act()
+        while (number := _next(taken)) < len(jobs):
+            HERE.report = functools.partial(report, number)
+            jobs[number].act()
+            done[number] = jobs[number].steps  # some was done before
+
+
+def _next(taken: Any) -> int:
+    """The number of the next job that nobody has taken, or one beyond the last."""
+    with taken.get_lock():
+        taken.value += 1
+        return taken.value - 1
 
 
 def _end_with_the_parent() -> None:

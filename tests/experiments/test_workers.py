@@ -13,13 +13,18 @@ from experiments.runner import run_all
 from experiments.workers import Job, one_by_one, side_by_side
 
 
-def tell(path):
-    path.write_text(json.dumps({"cores": usable_cores(), "command": sys.orig_argv, "now": time.time()}))
+def tell(path, wait_for=()):
+    path.write_text(json.dumps({"cores": usable_cores(), "command": sys.orig_argv, "process": os.getpid()}))
+    wait_until_there(wait_for)
+
+
+def wait_until_there(paths):
+    while not all(path.exists() for path in paths):
+        time.sleep(0.05)
 
 
 def fail(others):
-    while not all(path.exists() for path in others):
-        time.sleep(0.05)
+    wait_until_there(others)
     raise UserError("this job fails")
 
 
@@ -35,13 +40,20 @@ def kill_itself():
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores")
 def test_jobs_share_the_cores_and_know_the_command(tmp_path):
     paths = [tmp_path / str(job) for job in range(2)]
-    side_by_side([Job(functools.partial(tell, path)) for path in paths], workers=2)
+    side_by_side([Job(functools.partial(tell, path, paths)) for path in paths], workers=2)
     told = [json.loads(path.read_text()) for path in paths]
     first, second = (set(each["cores"]) for each in told)
     assert len(first) == len(second) == len(usable_cores()) // 2
     assert first | second <= set(usable_cores())
     assert not first & second
     assert all(each["command"] == sys.orig_argv for each in told)
+
+
+def test_a_process_takes_one_job_after_the_other(tmp_path):
+    paths = [tmp_path / str(job) for job in range(3)]
+    jobs = [Job(functools.partial(tell, path, paths[:job])) for job, path in enumerate(paths)]
+    side_by_side(jobs, workers=1)
+    assert len({json.loads(path.read_text())["process"] for path in paths}) == 1
 
 
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores")
