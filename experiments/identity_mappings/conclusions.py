@@ -49,14 +49,19 @@ CARRIED = (*MEASURED, *(f"{direction}_closed_form" for direction in DIRECTIONS))
 
 
 def answer(results: Sequence[Row]) -> str:
-    """What the results say, in words; "worse" are networks with all seeds above all of the original's."""
+    """What the results say, in words; "worse" are networks with all seeds above all of the original's.
+
+    A run that diverged is worse than any other.
+    """
     names = dict.fromkeys(row["variant"] for row in results)
-    tests = {name: values_of(results, name, "test_error") for name in names}
+    tests = {
+        name: [row.get("test_error", FAIL) for row in results if row["variant"] == name] for name in names
+    }
     original = tests.get(ORIGINAL.name)
     if not original or len(tests) < 2:
         return "Answer. There is nothing to compare with: the original network was not trained."
-    worse = [name for name, own in tests.items() if own and min(own) > max(original)]
-    better = [name for name, own in tests.items() if own and max(own) < min(original)]
+    worse = [name for name, own in tests.items() if min(own) > max(original)]
+    better = [name for name, own in tests.items() if max(own) < min(original)]
     said = [
         f"Answer. The original ends at {percent(original)} % test error.",
         f"With every seed worse: {_listed(worse)}. With every seed better: {_listed(better)}.",
@@ -64,7 +69,7 @@ def answer(results: Sequence[Row]) -> str:
     pairs = [
         (np.mean(tests[row["variant"]]), FAIL if error == "fail" else error)
         for row in results
-        if row["seed"] == 0 and tests[row["variant"]]
+        if row["seed"] == 0
         for model, error in row["published"].items()
         if model == f"resnet{DEPTHS[0]}"
     ]

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -104,11 +105,12 @@ def test_the_answer_is_computed():
         *rows("bad", (0.4, 0.5), "fail"),
         *rows("same", (0.19, 0.4), 6.9),
     ]
+    results += [{"variant": "diverged", "seed": 0, "diverged_at": 3, "published": {"resnet110": "fail"}}]
     said = answer(results)
-    assert "worse: bad. With every seed better: none." in said
+    assert "worse: bad, diverged. With every seed better: none." in said
     assert "20.5 ± 0.7 %" in said
-    assert f"is {1.0:.2f}, over 3 networks" in said
-    assert "nothing to compare" in answer(results[2:])
+    assert "over 4 networks, failures as equal last" in said
+    assert "nothing to compare" in answer(results[2:-1])
 
 
 @pytest.mark.parametrize(
@@ -117,3 +119,20 @@ def test_the_answer_is_computed():
 def test_impossible_requests(fields):
     with pytest.raises(UserError):
         _ = Args(**fields).chosen
+
+
+def test_the_recorded_result_is_what_the_docs_say():
+    """The bare identity is ahead of every other shortcut, and scales are carried as their product."""
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "experiments/results/identity_mappings/summary.json").read_text())["results"]
+    page = (root / "docs/identity_mappings.md").read_text()
+    names = dict.fromkeys(row["variant"] for row in rows)
+    errors = {name: [row.get("test_error", FAIL) for row in rows if row["variant"] == name] for name in names}
+    original = max(errors["original"])
+    assert all(min(errors[variant.name]) > original for variant in shortcuts((0, -6))[1:])
+    for own in errors.values():
+        assert FAIL in own or f"{100 * sum(own) / len(own):.1f}" in page
+    for row in rows:
+        if row["variant"].startswith("scaling_0.5"):
+            for way in ("forward", "backward"):
+                assert row[f"trained_{way}_shortcut"] == pytest.approx(0.5**27, rel=1e-3)
