@@ -62,10 +62,10 @@ def answer(results: Sequence[Row]) -> str:
         return "Answer. There is nothing to compare with: the original network was not trained."
     worse = [name for name, own in tests.items() if min(own) > max(original)]
     better = [name for name, own in tests.items() if max(own) < min(original)]
-    said = [
-        f"Answer. The original ends at {percent(original)} % test error.",
-        f"With every seed worse: {_listed(worse)}. With every seed better: {_listed(better)}.",
-    ]
+    told = f"With every seed worse: {_listed(worse)}. With every seed better: {_listed(better)}."
+    if len(original) == 1:
+        told = "With one seed there is no spread that differences could be compared with."
+    said = [f"Answer. The original ends at {percent(original)} % test error.", told]
     pairs = [
         (np.mean(tests[row["variant"]]), FAIL if error == "fail" else error)
         for row in results

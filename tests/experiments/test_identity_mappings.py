@@ -110,6 +110,9 @@ def test_the_answer_is_computed():
     assert "worse: bad, diverged. With every seed better: none." in said
     assert "20.5 ± 0.7 %" in said
     assert "over 4 networks, failures as equal last" in said
+    one_seed = answer([row for row in results if row["seed"] == 0])
+    assert "no spread" in one_seed
+    assert "worse" not in one_seed
     assert "nothing to compare" in answer(results[2:-1])
 
 
@@ -130,6 +133,7 @@ def test_the_recorded_result_is_what_the_docs_say():
     errors = {name: [row.get("test_error", FAIL) for row in rows if row["variant"] == name] for name in names}
     original = max(errors["original"])
     assert all(min(errors[variant.name]) > original for variant in shortcuts((0, -6))[1:])
+    assert all(row["seed"] == 0 for row in rows) == ("one seed" in page)
     for own in errors.values():
         assert FAIL in own or f"{100 * sum(own) / len(own):.1f}" in page
     for row in rows:
