@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnnjax.models import build as build
     from cnnjax.models import list_models as list_models
     from cnnjax.models import register as register
+    from cnnjax.papers import recipe as recipe
     from cnnjax.running import evaluate as evaluate
     from cnnjax.running import train as train
     from cnnjax.running import train_many as train_many
@@ -46,6 +47,7 @@ _HOME = {
     "open_run": "cnnjax.runs",
     "plan": "cnnjax.counting.plan",
     "probes": "cnnjax",
+    "recipe": "cnnjax.papers",
     "register": "cnnjax.models",
     "summary": "cnnjax.counting",
     "train": "cnnjax.running",
@@ -70,6 +72,7 @@ __all__ = [
     "open_run",
     "plan",
     "probes",
+    "recipe",
     "register",
     "summary",
     "train",

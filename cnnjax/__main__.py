@@ -14,6 +14,7 @@ from cnnjax.command import parse
 from cnnjax.config import RUNNING, Config, Dtype, Running, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.launch import joined
+from cnnjax.papers import RECIPES, find, recipe
 from cnnjax.slurm import Slurm
 
 
@@ -106,13 +107,34 @@ class Predict:
         return open_run(self.name).predict(self.images)
 
 
+def _from_recipe() -> Config:
+    """What the command line's flags change: a recipe's Config if it names one, or else the default."""
+    words = " ".join(sys.argv).replace("--recipe=", "--recipe ").split()
+    return recipe(words[words.index("--recipe") + 1]) if "--recipe" in words[:-1] else Config()
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipes:
+    """List the papers' recipes, with the paper each is from."""
+
+    def run(self) -> None:
+        """Print one line per recipe."""
+        width = max(map(len, RECIPES))
+        for name, one in RECIPES.items():
+            print(f"{name.ljust(width)}  {one.paper}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Train:
     """Train and test a network; the same command continues where it was stopped."""
 
-    out: Path
+    out: Path | None = None
     """Folder of the run."""
-    config: Annotated[Config, tyro.conf.arg(name="")]
+    recipe: str | None = None
+    """The paper whose recipe to follow, of those that `cnnjax recipes` lists; other flags change it."""
+    explain: bool = False
+    """Print every value of the run and where it is from, and train nothing."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=_from_recipe)
     options: tuple[str, ...] = ()
     """Fields of the network to override, such as width=8 shortcut=B."""
     optimizer_options: tuple[str, ...] = ()
@@ -134,6 +156,16 @@ class Train:
         if self.workers < 0:
             raise UserError(f"--workers {self.workers}: must not be negative")
         config = _with_options(self)
+        paper = None if self.recipe is None else find(self.recipe)
+        if self.explain:
+            if paper is None:
+                raise UserError("--explain: give a --recipe too; `cnnjax recipes` lists them")
+            print(paper.explain(config))
+            return
+        if self.out is None:
+            raise UserError(
+                f"--out: give the run's folder, such as --out runs/{config.model.rpartition(':')[2]}"
+            )
 
         from cnnjax.compilation import use_cache
         from cnnjax.data import open_data
@@ -145,6 +177,8 @@ class Train:
         data = open_data(config.data, self.workers, self.data_dir, verify=self.verify)
         result = train(config, self.out, data=data, **{**vars(self.running), "mesh": mesh})
         print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+        if paper is not None and config.model in paper.published:
+            print(f"published {paper.published[config.model]}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,12 +231,16 @@ class Plan:
 
 def _with_options(verb: Train | Plan) -> Config:
     """The config of a command, with what has flags of its own."""
+    own = verb.config
     return dataclasses.replace(
-        verb.config,
-        model_options=_options("--options", verb.options),
-        optimizer_options=_options("--optimizer-options", verb.optimizer_options),
-        schedule_options=_options("--schedule-options", verb.schedule_options),
-        groups=dict(map(_group, verb.groups)),
+        own,
+        model_options={**own.model_options, **_options("--options", verb.options)},
+        optimizer_options={
+            **own.optimizer_options,
+            **_options("--optimizer-options", verb.optimizer_options),
+        },
+        schedule_options={**own.schedule_options, **_options("--schedule-options", verb.schedule_options)},
+        groups={**own.groups, **dict(map(_group, verb.groups))},
     )
 
 
@@ -402,6 +440,7 @@ Verb = (
     | Annotated[Summary, tyro.conf.subcommand("summary")]
     | Annotated[Predict, tyro.conf.subcommand("predict")]
     | Annotated[Plan, tyro.conf.subcommand("plan")]
+    | Annotated[Recipes, tyro.conf.subcommand("recipes")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]

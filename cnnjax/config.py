@@ -9,15 +9,17 @@ from typing import Any, Literal, NoReturn, get_args
 from cnnjax.errors import UserError, short
 
 Decay = Literal["convolutions", "kernels", "all"]
-Augment = Literal["none", "flip", "crop", "crop_flip", "scale_crop_flip", "area_crop_flip"]
-Normalize = Literal["pixel_mean", "channel", "none"]
+Augment = Literal[
+    "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "scale_crop_flip", "area_crop_flip"
+]
+Normalize = Literal["pixel_mean", "raw_mean", "channel", "none"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 MultiRunMode = Literal["sequential", "vmap", "mesh"]
 Shard = Literal["replicated", "model", "fsdp"]
 
-OUR_SCHEDULES = ("piecewise", "cosine", "constant")  # the others are optax's
+OUR_SCHEDULES = ("piecewise", "cosine", "constant", "plateau")  # the others are optax's
 INT32 = 2**31 - 1
 FLOAT32 = 3.4e38  # the largest number, nearly
 _KINDS: dict[type, tuple[type, str]] = {
@@ -39,7 +41,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda x: x >= 1, "must be at least 1"),
     ),
     **dict.fromkeys(
-        ("validation", "warmup_steps"),
+        ("validation", "warmup_steps", "patience"),
         (lambda x: x >= 0, "must not be negative"),
     ),
     **dict.fromkeys(
@@ -50,7 +52,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
     ),
     **dict.fromkeys(
-        ("clip_value", "clip_norm"),
+        ("clip_value", "clip_layer_norm", "clip_norm"),
         (
             lambda x: x is None or (isinstance(x, Real) and 0 < float(x) <= FLOAT32),
             "must be a positive number, such as 1.0",
@@ -63,6 +65,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": (lambda x: 0 < x <= FLOAT32, "must be a positive number, such as 0.1"),
     "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
+    "colour": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 0.1"),
+    "label_smoothing": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.1"),
     "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
     "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
     "weight_decay": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 1e-4"),
@@ -89,10 +93,14 @@ class Config:
         validation: number of training images, drawn by `seed`, to hold out and test on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
         downsample: side of the squares of pixels to average.
-        augment: how training images are augmented; "crop_flip" pads by 4 pixels, crops at random and flips
-            half of them. Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015)
-            and "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
-        normalize: "pixel_mean" subtracts the mean training image; "channel" standardises each channel;
+        augment: how training images are augmented; "crop_flip" pads by 4 pixels of zeros, crops at random and
+            flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016).
+            Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
+            "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
+        colour: standard deviation of a random change of each training image's colour, along the principal
+            components of pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
+        normalize: "pixel_mean" subtracts the mean training image and divides by 255, "raw_mean" only
+            subtracts, as nets without BatchNorm had it; "channel" standardises each channel;
             photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
             of bytes; other arrays reach the network unchanged.
         seed: of the initial weights and, unless there is a `data_seed`, of the order of the images, the
@@ -105,15 +113,20 @@ class Config:
         batch_size: over all devices.
         loss: "cross_entropy" of the softmax, or "map", LeNet-5's (`cnnjax.models.lenet5.map_loss`).
         map_constant: the constant j of "map".
+        label_smoothing: part of the label's probability that all classes share in training's cross-entropy
+            (Szegedy et al. 2015, section 7).
         optimizer: "sgd" with momentum, "adam" with its paper's constants (0.9, 0.999, 1e-8), or any other
             of optax's optimizers by name.
         optimizer_options: its further arguments, such as `{"b2": 0.95}`.
         learning_rate: its peak.
         schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`;
-            "constant"; or any other of optax's schedules by name, such as "warmup_cosine" or "exponential".
+            "constant"; "plateau" drops it where tests stop improving; or any other of optax's schedules by
+            name, such as "warmup_cosine" or "exponential".
         schedule_options: its further arguments, such as `{"decay_rate": 0.5}`.
         boundaries: steps, for "piecewise" only.
         rate_drop: factor of each drop; Wide ResNet uses 0.2.
+        patience: for "plateau", tests in a row without a lower error after which one more drops the rate;
+            there is a test every `evaluate_every` steps, of held-out images where there is `validation`.
         warmup_steps: number of steps before the rate reaches its peak.
         warmup: "linear", a rise from 0; or "tenth", a tenth of the rate throughout, as in the paper for
             110 layers (with "piecewise").
@@ -126,7 +139,9 @@ class Config:
         groups: patterns of parameters' paths to multiples of rate and decay, such as
             `{"*/bias": {"rate": 2, "decay": 0}}`; the first that matches counts.
         clip_value: bound to which each number of the gradients is clipped.
+        clip_layer_norm: largest norm of each parameter's gradient; larger ones are scaled down.
         clip_norm: largest norm of all gradients together; larger ones are scaled down.
+        fixed_norms: whether each convolution's kernel is brought back to its initial norm after each step.
         accumulate: number of batches whose gradients are averaged for one update.
         ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
         metrics: names of `cnnjax.losses.METRICS` to test besides the error, such as "top5_error".
@@ -144,6 +159,7 @@ class Config:
     validation: int = 0
     downsample: int = 1
     augment: Augment = "crop_flip"
+    colour: float = 0.0
     normalize: Normalize = "pixel_mean"
 
     seed: int = 0
@@ -154,6 +170,7 @@ class Config:
     batch_size: int = 128
     loss: Loss = "cross_entropy"
     map_constant: float = 1.0
+    label_smoothing: float = 0.0
     optimizer: str = "sgd"
     optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     learning_rate: float = 0.1
@@ -161,6 +178,7 @@ class Config:
     schedule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     boundaries: tuple[int, ...] = (32_000, 48_000)
     rate_drop: float = 0.1
+    patience: int = 10
     warmup_steps: int = 0
     warmup: Warmup = "linear"
     momentum: float = 0.9
@@ -169,7 +187,9 @@ class Config:
     decay: Decay = "convolutions"
     groups: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     clip_value: float | None = None
+    clip_layer_norm: float | None = None
     clip_norm: float | None = None
+    fixed_norms: bool = False
     accumulate: int = 1
     ema: float = 0.0
 
@@ -213,6 +233,8 @@ class Config:
                 self._reject(field, words)
             if isinstance(value, Integral) and int(value) > INT32 and field not in ("seed", "data_seed"):
                 self._reject(field, f"must be at most {INT32}: it is counted in int32")
+        if self.label_smoothing and self.loss != "cross_entropy":
+            self._reject("label_smoothing", f"is for the cross-entropy, not for loss={self.loss!r}")
         are_steps = all(isinstance(step, Integral) and 0 <= step <= INT32 for step in self.boundaries)
         if not are_steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from cnnjax.config import Config
+from cnnjax.config import OUR_SCHEDULES, Config
 from cnnjax.errors import UserError
+from cnnjax.layerwise import clip_by_layer, keep_norms
 
 Schedule = Callable[[Any], Any]
 """Step, counted from 0, to learning rate."""
@@ -27,12 +28,13 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Make the config's optimizer; arrays may replace its learning rate and weight decay.
 
-    In order: gradients are clipped, by value and then by global norm; the decay is added to those of the
-    decayed parameters; the optimizer makes updates of them. "sgd" is v = momentum * v + g,
-    w -= learning_rate(step) * v, with `nesterov` times momentum * v + g instead. An optimizer of optax's with
-    a weight decay of its own and a choice of parameters, such as adamw, lion or lamb, decays in its decoupled
-    way instead. Parameters in one of `groups` have their own multiple of rate and decay. With `accumulate` n
-    the mean of n steps' gradients makes one update.
+    In order: gradients are clipped, by value, by the norm of each layer and by global norm; the decay is
+    added to those of the decayed parameters; the optimizer makes updates of them. "sgd" is
+    v = momentum * v + g, w -= learning_rate(step) * v, with `nesterov` times momentum * v + g instead. An
+    optimizer of optax's with a weight decay of its own and a choice of parameters, such as adamw, lion or
+    lamb, decays in its decoupled way instead. Parameters in one of `groups` have their own multiple of rate
+    and decay. With `fixed_norms` each convolution's kernel is then brought back to its initial norm. With
+    `accumulate` n the mean of n steps' gradients makes one update.
 
     Raises:
         UserError: optax has no optimizer of this name, or it takes no such options.
@@ -49,6 +51,8 @@ def make_optimizer(
     clips = []
     if config.clip_value is not None:
         clips.append(optax.clip(config.clip_value))
+    if config.clip_layer_norm is not None:
+        clips.append(clip_by_layer(config.clip_layer_norm))
     if config.clip_norm is not None:
         clips.append(optax.clip_by_global_norm(config.clip_norm))
     rules = group()
@@ -58,7 +62,8 @@ def make_optimizer(
             for pattern, own in config.groups.items()
         }
         rules = optax.multi_transform({**groups, "": rules}, lambda params: label(params, tuple(groups)))
-    optimizer = optax.chain(*clips, rules) if clips else rules
+    projections = [keep_norms(_is_convolution)] if config.fixed_norms else []
+    optimizer = optax.chain(*clips, rules, *projections) if clips or projections else rules
     if config.accumulate > 1:
         return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
     return optimizer
@@ -70,7 +75,8 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
     Raises:
         UserError: there is no schedule of this name, or it takes no such options.
     """
-    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant}
+    # On a plateau the loop lowers the peak.
+    ours = {"piecewise": _piecewise, "cosine": _cosine, "constant": _constant, "plateau": _constant}
     if config.schedule in ours:
         peak = config.learning_rate if peak is None else peak
         if config.schedule_options:
@@ -88,7 +94,8 @@ def learning_rate(config: Config, peak: Any = None) -> Schedule:
         "transition_steps": config.steps,
     }
     options = {name: value for name, value in known.items() if name in parameters}
-    return _call(schedule, {**options, **config.schedule_options}, f"schedule={name!r}", "schedule_options")
+    given = {name: _by_number(value) for name, value in config.schedule_options.items()}
+    return _call(schedule, {**options, **given}, f"schedule={name!r}", "schedule_options")
 
 
 def with_frozen(
@@ -132,8 +139,7 @@ def path_name(path: Any) -> str:
 
 def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransformation:
     chosen = {
-        # Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth.
-        "convolutions": lambda path, w: w.ndim >= 4,
+        "convolutions": _is_convolution,
         # The axes do not tell a kernel: a locally connected layer's bias has three, and a stack over depth
         # gives every bias and scale one more. Flax calls kernels "kernel", and so do we.
         "kernels": lambda path, w: w.ndim >= 2 and path_name(path).endswith("kernel"),
@@ -156,6 +162,11 @@ def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransfo
     if "weight_decay" in options:
         return optimizer
     return optax.chain(optax.add_decayed_weights(decay, decayed), optimizer)
+
+
+def _is_convolution(path: Any, w: Any) -> bool:
+    """Convolutions alone have kernels [k, k, c_in, c_out], or one axis more when stacked over depth."""
+    return w.ndim >= 4
 
 
 def _piecewise(config: Config, peak: Any) -> Schedule:
@@ -191,6 +202,13 @@ def _as_type_of(peak: Any, step: Any) -> jax.Array:
     return jnp.asarray(step, jnp.result_type(peak))
 
 
+def _by_number(value: Any) -> Any:
+    """Steps by number, as optax's piecewise schedules take them: in JSON keys are words."""
+    if isinstance(value, Mapping) and all(map(str.isdecimal, value)):
+        return {int(step): one for step, one in value.items()}
+    return value
+
+
 def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformation], str]:
     found = _functions(optax.contrib) | _functions(optax)
     known = {
@@ -210,7 +228,7 @@ def _find_schedule(name: str) -> tuple[Callable[..., Schedule], str]:
         for function_name, function in found.items()
         if function_name.endswith(ending) and not function_name.startswith(("inject", "join"))
     }
-    return _find(name, known, "schedule", ("piecewise", "cosine", "constant"))
+    return _find(name, known, "schedule", OUR_SCHEDULES)
 
 
 def _find(name: str, known: Mapping[str, Any], kind: str, first: tuple[str, ...]) -> tuple[Any, str]:

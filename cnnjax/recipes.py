@@ -18,6 +18,8 @@ from flax import linen as nn
 from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
+from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
+from cnnjax.data.pictures import CROPS
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
@@ -38,15 +40,15 @@ PROBES: Mapping[str, Callable[[], Probe]] = {
 }
 OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
-    "loss": ("loss", "map_constant"),
+    "loss": ("loss", "map_constant", "label_smoothing"),
     "data": ("data",),
-    "augment": ("augment",),
+    "augment": ("augment", "colour"),
     "metrics": ("metrics",),
     "initial": ("initial",),
     "optimizer": (
         "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
-        "rate_drop", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay", "decay", "groups",
-        "clip_norm", "clip_value", "accumulate",
+        "rate_drop", "patience", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay",
+        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "accumulate",
     ),
 }  # fmt: skip
 """The fields of a Config in the place of which an object stands."""
@@ -88,11 +90,12 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     network = as_network(own_objects["model"] if "model" in own_objects else _build(config, data))
     raw, _ = example(data, config.batch_size, network.source)
     normalize, normalized = _normalizer(config, data, raw)
-    augment, augmented = _augment(config, objects, data, raw)
+    augment, augmented = _augment(config, objects, data, raw, normalize)
     task = Task(
         config=config,
         network=network,
         loss=objects.loss or make_loss(config),
+        test_loss=objects.loss or make_loss(dataclasses.replace(config, label_smoothing=0.0)),
         metrics=_metrics(config, objects),
         optimizer=_optimizer(config, objects),
         schedule=None if "optimizer" in given else functools.partial(learning_rate, config),
@@ -298,11 +301,31 @@ def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], A
     ), "none"
 
 
-def _augment(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:
+def _augment(
+    config: Config, objects: Objects, data: Data, raw: Any, normalize: Callable[[Any], Any]
+) -> tuple[Augment, str]:
     """The augmentation of a training batch inside the step, and its name for the record."""
+    augment, name = _geometry(config, objects, data, raw)
+    if not config.colour:
+        return augment, name
+    if not isinstance(data, Dataset | Stream):
+        raise UserError("colour: is for images of bytes; give augment= a function of your own")
+    colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
+
+    def coloured(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        return augment(key, change_colours(inputs, key, colours, config.colour, normalize), labels)
+
+    return coloured, name
+
+
+def _geometry(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:
     if objects.augment is not None:
         return _with_labels(objects.augment), describe(objects.augment)
     if isinstance(data, Stream):
+        if config.augment not in CROPS:
+            raise UserError(
+                f"augment={config.augment!r} is for small images; photographs take {', '.join(CROPS)}"
+            )
         return _nothing, config.augment  # done where the pictures are cropped
     if not isinstance(data, Dataset) and getattr(raw, "ndim", 0) != 4:
         return _nothing, "none"  # no images [batch, height, width, channel]

@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "network": {"errors"},
     "objects": {"errors"},
     "losses": LEAVES | {"config", "models"},
-    "optimizers": LEAVES | {"config"},
+    "layerwise": {"ops"},  # which arrays are stacked over depth
+    "optimizers": LEAVES | {"config", "layerwise"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
     "recipes": LEAVES
@@ -50,6 +51,7 @@ MAY_IMPORT = {
         "training",
         "trial",
     },
+    "papers": {"config", "errors"},
     "running": LEAVES | {"config", "mesh", "recipes", "training"},
     "runs": LEAVES | {"config", "data", "network", "recipes", "running", "training"},
     "probes": {"errors", "network", "ops"},
@@ -72,6 +74,7 @@ MAY_IMPORT = {
         "launch",
         "mesh",
         "models",
+        "papers",
         "running",
         "runs",
         "slurm",
@@ -85,6 +88,7 @@ MAY_IMPORT = {
         "interop",
         "mesh",
         "models",
+        "papers",
         "probes",
         "running",
         "runs",

@@ -156,6 +156,12 @@ def test_options_reach_the_optimizer_and_decay_is_decoupled_where_optax_has_it_s
         ("exponential", {"decay_rate": 0.5}, [0, 110], [0.2, 0.1]),
         ("warmup_constant", {}, [0, 5, 60], [0.0, 0.1, 0.2]),
         ("cosine_onecycle", {}, [33], [0.2]),
+        (
+            "piecewise_constant",
+            {"boundaries_and_scales": {"20": 0.5, "9": 0.1}},
+            [0, 8, 9, 19, 20],
+            [0.2, 0.2, 0.02, 0.02, 0.01],
+        ),
     ],
 )
 def test_optaxs_schedules_by_name(name, options, at, expected):

@@ -15,16 +15,18 @@ from cnnjax.data.dataset import CHUNK
 from cnnjax.errors import UserError
 from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
-NORMALIZATIONS = ("pixel_mean", "channel", "none")
+NORMALIZATIONS = ("pixel_mean", "raw_mean", "channel", "none")
 
 
-def crop(images: jax.Array, key: jax.Array, padding: int = 4) -> jax.Array:
-    """Pad each image by `padding` zeros on every side and cut a random window of its own size.
+def crop(images: jax.Array, key: jax.Array, padding: int = 4, mode: str = "constant") -> jax.Array:
+    """Pad each image by `padding` pixels on every side and cut a random window of its own size.
+
+    `mode` is that of `jnp.pad`: "constant" pads with zeros, "reflect" with what lies inside the border.
 
     Use it after the normalisation: He et al. 2015 pad with zeros once the mean is subtracted.
     """
     shape = images.shape[1:]
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode)
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
 
     def window(image: jax.Array, corner: jax.Array) -> jax.Array:
@@ -40,16 +42,17 @@ def flip(images: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
-def _crop_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+def _crop_flip(key: jax.Array, images: jax.Array, mode: str) -> jax.Array:
     crop_key, flip_key = jax.random.split(key)
-    return flip(crop(images, crop_key), flip_key)
+    return flip(crop(images, crop_key, mode=mode), flip_key)
 
 
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "none": lambda key, images: images,
     "flip": lambda key, images: flip(images, key),
     "crop": lambda key, images: crop(images, key),
-    "crop_flip": _crop_flip,
+    "crop_flip": lambda key, images: _crop_flip(key, images, "constant"),
+    "reflect_crop_flip": lambda key, images: _crop_flip(key, images, "reflect"),
 }
 """Name to function of (key, images)."""
 
@@ -67,15 +70,15 @@ def normalizer(
     """Make a function from uint8 images to normalised images of the same shape, in `dtype`.
 
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
-    `channel` brings each channel of the training set to mean 0 and standard deviation 1; `none`
-    divides by 255.
+    `raw_mean` does not divide, as for nets without BatchNorm (Krizhevsky et al. 2012, section 2); `channel`
+    brings each channel of the training set to mean 0 and standard deviation 1; `none` divides by 255.
     """
     _check(kind)
     if kind == "none":
         return byte_scaler(dtype)
     total, squares = _sums(train_images)
-    if kind == "pixel_mean":
-        mean, scale = total / len(train_images), np.array(255.0)
+    if kind in ("pixel_mean", "raw_mean"):
+        mean, scale = total / len(train_images), np.array(255.0 if kind == "pixel_mean" else 1.0)
     else:
         pixels = train_images.size // train_images.shape[-1]
         mean = total.sum(axis=(0, 1)) / pixels
@@ -93,8 +96,8 @@ def photograph_normalizer(kind: str, dtype: Any = np.float32) -> Callable[[jax.A
     _check(kind)
     if kind == "none":
         return byte_scaler(dtype)
-    scale = np.ones(3) if kind == "pixel_mean" else np.array(IMAGENET_STD)
-    return _normalizer(255 * np.array(IMAGENET_MEAN), 255 * scale, dtype)
+    scale = {"pixel_mean": 255.0, "raw_mean": 1.0, "channel": 255 * np.array(IMAGENET_STD)}[kind]
+    return _normalizer(255 * np.array(IMAGENET_MEAN), np.array(scale), dtype)
 
 
 def byte_scaler(dtype: Any = np.float32) -> Callable[[jax.Array], jax.Array]:

@@ -189,14 +189,19 @@ class Instruments:
         key: jax.Array | None = None,
         steps: int = 50,
         skips: bool = True,
+        samples: bool = True,
     ) -> Examination:
-        """Measure everything; the trial takes `steps` steps, and `skips` says whether blocks are skipped."""
+        """Measure everything; the trial takes `steps` steps.
+
+        `skips` says whether blocks are skipped, `samples` whether single samples are looked at, which the
+        verdict does not need.
+        """
         inputs, labels = batch
         key = jax.random.key(0) if key is None else key
         few = jax.tree.map(lambda leaf: leaf[:SAMPLES], batch)
         trace = self.trace(variables, inputs, key)
         arguments = {
-            "single samples": (variables, few),
+            **({"single samples": (variables, few)} if samples else {}),
             "sharpness": (variables, few),
             "Jacobian": (variables, jax.tree.map(lambda leaf: leaf[:8], inputs)),
             "mixing": (variables, few[0]),
@@ -222,7 +227,7 @@ class Instruments:
             bias_gradients=_relative(reached[0], trace),
             widths=trace.units,
             looked_up=np.array([equation.primitive.name == "gather" for equation in trace.equations]),
-            samples=found["single samples"],
+            samples=found.get("single samples"),
             singular_values=found["Jacobian"],
             sharpness=float("nan") if found["sharpness"] is None else float(found["sharpness"]),
             skips=np.zeros(0) if found.get("skips") is None else found["skips"],

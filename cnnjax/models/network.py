@@ -101,6 +101,13 @@ class BatchNormNetwork(ConvNetwork, kw_only=True):
             dtype=self.dtype,
         )
 
+    def layer_norm(self) -> Template:
+        """Return a template of LayerNorm over all axes of a sample, with a scale and bias for each channel.
+
+        That is GroupNorm of one group (Wu and He 2018, arXiv 1803.08494, section 3.1).
+        """
+        return partial(nn.GroupNorm, num_groups=1, epsilon=self.bn_epsilon, **types(self.dtype))
+
 
 def scale_filters(ratio: float, filters: int) -> int:
     """Return `ratio` times the paper's number of `filters`, rounded, at least 1."""

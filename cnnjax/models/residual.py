@@ -96,7 +96,7 @@ def convolution_stem(x: jax.Array, filters: int, conv: Template, finish: Finish)
 
 
 STEMS = {"cifar": cifar_stem, "imagenet": imagenet_stem}
-NORMS = ("batch", "none")
+NORMS = ("batch", "layer", "none")
 
 
 class ResidualNet(BatchNormNetwork, Looped, kw_only=True):
@@ -109,7 +109,8 @@ class ResidualNet(BatchNormNetwork, Looped, kw_only=True):
         stem: "cifar" or "imagenet".
         width: filters of the first stage.
         order: order of a block's layers, a name in `ORDERS`.
-        norm: "batch", or "none", where each convolution has a bias instead.
+        norm: "batch"; "layer", of each image over its height, width and channels (Ba et al. 2016), in the
+            place of BatchNorm; or "none", where each convolution has a bias instead.
         use_bias: whether convolutions have biases besides BatchNorm's.
         kernel_init: initialiser of the convolutions' kernels, a name in `cnnjax.ops.init.INITS`.
         kernel_gain: factor of these initial kernels.
@@ -178,7 +179,8 @@ class ResidualNet(BatchNormNetwork, Looped, kw_only=True):
         """Images [batch, height, width, channel] to logits [batch, num_classes], float32 or wider."""
         use_bias = self.use_bias or self.norm == "none"
         conv = self.conv(use_bias=use_bias, kernel_init=self.kernel_initializer())
-        norm = self.batch_norm(train) if self.norm == "batch" else no_norm
+        norms = {"batch": self.batch_norm(train), "layer": self.layer_norm()}
+        norm = norms.get(self.norm, no_norm)  # Fixup's is in its order
         order = partial(self.choices["order"][self.order], norm, ACTIVATIONS[self.activation])
         shortcut_class, block_class = self.choices["shortcut"][self.shortcut], self.block_class()
         block = partial(

@@ -185,6 +185,8 @@ def _plain(network: nn.Module) -> ResNet:
     """Return a net whose blocks can be the identity; raise UserError for others."""
     if not (type(network) is ResNet and (network.shortcut, network.block) == ("none", "basic")):
         raise UserError(f"grow: needs plain nets of basic blocks, such as plain20, not {_describe(network)}")
+    if network.norm == "layer":
+        raise UserError("grow: needs norm='batch' or 'none', not 'layer': LayerNorm is no identity")
     if (network.order, network.activation) != ("original", "relu"):
         raise UserError(
             f"grow: needs order='original' and activation='relu', not {network.order!r} and "

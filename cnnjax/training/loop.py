@@ -64,7 +64,7 @@ class Training:
             Diverged: a metric is not finite.
         """
         configs = [run.config for run in self._runs]
-        per_run = self._program.per_run(configs)
+        per_run = self._per_run()
         self._state = self._first_state()
         with (
             contextlib.closing(self._progress),
@@ -73,7 +73,8 @@ class Training:
             self._tell("on_start", self._step, _means([run.record.lines for run in self._runs]))
             while True:
                 self._stop.poll()
-                self._evaluate()
+                if self._evaluate():
+                    per_run = self._per_run()
                 self._save()
                 if self._stop or self._is_last():
                     break
@@ -122,10 +123,14 @@ class Training:
     def _is_tested(self) -> bool:
         return all(run.is_tested(self._step) for run in self._runs)
 
-    def _evaluate(self) -> None:
-        """Test the parameters if it is time and not done."""
+    def _per_run(self) -> Any:
+        """The arguments of a step that differ between runs; tests may have lowered the learning rate."""
+        return self._program.per_run([run.rated for run in self._runs])
+
+    def _evaluate(self) -> bool:
+        """Test the parameters if it is time and not done; whether it was."""
         if not self._is_due(self._config.evaluate_every) or self._is_tested():
-            return
+            return False
         self._write_down()
         tests = self._test()
         for run, test in zip(self._runs, tests, strict=not self._stop):
@@ -133,6 +138,7 @@ class Training:
                 run.write_test(self._step, test)
         if tests:
             self._tell("on_evaluate", self._step, *_means([[test] for test in tests]))
+        return bool(tests)
 
     def _test(self) -> list[dict[str, float]]:
         """The test metrics of each run, those of its averaged parameters too; empty if it was stopped."""

@@ -17,6 +17,7 @@ from cnnjax.network import Variables
 from cnnjax.probes.probe import Probe
 from cnnjax.training.checkpoint import Checkpoints, find_damage, kept_steps, read_checkpoint
 from cnnjax.training.divergence import check_first_step, check_weights
+from cnnjax.training.plateau import drops, tested
 from cnnjax.training.record import (
     Record,
     final_metrics,
@@ -79,6 +80,15 @@ class Run:
         """Write down the test metrics after `step` steps."""
         self.begin()
         self.record.write(step, **metrics)
+
+    @property
+    def rated(self) -> Config:
+        """Its config, with the peak learning rate that the tests so far leave."""
+        config = self.config
+        if config.schedule != "plateau":
+            return config
+        dropped = config.rate_drop ** drops(tested(self.record.lines), config.patience)
+        return dataclasses.replace(config, learning_rate=config.learning_rate * dropped)
 
     def is_tested(self, step: int) -> bool:
         """Whether the record has the test metrics of `step`."""

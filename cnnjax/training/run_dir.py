@@ -75,7 +75,8 @@ def _refusal(recorded: Mapping[str, Any], identity: Identity) -> str | None:
         return f"{changes}: give another folder or remove it"
     if config["steps"] < there["steps"]:
         return f"{changes}: a run does not get shorter; give another folder"
-    if config["steps"] > there["steps"] and config["schedule"] not in (None, "piecewise", "constant"):
+    any_length = (None, "piecewise", "constant", "plateau")
+    if config["steps"] > there["steps"] and config["schedule"] not in any_length:
         return (
             f"{changes}: the schedule {config['schedule']} depends on the number of steps, so a run can't be "
             "made longer; give another folder"

@@ -195,7 +195,7 @@ def make_eval_step(
     def eval_step(variables: Variables, raw: Any, labels: Any, counted: jax.Array) -> Metrics:
         variables = {**variables, "params": gather(variables["params"])}
         outputs, _ = task.network.apply(variables, task.normalize(raw), train=False)
-        each = {"loss": task.loss, **task.metrics}
+        each = {"loss": task.test_loss or task.loss, **task.metrics}
         return {name: jnp.sum(values(outputs, labels) * counted) for name, values in each.items()}
 
     return eval_step

@@ -25,7 +25,8 @@ class Task:
     Attributes:
         config: its numbers: steps, batch size, intervals, and what differs between runs of one program.
         network: what is trained.
-        loss: of each example, in nats by default.
+        loss: of each example in training, in nats by default.
+        test_loss: of each example in a test; None takes `loss`.
         metrics: by name; of each example, such as whether the largest output is that of a wrong class.
         optimizer: from a run's learning rate and weight decay, which may be traced, to the transformation.
         schedule: from a run's learning rate to a function of the step; None where the optimizer has its own.
@@ -51,6 +52,7 @@ class Task:
     data: Data
     normalize: Callable[[Any], Any]
     augment: Augment
+    test_loss: PerExample | None = None
     probes: Sequence[Probe] = ()
     frozen: Callable[[Any], list[bool]] = lambda params: [False] * len(jax.tree.leaves(params))
     initial: Callable[[Variables], Variables] | None = None

@@ -15,10 +15,10 @@ from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 IMAGES = np.random.default_rng(0).normal(size=(256, 8, 6, 3)).astype(np.float32)
 
 
-def windows(image, padding):
+def windows(image, padding, mode="constant"):
     """Every window that a crop may give, by corner."""
     height, width, _ = image.shape
-    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode)
     corners = [(row, column) for row in range(2 * padding + 1) for column in range(2 * padding + 1)]
     return {corner: padded[corner[0] :, corner[1] :][:height, :width] for corner in corners}
 
@@ -33,6 +33,13 @@ def test_crop_is_a_window_of_the_padded_image(padding):
     rows, columns = zip(*seen, strict=True)
     assert set(rows) == set(columns) == set(range(2 * padding + 1))  # 256 draws miss one of 9 with p < 1e-12
     assert len(seen) > 2 * padding + 1 or padding == 0  # rows and columns are drawn apart
+
+
+def test_a_crop_may_be_padded_by_reflection():
+    augmented = np.asarray(jax.jit(AUGMENTATIONS["reflect_crop_flip"])(jax.random.key(1), IMAGES[:32]))
+    for before, after in zip(IMAGES[:32], augmented, strict=True):
+        possible = windows(before, 4, "reflect").values()
+        assert any(np.array_equal(one, after) or np.array_equal(one[:, ::-1], after) for one in possible)
 
 
 def test_every_corner_of_a_crop_is_as_likely():
@@ -58,7 +65,7 @@ def test_flip_mirrors_about_half_of_the_images():
 
 
 def test_named_augmentations():
-    assert list(AUGMENTATIONS) == ["none", "flip", "crop", "crop_flip"]
+    assert list(AUGMENTATIONS) == ["none", "flip", "crop", "crop_flip", "reflect_crop_flip"]
     key, images = jax.random.key(3), jnp.asarray(IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["none"](key, images), IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["flip"](key, images), flip(images, key))
@@ -129,9 +136,9 @@ def test_an_augmentation_of_photographs_is_not_for_small_images():
 
 
 def test_normalizations():
-    with pytest.raises(UserError, match="'pixelmean'; there are: pixel_mean, channel"):
+    with pytest.raises(UserError, match="'pixelmean'; there are: pixel_mean, raw_mean, channel"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "pixelmean")
-    with pytest.raises(UserError, match="'pixel'; there are: pixel_mean, channel"):
+    with pytest.raises(UserError, match="'pixel'; there are: pixel_mean, raw_mean, channel"):
         photograph_normalizer("pixel")
     with pytest.raises(UserError, match="same value in all training images"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "channel")

@@ -30,13 +30,17 @@ def test_paper_is_the_papers():
     """Section 4.2, in every field of every run."""
     papers = {
         "model_options": {}, "bn_group_size": None, "dtype": "float32", "data": "cifar10", "validation": 0,
-        "downsample": 1, "augment": "crop_flip", "normalize": "pixel_mean", "steps": 64_000,
-        "batch_size": 128, "loss": "cross_entropy", "map_constant": 1.0, "optimizer": "sgd",
+        "downsample": 1, "augment": "crop_flip", "colour": 0.0,
+        "normalize": "pixel_mean", "steps": 64_000,
+        "batch_size": 128, "loss": "cross_entropy", "map_constant": 1.0, "label_smoothing": 0.0,
+        "optimizer": "sgd",
         "learning_rate": 0.1,
-        "schedule": "piecewise", "boundaries": [32_000, 48_000], "rate_drop": 0.1, "momentum": 0.9,
+        "schedule": "piecewise", "boundaries": [32_000, 48_000], "rate_drop": 0.1,
+        "patience": 10, "momentum": 0.9,
         "nesterov": False, "weight_decay": 1e-4, "decay": "convolutions", "evaluate_every": 400,
         "checkpoint_every": 1_000, "data_seed": None, "initial": None, "freeze": [], "optimizer_options": {},
-        "schedule_options": {}, "groups": {}, "clip_value": None, "clip_norm": None, "accumulate": 1,
+        "schedule_options": {}, "groups": {}, "clip_value": None, "clip_layer_norm": None, "clip_norm": None,
+        "fixed_norms": False, "accumulate": 1,
         "ema": 0.0, "metrics": [], "probes": [],
     }  # fmt: skip
     expected = {}

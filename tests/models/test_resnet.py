@@ -154,3 +154,22 @@ def test_bad_names_and_fields_say_what_to_type(call, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_layer_norm_is_of_each_image_by_itself():
+    """z of a layer has mean 0 and variance 1 over height, width and channels, alone and in a batch."""
+    model = build("plain8", width=2, stage_sizes=(1,), norm="layer")
+    images = jax.random.normal(jax.random.key(0), (3, 6, 6, 3))
+    variables = model.init(jax.random.key(1), images, train=False)
+    assert set(variables) == {"params"}  # no averages
+    _, state = model.apply(variables, images, train=True, capture_intermediates=True)
+    normalized = np.asarray(state["intermediates"]["bn1"]["__call__"][0])
+    np.testing.assert_allclose(normalized.mean((1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(normalized.var((1, 2, 3)), 1, rtol=1e-3)
+    alone = model.apply(variables, images[:1], train=True)
+    np.testing.assert_allclose(alone, model.apply(variables, images, train=True)[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_layer_norm_has_as_many_parameters_as_batch_norm():
+    with_batch, with_layer = (summary("plain20", norm=norm).parameters for norm in ("batch", "layer"))
+    assert with_layer == with_batch == 269_722

@@ -1,0 +1,41 @@
+"""Zhang, Dauphin and Ma 2019, Fixup."""
+
+from cnnjax.papers.recipe import CIFAR, Recipe, epochs, stated
+
+CODE = "authors' cifar/cifar_train.py"
+
+RECIPES = {
+    "fixup_cifar": Recipe(
+        "Zhang, Dauphin and Ma 2019, Fixup initialization, arXiv 1901.09321",
+        {
+            **stated(
+                CODE,
+                model="fixup_resnet110",
+                data="cifar10",
+                batch_size=128,
+                learning_rate=0.1,
+                weight_decay=1e-4,
+                momentum=0.9,
+            ),
+            **stated(
+                CODE, optimizer="sgd", nesterov=False, decay="all", augment="crop_flip", normalize="channel"
+            ),
+            **stated(
+                f"{CODE}: divided by 10 at epochs 100 and 150 of 200",
+                schedule="piecewise",
+                steps=epochs(200, CIFAR, 128),
+                rate_drop=0.1,
+                boundaries=(epochs(100, CIFAR, 128), epochs(150, CIFAR, 128)),
+            ),
+            **stated(
+                f"{CODE}: a tenth of the rate for biases and scales",
+                groups={"*bias*": {"rate": 0.1}, "*scale*": {"rate": 0.1}},
+            ),
+        },
+        {},
+        (
+            "no mixup, which the code has by default; pass `cnnjax.train(..., augment=...)` one",
+            "the last, smaller batch of an epoch is left out",
+        ),
+    ),
+}
