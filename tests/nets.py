@@ -55,7 +55,7 @@ SIDES = {
 def narrow(name):
     """The network `name` and the shape of its images, both as small as they can be; four classes."""
     known = find(name)[0].module.__dataclass_fields__
-    fields = {"width": _lookup(WIDTHS, name, 4), "loop": "scan", "reduction": 1}
+    fields = {"width": _lookup(WIDTHS, name, 4), "loop": "scan", "reduction": 1, "drop_path": 0}
     if "stochastic" in name:
         fields["survival"] = 1 - 1e-6  # an absent branch has no gradient
     model = build(name, num_classes=CLASSES, **{key: fields[key] for key in fields.keys() & known.keys()})

@@ -5,6 +5,7 @@ from cnnjax.models import bn_inception as _bn_inception  # noqa: F401  (register
 from cnnjax.models import cuda_convnet as _cuda_convnet  # noqa: F401  (registers its names)
 from cnnjax.models import densenet as _densenet  # noqa: F401  (registers its names)
 from cnnjax.models import fixup as _fixup  # noqa: F401  (registers its names)
+from cnnjax.models import fractalnet as _fractalnet  # noqa: F401  (registers its names)
 from cnnjax.models import googlenet as _googlenet  # noqa: F401  (registers its names)
 from cnnjax.models import highway as _highway  # noqa: F401  (registers its names)
 from cnnjax.models import inception_v3 as _inception_v3  # noqa: F401  (registers its names)

@@ -33,25 +33,31 @@ from cnnjax.ops.depth import Looped, block_names, repeat
 from cnnjax.ops.init import he_normal_fan_in
 from cnnjax.ops.norm import BatchNorm
 
+Hold = Callable[[jax.Array], jax.Array]
+STATISTICS: dict[str, Hold] = {"frozen": lax.stop_gradient, "batch": lambda statistic: statistic}
+"""What a derivative takes the statistics of the inputs for.
 
-def _center(x: jax.Array) -> jax.Array:
-    return x - lax.stop_gradient(x.mean(0))
+"frozen": constants, so that an output's derivative by its own input i, df_i / dx_i, is all that there is.
+"batch": functions of all inputs, as in training, so that the derivative of the sum of the outputs by input i
+has the terms df_j / dx_i of all other outputs too.
+"""
 
 
-def _batch_norm(x: jax.Array) -> jax.Array:
-    x = _center(x)
-    return x * lax.stop_gradient(lax.rsqrt(jnp.square(x).mean(0)))
+def _center(x: jax.Array, hold: Hold = lax.stop_gradient) -> jax.Array:
+    return x - hold(x.mean(0))
 
 
-NORMS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "none": lambda x: x,
+def _batch_norm(x: jax.Array, hold: Hold = lax.stop_gradient) -> jax.Array:
+    x = _center(x, hold)
+    return x * hold(lax.rsqrt(jnp.square(x).mean(0)))
+
+
+NORMS: dict[str, Callable[..., jax.Array]] = {
+    "none": lambda x, hold=lax.stop_gradient: x,
     "center": _center,
     "batch": _batch_norm,
 }
-"""What precedes a ReLU, over the inputs [input, neuron]: nothing, centring, or standardising.
-
-The derivative takes the statistics as constants, so each input's gradient depends on that input alone.
-"""
+"""What precedes a ReLU, over the inputs [input, neuron]: nothing, centring, or standardising."""
 
 JOINS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
     "feedforward": lambda x, branch, beta: branch,
@@ -78,7 +84,8 @@ LAYERS = {"he": (nn.relu, he_layers), "looks_linear": (crelu, looks_linear_layer
 class HiddenLayers(nn.Module):
     """`depth` layers W relu(norm(x)), alone ("feedforward") or as x + beta W relu(norm(x)) ("residual").
 
-    With `weights` "looks_linear" the ReLU is a CReLU, and the net is linear until it is trained.
+    With `weights` "looks_linear" the ReLU is a CReLU, and the net is linear until it is trained. `statistics`
+    says what a derivative takes the norm's statistics for (`STATISTICS`).
     """
 
     net: str
@@ -87,19 +94,20 @@ class HiddenLayers(nn.Module):
     norm: str = "batch"
     beta: Any = 1.0
     weights: str = "he"
+    statistics: str = "frozen"
 
     def __post_init__(self) -> None:
-        check_choices(self, net=JOINS, norm=NORMS, weights=LAYERS)
+        check_choices(self, net=JOINS, norm=NORMS, weights=LAYERS, statistics=STATISTICS)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[input, width] to [input, width]; sows the layers' inputs, `streams` [layer, input, width]."""
         activation, init = LAYERS[self.weights]
-        norm, join = NORMS[self.norm], JOINS[self.net]
+        norm, join, hold = NORMS[self.norm], JOINS[self.net], STATISTICS[self.statistics]
 
         def layer(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return join(x, activation(norm(x)) @ kernel, self.beta), x
+            return join(x, activation(norm(x, hold)) @ kernel, self.beta), x
 
         y, streams = lax.scan(layer, x, self.param("kernel", init, self.depth, self.width))
         self.sow("intermediates", "streams", streams)
@@ -114,6 +122,7 @@ class ScalarNet(nn.Module):
     width: int = 200
     norm: str = "batch"
     beta: Any = 1.0
+    statistics: str = "frozen"
 
     @nn.compact
     def __call__(self, t: jax.Array) -> jax.Array:
@@ -124,8 +133,16 @@ class ScalarNet(nn.Module):
         first = self.param("first", lambda key: he_layers(key, 1, self.width)[0])
         readout = self.param("readout", nn.initializers.normal(self.width**-0.5), (self.width,))
         x = nn.relu(t[:, None] - thresholds) @ first
-        x = HiddenLayers(self.net, self.depth - 1, self.width, self.norm, self.beta, name="layers")(x)
-        return x @ readout
+        layers = HiddenLayers(
+            self.net,
+            self.depth - 1,
+            self.width,
+            self.norm,
+            self.beta,
+            statistics=self.statistics,
+            name="layers",
+        )
+        return layers(x) @ readout
 
 
 class FeedforwardLayer(nn.Module):

@@ -10,6 +10,7 @@ from cnnjax.papers import (
     alexnet,
     densenet,
     fixup,
+    fractalnet,
     googlenet,
     highway,
     inception_v3,
@@ -24,8 +25,8 @@ from cnnjax.papers import (
 from cnnjax.papers.recipe import Recipe
 
 _FILES = (
-    lenet, alexnet, vgg, googlenet, highway, residual, inception_v3, stochastic_depth, wide, densenet,
-    resnext, squeeze, fixup,
+    lenet, alexnet, vgg, googlenet, highway, residual, inception_v3, stochastic_depth, wide, fractalnet,
+    densenet, resnext, squeeze, fixup,
 )  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {name: one for file in _FILES for name, one in file.RECIPES.items()}
 """By name, in the order in which the papers appeared."""

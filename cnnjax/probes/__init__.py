@@ -14,6 +14,9 @@ from cnnjax.probes.samples import (
     sample_statistics,
     weight_gradients,
 )
+from cnnjax.probes.sharpness import box_sharpness
+from cnnjax.probes.surfaces import filter_axes, grid, loss_surface, random_direction
+from cnnjax.probes.trajectories import Trajectory, principal_plane, random_walk_explained
 
 __all__ = [
     "Health",
@@ -25,16 +28,24 @@ __all__ = [
     "SampleProbe",
     "SampleStatistics",
     "StepContext",
+    "Trajectory",
+    "box_sharpness",
     "curvature",
     "equal_blocks",
+    "filter_axes",
     "find_blocks",
     "gradients_by_length",
+    "grid",
     "input_gradients",
     "jacobian",
     "layer_statistics",
     "lesion",
+    "loss_surface",
     "marks",
     "path_lengths",
+    "principal_plane",
+    "random_direction",
+    "random_walk_explained",
     "reorder",
     "sample_statistics",
     "shattering",

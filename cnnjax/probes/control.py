@@ -137,7 +137,7 @@ def _opaque(self: "Interpreter", seen: "Found", results: list[Any], values: list
     known = [dataclasses.replace(flow, calls=flow.calls & ~(1 << call.number))]
     value, taken = next(pair for pair in zip(values, flows, strict=True) if pair[1].data)
     operand = value, dataclasses.replace(taken, root=self.ways.operand(call.number))
-    return self.layer(call.weight, results, known, call.units, operand, call.equation)
+    return self.layer(call.weight, results, known, call.units, operand, call.equation, call.kernel)
 
 
 def _shard_map(self: "Interpreter", equation: Any, values: list[Any], flows: list[Flow]):

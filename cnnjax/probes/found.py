@@ -29,6 +29,13 @@ class Measure(Protocol):
         ...
 
 
+class Kernel(NamedTuple):
+    """A layer's weights as its operation takes them: their shape, and the axes along which units differ."""
+
+    shape: tuple[int, ...]
+    units: tuple[int, ...]
+
+
 @dataclasses.dataclass(eq=False)
 class Call:
     """A layer's place in the network.
@@ -47,6 +54,7 @@ class Call:
     tapped: bool = True
     hidden: bool = False
     units: tuple[int, ...] = ()
+    kernel: Kernel | None = None
     unit_count: int = 0
     shape: tuple[int, ...] = ()
     scale: Weight | Choice | None = None

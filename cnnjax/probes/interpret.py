@@ -24,7 +24,7 @@ from cnnjax.probes.flow import (
     largest,
     sums_over_samples,
 )
-from cnnjax.probes.found import AtJoin, Call, Found, Join, Measure, Records, Taps, Ways, first_of
+from cnnjax.probes.found import AtJoin, Call, Found, Join, Kernel, Measure, Records, Taps, Ways, first_of
 from cnnjax.probes.response import Image, Output, Statistic
 from cnnjax.probes.taps import fit, gate_gradient, tap
 
@@ -107,10 +107,12 @@ class Interpreter:
         if name == "mark":
             return results, self.marked(equation, results, flows)
         if name in _LAYERS and (weight := _weight(name, flows)):
-            units = _LAYERS[name](equation, 0 if flows[0].weights else 1)
+            number = 0 if flows[0].weights else 1
+            units = _LAYERS[name](equation, number)
             _take(flows)
             operand = next(pair for pair in zip(values, flows, strict=True) if pair[1].data)
-            return self.layer(weight, results, known, units, operand, equation)
+            kernel = Kernel(jnp.shape(values[number]), _KERNELS[name](equation, number))
+            return self.layer(weight, results, known, units, operand, equation, kernel)
         role = response.follow(equation, values, flows, results)
         if role is None and name in ("add", "add_any"):
             results, known = self.addition(results, values, flows, known[0])
@@ -131,9 +133,11 @@ class Interpreter:
         units: tuple[int, ...],
         operand: tuple[Any, Flow],
         equation: Any,
+        kernel: Kernel | None = None,
     ) -> tuple[list[Any], list[Flow]]:
         """Note a call of this operand by this operation, and tap its output."""
-        call = Call(self.ways.number(operand[1].root), weight, equation, (len(self.found.calls),))
+        number = self.ways.number(operand[1].root)
+        call = Call(number, weight, equation, (len(self.found.calls),), kernel=kernel)
         value = results[0] if self.taps is None else tap(results[0], next(self.taps))
         call.output, call.operand = Output(value, value, units, flows[0].batch, self.samples), operand
         call.replaceable = operand[0].ndim == value.ndim and operand[0].dtype == value.dtype
@@ -352,3 +356,19 @@ _LAYERS: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
     CONVOLVE: lambda equation, number: (3,),
 }
 """Operations that may be layers, and the axes of their results that the kernel gives."""
+
+
+def _free_of_dot(equation: Any, number: int) -> tuple[int, ...]:
+    """The axes of the kernel, operand `number` of a product, that are not summed over."""
+    contracted, _ = equation.params["dimension_numbers"]
+    axes = range(equation.invars[number].aval.ndim)
+    return tuple(axis for axis in axes if axis not in contracted[number])
+
+
+_KERNELS: dict[str, Callable[[Any, int], tuple[int, ...]]] = {
+    "dot_general": _free_of_dot,
+    "conv_general_dilated": lambda equation, number: (equation.params["dimension_numbers"].rhs_spec[0],),
+    "gather": lambda equation, number: tuple(equation.params["dimension_numbers"].start_index_map),
+    CONVOLVE: lambda equation, number: (3,),
+}
+"""The same operations, and the axes of the kernel along which its units differ; of a table, its rows."""

@@ -26,7 +26,7 @@ from cnnjax.network import Network, Variables
 from cnnjax.network.base import at
 from cnnjax.ops.depth import unstack
 from cnnjax.probes.forward import Function, function_of, reestimate
-from cnnjax.probes.subject import Losses, as_subject, losses_of, unpack
+from cnnjax.probes.subject import Losses, as_subject, mean_loss, unpack
 from cnnjax.probes.taps import gate_branch
 from cnnjax.probes.trace import Trace
 
@@ -190,18 +190,7 @@ def _error(
         variables = {**variables, **reestimate(network, variables, calibration, run)}
     function = function_of(network, variables, batch[0], "running")
 
-    def total(part: tuple[Any, Any]) -> jax.Array:
-        inputs, labels = part
-        return losses_of(losses, run(function, params, inputs), labels).sum()
-
-    samples = len(batch[1])
-    size = min(samples_at_once, samples)
-    whole = samples // size * size
-    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, size, *leaf.shape[1:]), batch)
-    sums = lax.map(total, parts).sum()
-    if whole < samples:
-        sums += total(jax.tree.map(lambda leaf: leaf[whole:], batch))
-    return sums / samples
+    return mean_loss(losses, lambda inputs: run(function, params, inputs), batch, samples_at_once)
 
 
 def _trace(function: Function, params: Any, inputs: Any) -> Trace:

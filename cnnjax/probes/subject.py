@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 from flax import linen as nn
+from jax import lax
 
 from cnnjax.errors import UserError, short
 from cnnjax.network import MODES, Network, Variables, as_network
@@ -44,6 +45,29 @@ def losses_of(loss: Losses, outputs: Any, labels: Any) -> jax.Array:
             f"and labels of shape {given} its result has shape {np.shape(values)}"
         )
     return values.reshape(samples, -1).mean(1)
+
+
+def mean_loss(
+    loss: Losses, function: Callable[[Any], Any], batch: tuple[Any, Any], samples_at_once: int
+) -> jax.Array:
+    """Mean loss of a function of inputs [sample, ...], so many of which are computed in parallel.
+
+    Raises:
+        UserError: as in `losses_of`.
+    """
+
+    def total(part: tuple[Any, Any]) -> jax.Array:
+        inputs, labels = part
+        return losses_of(loss, function(inputs), labels).sum()
+
+    samples = len(jax.tree.leaves(batch)[0])
+    size = min(samples_at_once, samples)
+    whole = samples // size * size
+    parts = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, size, *leaf.shape[1:]), batch)
+    sums = lax.map(total, parts).sum()
+    if whole < samples:
+        sums += total(jax.tree.map(lambda leaf: leaf[whole:], batch))
+    return sums / samples
 
 
 def as_subject(model: Any, variables: Any) -> tuple[Network, Variables]:

@@ -93,6 +93,7 @@ class Trace:
         weights: for each, the parameter that it is called by.
         scales: for each, the parameter that its normalisation multiplies by, or None.
         biases: for each, the parameter that is added to its output before a normalisation, or None.
+        kernels: for each, its weights as the operation takes them; None where a mark makes the layer.
         units: for each, how many of its outputs have weights of their own.
         shapes: of each one's output, for one sample.
         activations: what each one's response goes through next (`cnnjax.probes.activation`).
@@ -152,6 +153,7 @@ class Trace:
         self.scales = tuple(call.scale and call.scale.at(iterations) for call, iterations in calls)
         self.biases = tuple(call.bias and call.bias.at(iterations) for call, iterations in calls)
         modules = _modules({call.weight.at(iterations) for call, iterations in calls})
+        self.kernels = tuple(call.kernel for call, _ in calls)
         self.units = tuple(call.unit_count for call, _ in calls)
         self.shapes = tuple(call.shape for call, _ in calls)
         self.activations = tuple(call.activation for call, _ in calls)

@@ -10,5 +10,8 @@ with mean-centring alone and with BatchNorm.
 `one_dimensional` draws derivatives of nets with one input and one output over a grid; `depth` compares
 correlation and variance with theory on normal inputs; `convolutional` measures convolutional nets on images;
 `looks_linear` shows that a looks-linear initialisation has no shattering at any depth, and trains deep nets
-with and without it. BatchNorm's statistics are frozen: constants for the derivative.
+with and without it, beside residual nets with BatchNorm.
+
+BatchNorm's statistics are frozen, constants for the derivative; in one dimension `--statistics batch`
+differentiates them too, which couples the points of the grid.
 """

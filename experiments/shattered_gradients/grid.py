@@ -16,15 +16,20 @@ from ..runner import Findings, cached_npz
 from .settings import Args, Family, Preset
 
 SHOWN_LAGS = (1, 4, 8, 15)
+TAKEN = {
+    "frozen": "statistics as constants",
+    "batch": "statistics as functions of all points",
+}
+"""What the derivative takes the means and variances for, in words."""
 
 
 @functools.cache
-def programs(net: str, norm: str, depth: int, width: int, points: int) -> tuple[Any, Any]:
+def programs(net: str, norm: str, depth: int, width: int, points: int, statistics: str) -> tuple[Any, Any]:
     """Compiled: a key to variables, alike whatever the family; and those and beta to derivatives."""
     grid = jnp.linspace(-2, 2, points)
 
     def derivatives(variables: Any, beta: float) -> jax.Array:
-        model: Any = ScalarNet(net, depth, width, norm, beta)
+        model: Any = ScalarNet(net, depth, width, norm, beta, statistics)
         return jax.grad(lambda t: model.apply(variables, t).sum())(grid)
 
     return _initializer(depth, width), jax.jit(derivatives)
@@ -35,10 +40,12 @@ def _initializer(depth: int, width: int) -> Any:
     return jax.jit(lambda key: ScalarNet("feedforward", depth, width).lazy_init(key, jnp.zeros(1)))
 
 
-def grid_gradients(family: Family, depth: int, nets: int, chosen: Preset, seed: int) -> Any:
+def grid_gradients(family: Family, depth: int, nets: int, chosen: Preset, args: Args) -> Any:
     """Derivatives of `nets` scalar nets over the grid on [-2, 2]: [net, point]."""
-    initialize, derivatives = programs(family.net, family.norm, depth, chosen.width, chosen.points)
-    keys = jax.random.split(jax.random.key(seed), nets)
+    initialize, derivatives = programs(
+        family.net, family.norm, depth, chosen.width, chosen.points, args.statistics
+    )
+    keys = jax.random.split(jax.random.key(args.seed), nets)
     return jax.device_get([derivatives(initialize(key), family.beta or 1.0) for key in keys])
 
 
@@ -46,6 +53,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
     """Autocorrelation functions against depth, and the signals of a few nets with their covariance."""
     chosen = args.chosen
     folder = args.out / "one_dimensional"
+    taken = TAKEN[args.statistics]
     noises = {"white": white_noise, "brown": brown_noise}
     curves: dict[str, dict[str, Any]] = {}
     rows = []
@@ -53,7 +61,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
         gradients = cached_npz(
             folder / f"{family.name}.npz",
             lambda family=family: {
-                str(depth): grid_gradients(family, depth, chosen.nets, chosen, args.seed)
+                str(depth): grid_gradients(family, depth, chosen.nets, chosen, args)
                 for depth in chosen.grid_depths
             },
         )
@@ -63,7 +71,7 @@ def one_dimensional(args: Args, found: Findings) -> None:
             curves[family.title][f"{depth} layers"] = values
             mean = values.mean(0)
             row = {"experiment": "one_dimensional", **family.fields, "depth": depth, "nets": len(values)}
-            found.results.append({**row, "autocorrelation": mean.tolist()})
+            found.results.append({**row, "statistics": args.statistics, "autocorrelation": mean.tolist()})
             rows.append([family.title, str(depth), *(f"{mean[lag]:.2f}" for lag in SHOWN_LAGS)])
     key = jax.random.key(args.seed)
     noise = {name: make(key, (chosen.covariance_nets, chosen.points)) for name, make in noises.items()}
@@ -77,20 +85,22 @@ def one_dimensional(args: Args, found: Findings) -> None:
         folder / "signals.npz",
         lambda: {
             f"{_layers(depth)}, {family.title}": grid_gradients(
-                family, depth, chosen.covariance_nets, chosen, args.seed
+                family, depth, chosen.covariance_nets, chosen, args
             )
             for family, depth in chosen.signals
         },
     )
     series = {**shown, **{f"{name} noise": np.asarray(noise[name]) for name in ("brown", "white")}}
-    found.figures["Gradients over the grid (top) and their covariance over nets (bottom)."] = signals(
-        series, args.out / "signals"
-    )
-    found.figures["Autocorrelation of the gradients; bands are two standard errors."] = autocorrelations(
-        curves, args.out / "autocorrelation"
-    )
+    found.figures |= {
+        f"Gradients over the grid (top) and their covariance over nets (bottom), {taken}.": signals(
+            series, args.out / "signals"
+        ),
+        f"Autocorrelation of the gradients, {taken}; bands are two standard errors.": autocorrelations(
+            curves, args.out / "autocorrelation"
+        ),
+    }
     header = ["net", "depth", *(f"lag {lag}" for lag in SHOWN_LAGS)]
-    found.tables["Autocorrelation of the gradient over the grid, mean over nets."] = (header, rows)
+    found.tables[f"Autocorrelation of the gradient over the grid, {taken}, mean over nets."] = (header, rows)
 
 
 def _layers(depth: int) -> str:

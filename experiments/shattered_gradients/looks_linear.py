@@ -1,4 +1,4 @@
-"""Part (d): a looks-linear net has no shattering at any depth, and it trains."""
+"""Part (d): a looks-linear net has no shattering at any depth, and it trains, as residual nets do."""
 
 from typing import Any
 
@@ -14,12 +14,34 @@ from ..runner import Findings, cached_npz, run_all, spread
 from .depth import initializer
 from .settings import Args, Preset, Training
 
-NETS = {
+PLAIN = {
     "ReLU, He": {"activation": "relu", "kernel_init": "he_fan_in"},
     "CReLU, He": {"kernel_init": "he_fan_in"},
     "CReLU, looks-linear": {},
 }
-"""What is trained: options of `looks_linear{depth}`, by title."""
+"""Options of `looks_linear{depth}`, by title."""
+RESIDUAL = "residual, BatchNorm"
+
+
+def networks(depth: int) -> dict[str, dict[str, Any]]:
+    """What is trained at this depth, 4n + 2: fields of a Config, by title.
+
+    The residual net has a shortcut around every two of the same 4n convolutions between the first and the
+    classifier; if n is odd, its first two stages have one more than the others, and its last two one less.
+    """
+    nets = {
+        title: {"model": f"looks_linear{depth}", "model_options": options} for title, options in PLAIN.items()
+    }
+    blocks, odd = divmod((depth - 2) // 4, 2)
+    if blocks:
+        sizes = (blocks + odd, blocks + odd, blocks, blocks)
+        nets[RESIDUAL] = {"model": "resnet20", "model_options": {"stage_sizes": sizes}}
+    return nets
+
+
+def run(title: str, depth: int, seed: int) -> str:
+    """The folder of a run."""
+    return f"{title.replace(', ', '_')}_{depth}_seed{seed}"
 
 
 def linear_correlation(weights: str, depth: int, chosen: Preset, seed: int) -> Any:
@@ -35,9 +57,9 @@ def configs(chosen: Training, flips: bool) -> dict[str, Config]:
     """Run to Config, Adam at a constant rate; the paper lowers it when the loss stops falling."""
     quarter = max(1, chosen.steps // 4)
     return {
-        f"{title.replace(', ', '_')}_{depth}_seed{seed}": Config(
-            model=f"looks_linear{depth}",
-            model_options={"width": chosen.width, **options},
+        run(title, depth, seed): Config(
+            model=net["model"],
+            model_options={"width": chosen.width, **net["model_options"]},
             data=chosen.data,
             downsample=chosen.downsample,
             augment="none" if chosen.downsample > 1 else "crop_flip" if flips else "crop",
@@ -51,8 +73,8 @@ def configs(chosen: Training, flips: bool) -> dict[str, Config]:
             evaluate_every=quarter,
             checkpoint_every=quarter,
         )
-        for title, options in NETS.items()
         for depth in chosen.depths
+        for title, net in networks(depth).items()
         for seed in range(chosen.seeds)
     }
 
@@ -66,18 +88,21 @@ def trained(args: Args, found: Findings) -> None:
     metrics = run_all(runs, folder, data)
     panels: dict[str, dict[str, list[Any]]] = {}
     rows = []
-    for title in NETS:
-        panels[title] = {}
-        for depth in chosen.depths:
-            names = [f"{title.replace(', ', '_')}_{depth}_seed{seed}" for seed in range(chosen.seeds)]
-            panels[title][f"{depth} layers"] = [folder / name / "metrics.jsonl" for name in names]
+    for title in (*PLAIN, RESIDUAL):
+        for depth in (depth for depth in chosen.depths if title in networks(depth)):
+            names = [run(title, depth, seed) for seed in range(chosen.seeds)]
+            files = [folder / name / "metrics.jsonl" for name in names]
+            panels.setdefault(title, {})[f"{depth} layers"] = files
             errors = {
-                name: spread([metrics[run][name] for run in names]) for name in ("train_error", "test_error")
+                name: spread([metrics[one][name] for one in names]) for name in ("train_error", "test_error")
             }
             row = {"experiment": "looks_linear_training", "net": title, "depth": depth, "seeds": chosen.seeds}
             found.results.append({**row, **errors})
             rows.append([title, str(depth), *(f"{100 * error['mean']:.1f}" for error in errors.values())])
-    caption = "Error of nets without normalisation and shortcuts against step; thin: training, bold: test."
+    caption = (
+        "Error against step, thin: training, bold: test. The first nets have neither normalisation nor "
+        "shortcuts, the residual ones both."
+    )
     figure = error_curves(panels, args.out / "looks_linear", f"{data.name}, Adam, {chosen.steps:,} steps")
     found.figures[caption] = figure
     header = ["net", "depth", "training error", "test error"]

@@ -69,13 +69,13 @@ class Convolutional:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Of the training curves: looks-linear nets and their controls; one seed per run.
+    """Of the training curves: looks-linear nets, their controls and residual nets; one seed per run.
 
     Attributes:
         data: a data set.
         downsample: side of the squares of pixels to average.
         width: filters of the first stage.
-        depths: each 4n + 2.
+        depths: each 4n + 2; there is no residual net of 6 layers.
         steps: of each run.
         batch_size: of each step.
         seeds: runs of each net.
@@ -147,7 +147,7 @@ PRESETS = {
         depths=(1,),
         linear_depths=(1,),
         convolutional=Convolutional(samples=16, nets=2, width=2, families=(RESIDUAL,), depths=(2,)),
-        training=Training("synthetic", 2, depths=(6,), steps=2, batch_size=8),
+        training=Training("synthetic", 2, depths=(10,), steps=2, batch_size=8),
     ),
 }
 
@@ -163,11 +163,16 @@ class Args:
     models: tuple[str, ...] | None = None
     """Networks that `build` knows, to measure in the convolutional part too, such as plain56 resnet56."""
     steps: int | None = None
-    """Gradient steps of each looks-linear net; quick has 60."""
+    """Gradient steps of each net that is trained; quick has 60."""
+    seeds: int | None = None
+    """Runs of each of these nets; quick has 1."""
     data_dir: Path | None = None
     """Folder that holds the official archives of a data set."""
     nets: int | None = None
     """Networks of each kind: on the grid, where quick has the paper's 20, and on images, where it has 3."""
+    statistics: Literal["frozen", "batch"] = "frozen"
+    """What a derivative in one dimension takes the statistics for: constants (frozen), so that it is of the
+    point's own output, or functions of all points (batch), so that it is of the sum of all outputs."""
     seed: int = 0
     """Seed of all weights and inputs."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/shattered_gradients")
@@ -182,18 +187,18 @@ class Args:
             raise UserError(f"--seed {self.seed}: must be from 0 to 2**32 - 1")
         if self.nets is not None and self.nets < 2:
             raise UserError(f"--nets {self.nets}: must be at least 2, for an error of the mean")
-        check_counts(steps=self.steps)
+        check_counts(steps=self.steps, seeds=self.seeds)
         chosen = PRESETS[self.preset]
         return preset_with(
             chosen,
             nets=self.nets,
             convolutional=preset_with(chosen.convolutional, nets=self.nets, models=self.models),
-            training=preset_with(chosen.training, steps=self.steps),
+            training=preset_with(chosen.training, steps=self.steps, seeds=self.seeds),
         )
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that decide the numbers, and the parts, as JSON."""
         chosen = dataclasses.asdict(self.chosen)
-        common = {"preset": self.preset, "seed": self.seed, "statistics": "frozen", "parts": self.parts}
-        return json.loads(json.dumps({**common, **chosen}))
+        common = {"preset": self.preset, "seed": self.seed, "statistics": self.statistics}
+        return json.loads(json.dumps({**common, "parts": self.parts, **chosen}))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
+from cnnjax.models import build
 from experiments.shattered_gradients.__main__ import main
 from experiments.shattered_gradients.convolutional import by_cluster
 from experiments.shattered_gradients.depth import theories
-from experiments.shattered_gradients.looks_linear import configs
+from experiments.shattered_gradients.looks_linear import configs, networks
 from experiments.shattered_gradients.settings import PRESETS, Args
 
 
@@ -43,6 +44,7 @@ def test_the_rows(results):
     nets = [("feedforward", "batch", None), ("residual", "batch", 1.0)]
     assert [(row["net"], row["norm"], row["beta"]) for row in rows] == nets
     assert all(len(row["autocorrelation"]) == 16 and row["autocorrelation"][0] == 1 for row in rows)
+    assert {row["statistics"] for row in rows} == {"frozen"}
     rows = [row for row in results if row["experiment"] == "depth"]
     assert [(row["net"], row["norm"], row["beta"]) for row in rows] == nets
     for row in rows:
@@ -55,7 +57,8 @@ def test_the_rows(results):
     assert 1 < row["alignment"]["mean"] < 16
     assert 0 < row["mean_cosine"]["mean"] < row["normalised_rank"]["mean"] < 1
     rows = [row for row in results if row["experiment"] == "looks_linear_training"]
-    assert [row["net"] for row in rows] == ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
+    plain = ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
+    assert [row["net"] for row in rows] == [*plain, "residual, BatchNorm"]
     assert rows[0]["test_error"]["values"] == [0.75]
 
 
@@ -96,6 +99,28 @@ def test_the_recorded_result_is_what_theory_and_the_paper_say():
         assert row["correlation"]["corrected"] == pytest.approx(measured, rel=width)
         if beta == 1.0:
             assert row["correlation"]["paper"] > 1.5 * measured
+
+
+def test_the_recorded_derivatives_of_the_whole_batch():
+    """Without statistics they are the same; with BatchNorm's they shatter at a smaller depth."""
+    results = Path(__file__).parents[2] / "experiments/results"
+
+    def first_lag(name):
+        rows = json.loads((results / name / "summary.json").read_text())["results"]
+        rows = [row for row in rows if row["experiment"] == "one_dimensional"]
+        return {
+            (row["net"], row["norm"], row["beta"], row["depth"]): row["autocorrelation"][1] for row in rows
+        }
+
+    own, whole = first_lag("shattered_gradients"), first_lag("shattered_gradients_batch")
+    assert own.keys() == whole.keys()
+    for (net, norm, beta, depth), value in own.items():
+        if norm == "none":
+            assert whole[net, norm, beta, depth] == pytest.approx(value, abs=1e-3)
+    for depth in (2, 4, 10):
+        assert whole["feedforward", "batch", None, depth] < own["feedforward", "batch", None, depth] - 0.05
+    for depth in (4, 10, 24, 50):
+        assert whole["residual", "batch", 1.0, depth] < own["residual", "batch", 1.0, depth] - 0.05
 
 
 CORRELATIONS = {  # of an independent computation with 4 nets, at depths 1, 2, 4, 8, 16, 32, 50
@@ -189,6 +214,23 @@ def test_a_folder_of_another_experiment_is_refused(smoke):
         main(dataclasses.replace(smoke, seed=1))
 
 
+def test_derivatives_of_the_whole_batch(tmp_path, results):
+    """The page says what was differentiated; with other statistics it is another experiment."""
+    args = Args(preset="smoke", out=tmp_path / "batch", statistics="batch", parts=("one_dimensional",))
+    main(args)
+    (row, _) = (
+        row
+        for row in json.loads((args.out / "summary.json").read_text())["results"]
+        if row["experiment"] == "one_dimensional"
+    )
+    frozen = next(row for row in results if row["experiment"] == "one_dimensional")
+    assert row["statistics"] == "batch"
+    assert row["autocorrelation"][1] != frozen["autocorrelation"][1]
+    assert "statistics as functions of all points" in (args.out / "report.html").read_text()
+    with pytest.raises(UserError, match="statistics"):
+        main(dataclasses.replace(args, statistics="frozen"))
+
+
 def test_quick_is_the_papers_protocol():
     quick = PRESETS["quick"]
     assert (quick.width, quick.points, quick.nets, quick.grid_depths) == (200, 256, 20, (2, 4, 10, 24, 50))
@@ -197,6 +239,7 @@ def test_quick_is_the_papers_protocol():
         _ = Args(nets=1).chosen
     with pytest.raises(UserError, match="at least 1"):
         _ = Args(steps=0).chosen
+    assert Args(seeds=2).chosen.training.seeds == 2
     assert Args(models=("vgg11",), steps=3).chosen.convolutional.models == ("vgg11",)
 
 
@@ -211,10 +254,27 @@ def test_samples_are_ordered_by_cluster(smoke):
 
 
 def test_what_is_trained_differs_in_the_initialisation():
-    relu, crelu, linear = configs(PRESETS["smoke"].training, flips=True).values()
+    relu, crelu, linear, residual = configs(PRESETS["smoke"].training, flips=True).values()
     assert (linear.optimizer, linear.weight_decay, linear.model_options) == ("adam", 0, {"width": 8})
     assert crelu == dataclasses.replace(linear, model_options={"width": 8, "kernel_init": "he_fan_in"})
     assert relu.model_options == {**crelu.model_options, "activation": "relu"}
+    options = {"width": 8, "stage_sizes": (1, 1, 1, 1)}
+    assert residual == dataclasses.replace(linear, model="resnet20", model_options=options)
+
+
+@pytest.mark.parametrize("depth", [10, 18, 22, 50, 98, 198])
+def test_residual_nets_have_the_plain_nets_layers(depth):
+    """A convolution, 4n more and a classifier, with the filters of ReLUs, as deep as the name says."""
+    net = networks(depth)["residual, BatchNorm"]
+    sizes = net["model_options"]["stage_sizes"]
+    assert 2 * sum(sizes) + 2 == depth
+    model = build(net["model"], width=8, **net["model_options"])
+    assert [model.filters(stage) for stage in (1, 2, 3, 4)] == [8, 16, 32, 64]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_six_layers_are_too_few_for_shortcuts():
+    assert list(networks(6)) == ["ReLU, He", "CReLU, He", "CReLU, looks-linear"]
 
 
 def test_arrays_are_kept(smoke):

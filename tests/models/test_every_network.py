@@ -38,6 +38,9 @@ def weighted_layers(name, params):
     kernels = [path for path in params if path[-1] == "kernel"]
     if name.startswith("wrn"):  # projections are counted, the classifier is not
         return len(kernels) - 1
+    if name.startswith("fractalnet"):  # of the deepest column; the classifier is not counted
+        columns = {part[:7] for path in kernels for part in path if part.startswith("column")}
+        return sum(max(columns) in path[1] for path in kernels if len(path) > 2)
     beside = {"shortcut", "gate", "se"}
     fully_connected = re.fullmatch(r"highway(_plain)?\d+", name)  # its softmax layer is not counted
     return sum(beside.isdisjoint(path) for path in kernels) - bool(fully_connected)

@@ -35,6 +35,7 @@ def xavier(shape):
         ("resnet8_stochastic_depth", {"width": 16}, fan_in),
         ("lenet5_modern", {}, glorot),
         ("lenet_caffe", {"width": 8}, xavier),
+        ("fractalnet10", {"width": 8}, xavier),
         ("vgg11", {"width": 2, "head": "cifar", "kernel_init": "glorot"}, glorot),
     ],
 )

@@ -18,6 +18,11 @@ from tests.papers.page import PAGE, page
 CIFAR, IMAGENET = 50_000, 1_281_167
 SCHEDULES = {  # rates by epoch, as the papers state them; batch, images
     "wrn_cifar": (128, CIFAR, {0: 0.1, 59: 0.1, 60: 0.02, 119: 0.02, 120: 0.004, 160: 0.0008, 199: 0.0008}),
+    "fractalnet_cifar": (
+        100,
+        CIFAR,
+        {0: 0.02, 199: 0.02, 200: 0.002, 300: 2e-4, 349: 2e-4, 350: 2e-5, 375: 2e-6, 399: 2e-6},
+    ),
     "densenet_cifar": (64, CIFAR, {0: 0.1, 149: 0.1, 150: 0.01, 224: 0.01, 225: 0.001, 299: 0.001}),
     "densenet_imagenet": (256, IMAGENET, {0: 0.1, 29: 0.1, 30: 0.01, 59: 0.01, 60: 0.001, 89: 0.001}),
     "resnext_cifar": (128, CIFAR, {0: 0.1, 149: 0.1, 150: 0.01, 225: 0.001, 299: 0.001}),

@@ -75,6 +75,43 @@ def test_frozen_statistics_make_each_inputs_gradient_its_own(key, x64):
     np.testing.assert_allclose(jacobian, np.diag(own), rtol=1e-9)
 
 
+def by_numpy(params, t, norm, beta, held=None):
+    """A residual `ScalarNet`'s outputs [point], and the statistics of its layers; `held` ones stay."""
+    x, found = np.maximum(t[:, None] - params["thresholds"], 0) @ params["first"], []
+    for layer, kernel in enumerate(params["layers"]["kernel"]):
+        mean, deviation = x.mean(0), x.std(0) if norm == "batch" else np.ones(x.shape[1])
+        found.append((mean, deviation))
+        mean, deviation = held[layer] if held else (mean, deviation)
+        x = x + beta * np.maximum((x - mean) / deviation, 0) @ kernel
+    return x @ params["readout"], found
+
+
+@pytest.mark.parametrize("norm", ["center", "batch"])
+def test_derivatives_are_finite_differences_with_statistics_held_or_not(key, x64, norm):
+    """Frozen: of a point's own output; batch: of the sum of all outputs, which all statistics change."""
+    model = ScalarNet("residual", 4, width=8, norm=norm, beta=0.7)
+    grid, step = np.linspace(-2, 2, 7), 1e-6
+    variables = jax.tree.map(np.asarray, model.init(key, grid))
+
+    def derivatives(statistics):
+        net = model.clone(statistics=statistics)
+        return jax.grad(lambda t: net.apply(variables, t).sum())(grid)
+
+    found = {statistics: derivatives(statistics) for statistics in ("frozen", "batch")}
+    held = by_numpy(variables["params"], grid, norm, 0.7)[1]
+
+    def differences(held):
+        changed = (grid + sign * step * np.eye(len(grid)) for sign in (1, -1))
+        above, below = (
+            np.stack([by_numpy(variables["params"], t, norm, 0.7, held)[0] for t in each]) for each in changed
+        )
+        return (above - below) / (2 * step)  # [changed point, output]
+
+    np.testing.assert_allclose(found["frozen"], np.diag(differences(held)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found["batch"], differences(None).sum(1), rtol=1e-6, atol=1e-7)
+    assert np.abs(found["batch"] - found["frozen"]).max() > 0.1 * np.abs(found["frozen"]).max()
+
+
 def test_a_looks_linear_net_is_linear_and_its_gradients_are_one(key):
     model = HiddenLayers("feedforward", 50, width=32, norm="none", weights="looks_linear")
     inputs = jax.random.normal(key, (8, 32))
