@@ -88,15 +88,26 @@ def recipe(preset: str, data: str, steps: int, flips: bool, side: int) -> Config
 
 @dataclasses.dataclass(frozen=True)
 class Net:
-    """A network to train, and the fields of its Config that differ from the recipe."""
+    """A network to train, and the fields of its Config that differ from the recipe.
+
+    `title` tells several variants of one model apart.
+    """
 
     model: str
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    title: str = ""
 
     @property
     def name(self) -> str:
-        """The model's name, or for one in a file or module that of the class."""
-        return self.model.rpartition(":")[2]
+        """The title; without one the model's name, or for one in a file or module that of the class."""
+        return self.title or self.model.rpartition(":")[2]
+
+    @property
+    def entry(self) -> tuple[str, dict[str, Any]]:
+        """Its name and its fields among the settings of an experiment."""
+        if self.title:
+            return self.title, {"model": self.model, **self.fields}
+        return self.model, dict(self.fields)
 
     def run(self, seed: int) -> str:
         """The folder of its run with this seed."""
@@ -164,7 +175,7 @@ class NetsArgs(TrainingArgs):
         fields = {
             "preset": self.preset,
             **vars(chosen),
-            "nets": {net.model: net.fields for net in chosen.nets},
+            "nets": dict(net.entry for net in chosen.nets),
         }
         return json.loads(json.dumps(fields, default=dict))
 
