@@ -16,7 +16,7 @@ import numpy as np
 from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
-from cnnjax.training.run_dir import Identity, environment
+from cnnjax.training.run_dir import Identity, environment, with_defaults
 
 
 class Record:
@@ -149,14 +149,16 @@ def final_metrics(lines: Sequence[Mapping[str, Any]], step: int) -> dict[str, fl
 
 def finished(out: Path, identity: Identity) -> dict[str, float] | None:
     """The final metrics of a finished run of this identity, if its files agree."""
-    with contextlib.suppress(OSError, UserError, TypeError):
+    with contextlib.suppress(OSError, UserError, TypeError, KeyError):
         recorded, found = read_json(out / "config.json"), read_json(out / "result.json")
         lines, damaged = sort_lines(out / "metrics.jsonl")
         metrics = final_metrics(lines, found.get("step", identity["config"]["steps"]))
         agrees = all(
-            each.get(name, value) == value for each in (recorded, found) for name, value in identity.items()
+            {**each, "config": with_defaults(each["config"])}.get(name, value) == value
+            for each in (recorded, found)
+            for name, value in identity.items()
         )
-        if not damaged and agrees and found.get("metrics") == metrics and "config" in recorded:
+        if not damaged and agrees and found.get("metrics") == metrics:
             return metrics
     return None
 
@@ -174,13 +176,13 @@ def read_result(
         return None
     try:
         found = read_json(path)
-        settings, metrics, data = found["config"], dict(found["metrics"]), found.get("data", identity["data"])
+        settings = with_defaults(found["config"])
+        metrics, data = dict(found["metrics"]), found.get("data", identity["data"])
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         say(f"{path} is damaged: moved to {set_aside(path)}")
         return None
     ours = identity["config"]
-    longer = {**settings, "steps": ours["steps"]} if isinstance(settings, dict) else None
-    if settings != longer == ours:
+    if settings != {**settings, "steps": ours["steps"]} == ours:
         return None  # the run was made longer
     if (settings, data) != (ours, identity["data"]) or (
         record.verified and metrics != final_metrics(record.lines, step)

@@ -104,9 +104,13 @@ def _comparable(recorded: Mapping[str, Any], identity: Identity) -> bool:
     return None in makers or makers[0] == makers[1]
 
 
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config; fields that an older version did not have are the defaults."""
+    return {**_DEFAULTS, **config}
+
+
 def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Differences of two configs; fields that an older version did not have count as the defaults."""
-    return differences({**_DEFAULTS, **there}, here)
+    return differences(with_defaults(there), here)
 
 
 def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -115,7 +119,7 @@ def _same_run(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     if any(type(config.get("steps")) is not int for config in configs):
         return False
     same_data = one.get("data", other.get("data")) == other.get("data", one.get("data"))
-    return same_data and not differences(*({**_DEFAULTS, **config, "steps": 0} for config in configs))
+    return same_data and not differences(*({**with_defaults(config), "steps": 0} for config in configs))
 
 
 def _read_or_recover(out: Path, say: Callable[[str], None]) -> dict[str, Any] | None:

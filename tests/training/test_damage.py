@@ -67,6 +67,18 @@ def test_a_whole_run_is_left_as_it_is_and_nothing_is_compiled(run, tiny_run, com
     assert compiled == []
 
 
+def test_a_run_of_a_version_whose_configs_had_fewer_fields_is_whole(run, tiny_run, compiled):
+    for name in ("config.json", "result.json"):
+        held = json.loads((run / name).read_text())
+        del held["config"]["ema"], held["config"]["validation"]
+        (run / name).write_text(json.dumps(held))
+    before = contents(run)
+    assert finished(run, IDENTITY) == tiny_run.metrics
+    assert again(run)[1] == [f"{run}: is finished"]
+    assert contents(run) == before
+    assert compiled == []
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_of_a_finished_run(run, tiny_run, name, damage, compiled):
