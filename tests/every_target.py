@@ -141,7 +141,8 @@ By `python -m tests.every_target`, with jax {jax.__version__}: narrow networks o
 in a stage, batch {BATCH}. In a cell stand a step's exchanges: r all-reduces, g all-gathers,
 s reduce-scatters, a all-to-alls, p collective permutes; t are launches that only transpose or copy
 images; in bold what should not be: float64, host callbacks, our CPU code elsewhere,
-activations gathered, XLA's involuntary full rematerialisation. An empty cell has not been compiled.
+activations gathered, XLA's involuntary full rematerialisation. Both ways to hold the state and both types
+are there; their other two combinations are compiled too unless stopped with `--settings 2`, as here.
 
 """
 
