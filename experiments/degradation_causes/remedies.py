@@ -12,6 +12,11 @@ def _same(depth: int) -> int:
     return depth
 
 
+def _with_four_stages(depth: int) -> int:
+    """The next depth that is 4n + 2, as looks-linear nets have."""
+    return depth + (2 - depth) % 4
+
+
 @dataclasses.dataclass(frozen=True)
 class Remedy:
     """One change.
@@ -64,7 +69,7 @@ REMEDIES = (
     ),
     Remedy(
         "looks_linear", "looks-linear without BatchNorm", "network", "looks_linear{}", rate=0.04,
-        fields={"normalize": "channel"}, depth=lambda depth: depth + (2 - depth) % 4,  # it has 4n + 2
+        fields={"normalize": "channel"}, depth=_with_four_stages,
     ),
     Remedy("shortcuts", "ResNet", "shortcuts", "resnet{}"),
     Remedy("preactivation", "pre-activation", "shortcuts", "preresnet{}"),
