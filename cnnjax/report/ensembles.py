@@ -39,7 +39,7 @@ def errors_of_ensembles(
                     {"color": COLOURS[2 * number % len(COLOURS)], **STYLES[kind]},
                     f"{name}, {kind}",
                 )
-        axis.legend(frameon=False, fontsize=9)
+        axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     axes[0][0].set_ylabel("test error (%)")
     axes[0][0].set_xlabel("members")
     axes[0][0].xaxis.get_major_locator().set_params(integer=True)
