@@ -166,7 +166,10 @@ def _explosion(patient: Patient) -> str:
     if not known:
         return ""
     if not helping:
-        return "No remedy against the explosion of the first gradients helps: it is not the cause."
+        return (
+            "No remedy against the explosion of the first gradients makes a clear difference: nothing here says "
+            "that it is the cause."
+        )
     best = max(helping, key=lambda arm: helping[arm])
     part = "all of the gap" if patient.outcome(best) == TRAINS else "a part of the gap, not all"
     return (
