@@ -167,8 +167,8 @@ def _explosion(patient: Patient) -> str:
         return ""
     if not helping:
         return (
-            "No remedy against the explosion of the first gradients makes a clear difference: nothing here says "
-            "that it is the cause."
+            "No remedy against the explosion of the first gradients makes a clear difference: nothing here "
+            "says that it is the cause."
         )
     best = max(helping, key=lambda arm: helping[arm])
     part = "all of the gap" if patient.outcome(best) == TRAINS else "a part of the gap, not all"
