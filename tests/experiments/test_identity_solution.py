@@ -25,6 +25,7 @@ def rows(out):
     return json.loads((out / "summary.json").read_text())["results"]
 
 
+@pytest.mark.slow
 def test_the_rows(smoke):
     found = {(row["start"], row["depth"], row["rate"]): row for row in rows(smoke.out)}
     assert len(found) == 2 + 2 * len(STARTS)
@@ -38,6 +39,7 @@ def test_the_rows(smoke):
         assert row["test_error"] == round(json.loads(result.read_text())["metrics"]["test_error"], 6)
 
 
+@pytest.mark.slow
 def test_runs_that_diverge_are_results(smoke):
     diverged = [row for row in rows(smoke.out) if row["rate"] > 1]
     assert len(diverged) == len(STARTS)
@@ -45,6 +47,7 @@ def test_runs_that_diverge_are_results(smoke):
     assert "(1 of 1 diverged)" in (smoke.out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_all_starts_compute_the_same(smoke):
     agreement = json.loads((smoke.out / "summary.json").read_text())["agreement"]
     assert [row["start"] for row in agreement] == [start.name for start in STARTS[1:]]
@@ -56,6 +59,7 @@ def test_all_starts_compute_the_same(smoke):
     assert training["calibrated"] < training["exact"] / 3
 
 
+@pytest.mark.slow
 def test_the_distance_is_that_from_dirac(smoke):
     after = open_run(smoke.out / "exact_rate0.1_seed0").variables["params"]["stage2_block02"]
     before = read_initial(weights(smoke.out, STARTS[1], 0), "")["params"]["stage2_block02"]
@@ -67,6 +71,7 @@ def test_the_distance_is_that_from_dirac(smoke):
     assert 0.2 < moved / row["distance_from_dirac"] < 5
 
 
+@pytest.mark.slow
 def test_a_second_start_trains_nothing_and_writes_the_same(smoke, monkeypatch):
     monkeypatch.setattr("experiments.runner.train_many", lambda *_, **__: pytest.fail("trained again"))
     before = (smoke.out / "summary.json").read_bytes()

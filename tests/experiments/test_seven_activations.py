@@ -26,6 +26,7 @@ def smoke(tmp_path_factory):
     return args
 
 
+@pytest.mark.slow
 def test_the_rows(smoke):
     summary = json.loads((smoke.out / "summary.json").read_text())
     assert [(row["place"], row["seed"]) for row in summary["results"]] == [
@@ -45,6 +46,7 @@ def test_the_rows(smoke):
     }
 
 
+@pytest.mark.slow
 def test_a_second_start_trains_nothing_and_writes_the_same(smoke, monkeypatch):
     monkeypatch.setattr("experiments.runner.train_many", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(
