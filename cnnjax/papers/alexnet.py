@@ -1,6 +1,6 @@
 """Krizhevsky, Sutskever and Hinton 2012, and Zeiler and Fergus 2013, who changed its first layers."""
 
-from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, stated
+from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, on_plateau, stated
 
 PER_EPOCH = epochs(1, IMAGENET, 128)
 CHOICES = {
@@ -10,13 +10,9 @@ CHOICES = {
     **stated(
         "section 5", optimizer="sgd", batch_size=128, momentum=0.9, weight_decay=5e-4, learning_rate=0.01
     ),
-    **stated(
+    **on_plateau(
         "section 5: divided by 10 when the validation error stopped improving; how long is not said",
-        schedule="plateau",
-        rate_drop=0.1,
-        patience=5,
-        evaluate_every=PER_EPOCH,
-        checkpoint_every=PER_EPOCH,
+        PER_EPOCH,
     ),
     **stated("section 5: roughly 90 cycles", steps=90 * PER_EPOCH),
     **stated(

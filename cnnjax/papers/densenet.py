@@ -1,6 +1,6 @@
 """Huang, Liu, van der Maaten and Weinberger 2016, DenseNet."""
 
-from cnnjax.papers.recipe import CIFAR, IMAGENET, Recipe, epochs, stated
+from cnnjax.papers.recipe import CIFAR, IMAGENET, Recipe, dropped, stated
 
 PAPER = "Huang, Liu, van der Maaten and Weinberger 2016, Densely connected networks, arXiv 1608.06993"
 SHARED = {
@@ -19,12 +19,12 @@ RECIPES = {
             **stated("section 4.1: mean and standard deviation of each channel", normalize="channel"),
             **stated("section 4.1: 5,000 to choose by; the table is of all 50,000", validation=0),
             **stated("section 4.2", batch_size=64),
-            **stated(
+            **dropped(
                 "section 4.2: divided by 10 at half and three quarters of 300 epochs",
-                schedule="piecewise",
-                steps=epochs(300, CIFAR, 64),
-                rate_drop=0.1,
-                boundaries=(epochs(150, CIFAR, 64), epochs(225, CIFAR, 64)),
+                CIFAR,
+                64,
+                300,
+                at=(150, 225),
             ),
         },
         {
@@ -45,13 +45,7 @@ RECIPES = {
             ),
             **stated("section 4.2", batch_size=256),
             **stated("authors' code", normalize="channel"),
-            **stated(
-                "section 4.2: divided by 10 at epochs 30 and 60 of 90",
-                schedule="piecewise",
-                steps=epochs(90, IMAGENET, 256),
-                rate_drop=0.1,
-                boundaries=(epochs(30, IMAGENET, 256), epochs(60, IMAGENET, 256)),
-            ),
+            **dropped("section 4.2: divided by 10 at epochs 30 and 60 of 90", IMAGENET, 256, 90, at=(30, 60)),
         },
         {
             "densenet121": "25.02 % top-1, 7.71 % top-5, one crop (Table 3)",

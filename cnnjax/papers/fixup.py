@@ -1,6 +1,6 @@
 """Zhang, Dauphin and Ma 2019, Fixup."""
 
-from cnnjax.papers.recipe import CIFAR, Recipe, epochs, stated
+from cnnjax.papers.recipe import CIFAR, Recipe, dropped, stated
 
 CODE = "authors' cifar/cifar_train.py"
 
@@ -20,13 +20,7 @@ RECIPES = {
             **stated(
                 CODE, optimizer="sgd", nesterov=False, decay="all", augment="crop_flip", normalize="channel"
             ),
-            **stated(
-                f"{CODE}: divided by 10 at epochs 100 and 150 of 200",
-                schedule="piecewise",
-                steps=epochs(200, CIFAR, 128),
-                rate_drop=0.1,
-                boundaries=(epochs(100, CIFAR, 128), epochs(150, CIFAR, 128)),
-            ),
+            **dropped(f"{CODE}: divided by 10 at epochs 100 and 150 of 200", CIFAR, 128, 200, at=(100, 150)),
             **stated(
                 f"{CODE}: a tenth of the rate for biases and scales",
                 groups={"*bias*": {"rate": 0.1}, "*scale*": {"rate": 0.1}},

@@ -1,6 +1,6 @@
 """Larsson, Maire and Shakhnarovich 2016, FractalNet."""
 
-from cnnjax.papers.recipe import CIFAR, Recipe, epochs, stated
+from cnnjax.papers.recipe import CIFAR, Recipe, dropped, stated
 
 RECIPES = {
     "fractalnet_cifar": Recipe(
@@ -15,12 +15,12 @@ RECIPES = {
                 momentum=0.9,
                 optimizer="sgd",
             ),
-            **stated(
+            **dropped(
                 "section 4: divided by 10 whenever the number of epochs left, at first 400, has halved",
-                schedule="piecewise",
-                steps=epochs(400, CIFAR, 100),
-                rate_drop=0.1,
-                boundaries=tuple(epochs(epoch, CIFAR, 100) for epoch in (200, 300, 350, 375)),
+                CIFAR,
+                100,
+                400,
+                at=(200, 300, 350, 375),
             ),
             **stated("authors' globals.crox: weights, not biases", decay="kernels"),
             **stated("authors' globals.crox: twice the rate for biases", groups={"*/bias": {"rate": 2}}),

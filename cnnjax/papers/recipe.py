@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnnjax.config import Config
@@ -78,3 +78,25 @@ def epochs(number: int, images: int, batch_size: int) -> int:
 def stated(source: str, **values: Any) -> dict[str, Choice]:
     """Choices that have one source."""
     return {name: Choice(value, source) for name, value in values.items()}
+
+
+def dropped(
+    source: str, images: int, batch_size: int, passes: int, at: Sequence[int], rate_drop: float = 0.1
+) -> dict[str, Choice]:
+    """So many passes over the images, and a rate that drops after those `at`, by a factor."""
+    return stated(
+        source,
+        schedule="piecewise",
+        steps=epochs(passes, images, batch_size),
+        rate_drop=rate_drop,
+        boundaries=tuple(epochs(one, images, batch_size) for one in at),
+    )
+
+
+def on_plateau(source: str, per_epoch: int) -> dict[str, Choice]:
+    """A rate that is divided by 10 when tests, one every epoch of so many steps, stop improving.
+
+    The papers do not say for how long: 5 epochs.
+    """
+    every = {"evaluate_every": per_epoch, "checkpoint_every": per_epoch}
+    return stated(source, schedule="plateau", rate_drop=0.1, patience=5, **every)

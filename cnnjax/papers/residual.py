@@ -1,6 +1,6 @@
 """He, Zhang, Ren and Sun 2015, residual networks; 2016, identity mappings in them."""
 
-from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, stated
+from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, on_plateau, stated
 
 PAPER = "He, Zhang, Ren and Sun 2015, Deep residual learning for image recognition, arXiv 1512.03385"
 LATER = "He, Zhang, Ren and Sun 2016, Identity mappings in deep residual networks, arXiv 1603.05027"
@@ -66,13 +66,9 @@ RECIPES = {
                 momentum=0.9,
                 weight_decay=1e-4,
             ),
-            **stated(
+            **on_plateau(
                 "section 3.4: divided by 10 when the error plateaus; how long is not said",
-                schedule="plateau",
-                rate_drop=0.1,
-                patience=5,
-                evaluate_every=epochs(1, IMAGENET, 256),
-                checkpoint_every=epochs(1, IMAGENET, 256),
+                epochs(1, IMAGENET, 256),
             ),
             **stated("section 3.4: up to 60 x 10^4 iterations", steps=600_000),
             **stated(

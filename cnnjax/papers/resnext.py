@@ -1,6 +1,6 @@
 """Xie, Girshick, Dollar, Tu and He 2016, ResNeXt."""
 
-from cnnjax.papers.recipe import CIFAR, IMAGENET, Recipe, epochs, stated
+from cnnjax.papers.recipe import CIFAR, IMAGENET, Recipe, dropped, stated
 
 PAPER = "Xie, Girshick, Dollar, Tu and He 2016, Aggregated residual transformations, arXiv 1611.05431"
 CODE = "authors' train.lua and opts.lua"
@@ -12,12 +12,12 @@ RECIPES = {
             **stated("Table 7", model="resnext29_8x64d", data="cifar10"),
             **stated(f"section 5.3; {CODE}", learning_rate=0.1, momentum=0.9, weight_decay=5e-4),
             **stated(CODE, optimizer="sgd", nesterov=True, decay="all", batch_size=128, normalize="channel"),
-            **stated(
+            **dropped(
                 "section 5.3: divided by 10 at half and three quarters of 300 epochs",
-                schedule="piecewise",
-                steps=epochs(300, CIFAR, 128),
-                rate_drop=0.1,
-                boundaries=(epochs(150, CIFAR, 128), epochs(225, CIFAR, 128)),
+                CIFAR,
+                128,
+                300,
+                at=(150, 225),
             ),
             **stated("section 5.3: as He et al. 2015", augment="crop_flip"),
         },
@@ -33,12 +33,12 @@ RECIPES = {
             **stated("Table 3", model="resnext50_32x4d", data="imagenet2012"),
             **stated("section 4", batch_size=256, learning_rate=0.1, momentum=0.9, weight_decay=1e-4),
             **stated(CODE, optimizer="sgd", nesterov=True, decay="all", normalize="channel"),
-            **stated(
+            **dropped(
                 f"section 4: divided by 10 three times; {CODE}: at 30, 60 and 90 of 100 epochs",
-                schedule="piecewise",
-                steps=epochs(100, IMAGENET, 256),
-                rate_drop=0.1,
-                boundaries=tuple(epochs(n, IMAGENET, 256) for n in (30, 60, 90)),
+                IMAGENET,
+                256,
+                100,
+                at=(30, 60, 90),
             ),
             **stated("section 4: crops of varied area and aspect", augment="area_crop_flip"),
         },

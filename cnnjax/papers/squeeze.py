@@ -1,6 +1,6 @@
 """Hu, Shen and Sun 2017, squeeze-and-excitation networks."""
 
-from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, stated
+from cnnjax.papers.recipe import IMAGENET, Recipe, dropped, stated
 
 RECIPES = {
     "se_imagenet": Recipe(
@@ -8,12 +8,8 @@ RECIPES = {
         {
             **stated("Table 2", model="se_resnet50", data="imagenet2012"),
             **stated("section 5.1", optimizer="sgd", momentum=0.9, batch_size=1024, learning_rate=0.6),
-            **stated(
-                "section 5.1: divided by 10 every 30 of 100 epochs",
-                schedule="piecewise",
-                steps=epochs(100, IMAGENET, 1024),
-                rate_drop=0.1,
-                boundaries=tuple(epochs(n, IMAGENET, 1024) for n in (30, 60, 90)),
+            **dropped(
+                "section 5.1: divided by 10 every 30 of 100 epochs", IMAGENET, 1024, 100, at=(30, 60, 90)
             ),
             **stated("section 5.1: crops of varied area and aspect", augment="area_crop_flip"),
             **stated("section 5.1: the mean of each channel subtracted", normalize="pixel_mean"),

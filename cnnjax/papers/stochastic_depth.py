@@ -1,6 +1,6 @@
 """Huang, Sun, Liu, Sedra and Weinberger 2016, stochastic depth."""
 
-from cnnjax.papers.recipe import CIFAR, Recipe, epochs, stated
+from cnnjax.papers.recipe import CIFAR, Recipe, dropped, stated
 
 TRAINED_ON = CIFAR - 5_000
 
@@ -20,12 +20,8 @@ RECIPES = {
                 nesterov=True,
             ),
             **stated("authors' main.lua: the optimizer has all parameters", decay="all"),
-            **stated(
-                "section 4: divided by 10 at epochs 250 and 375 of 500",
-                schedule="piecewise",
-                steps=epochs(500, TRAINED_ON, 128),
-                rate_drop=0.1,
-                boundaries=(epochs(250, TRAINED_ON, 128), epochs(375, TRAINED_ON, 128)),
+            **dropped(
+                "section 4: divided by 10 at epochs 250 and 375 of 500", TRAINED_ON, 128, 500, at=(250, 375)
             ),
             **stated("section 4: 45,000 to train on, 5,000 to choose the epoch by", validation=5_000),
             **stated("section 4: as He et al. 2015", augment="crop_flip"),

@@ -1,6 +1,6 @@
 """Simonyan and Zisserman 2014, VGG."""
 
-from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, stated
+from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, on_plateau, stated
 
 PER_EPOCH = epochs(1, IMAGENET, 256)
 PAPER = "section 3.1"
@@ -13,13 +13,9 @@ RECIPES = {
             **stated(
                 PAPER, optimizer="sgd", batch_size=256, momentum=0.9, weight_decay=5e-4, learning_rate=0.01
             ),
-            **stated(
+            **on_plateau(
                 f"{PAPER}: divided by 10 when the validation accuracy stopped improving, after a time unsaid",
-                schedule="plateau",
-                rate_drop=0.1,
-                patience=5,
-                evaluate_every=PER_EPOCH,
-                checkpoint_every=PER_EPOCH,
+                PER_EPOCH,
             ),
             **stated(f"{PAPER}: 370k iterations, 74 epochs", steps=74 * PER_EPOCH),
             **stated(

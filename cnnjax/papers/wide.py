@@ -1,6 +1,6 @@
 """Zagoruyko and Komodakis 2016, wide residual networks."""
 
-from cnnjax.papers.recipe import CIFAR, Recipe, epochs, stated
+from cnnjax.papers.recipe import CIFAR, Recipe, dropped, stated
 
 CODE = "authors' scripts/train_cifar.sh and train.lua"
 
@@ -19,12 +19,13 @@ RECIPES = {
                 learning_rate=0.1,
             ),
             **stated(f"{CODE}: the optimizer has all parameters", decay="all"),
-            **stated(
+            **dropped(
                 f"section 3: times 0.2 at epochs 60, 120 and 160 of 200; {CODE}: whole batches only",
-                schedule="piecewise",
-                steps=epochs(200, CIFAR, 128),
+                CIFAR,
+                128,
+                200,
+                at=(60, 120, 160),
                 rate_drop=0.2,
-                boundaries=tuple(epochs(n, CIFAR, 128) for n in (60, 120, 160)),
             ),
             **stated(f"section 3; {CODE}: 4 pixels of reflection", augment="reflect_crop_flip"),
             **stated("section 3: mean and standard deviation of each channel", normalize="channel"),
