@@ -1,5 +1,6 @@
 """The console command `cnnjax`. It parses and calls; jax is imported only by the verbs that compute."""
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -109,8 +110,10 @@ class Predict:
 
 def _from_recipe() -> Config:
     """What the command line's flags change: a recipe's Config if it names one, or else the default."""
-    words = " ".join(sys.argv).replace("--recipe=", "--recipe ").split()
-    return recipe(words[words.index("--recipe") + 1]) if "--recipe" in words[:-1] else Config()
+    flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    flag.add_argument("--recipe", nargs="?")
+    name = flag.parse_known_args()[0].recipe
+    return Config() if name is None else recipe(name)
 
 
 @dataclasses.dataclass(frozen=True)
