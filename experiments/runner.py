@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -134,6 +134,30 @@ def do_missing(jobs: Mapping[Path, Job], workers: int | None) -> None:
     """Do the jobs whose file is not there yet; `workers` as in `how_many`."""
     left = [job for file, job in jobs.items() if not file.exists()]
     do(left, how_many(workers, max(1, len(left))))
+
+
+class Instrument(Protocol):
+    """Measures once, and keeps what it measured as arrays in a file."""
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+        ...
+
+    @property
+    def arrays(self) -> Callable[..., dict[str, np.ndarray]]:
+        """A function that returns them, by name."""
+        ...
+
+
+def measure_all(
+    instruments: Mapping[str, Instrument], workers: int | None, *arguments: Any
+) -> dict[str, dict[str, np.ndarray]]:
+    """The `arrays(*arguments)` of all, by name; what is not there yet is measured side by side, in order."""
+    do_missing(
+        {one.file: Job(functools.partial(one.arrays, *arguments)) for one in instruments.values()}, workers
+    )
+    return {name: one.arrays(*arguments) for name, one in instruments.items()}
 
 
 def _cost(config: Config) -> float:

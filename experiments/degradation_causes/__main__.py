@@ -1,7 +1,6 @@
 """The command: `python -m experiments.degradation_causes`."""
 
 import dataclasses
-import functools
 
 from cnnjax.command import parse
 from cnnjax.errors import one_line_errors
@@ -19,8 +18,7 @@ def main(args: Args) -> None:
     from cnnjax.data import load, spec
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, do_missing, run_all
-    from ..workers import Job
+    from ..runner import Findings, measure_all, run_all
     from .claims import answer
     from .conclusions import conclude
     from .measurement import GradientProbe, Verdicts
@@ -36,11 +34,10 @@ def main(args: Args) -> None:
     settings = {**args.settings, "data_source": data.source}
     with experiment_dir(args.out, settings, growing=("depths", "models", "remedies", "seeds", "data_source")):
         ends = run_all(runs, args.out, data, probes=GradientProbe(), may_diverge=True, **args.training)
-        verdicts = [Verdicts(arm, args.out / "verdicts", chosen.seeds) for arm in arms]
-        do_missing({each.file: Job(functools.partial(each.arrays, data)) for each in verdicts}, args.workers)
-        judged = [each.arrays(data) for each in verdicts]
+        verdicts = {arm.run(0): Verdicts(arm, args.out / "verdicts", chosen.seeds) for arm in arms}
+        judged = measure_all(verdicts, args.workers, data)
         found = Findings()
-        conclude(arms, chosen, ends, judged, found, args.out, 1 - 1 / data.classes)
+        conclude(arms, chosen, ends, list(judged.values()), found, args.out, 1 - 1 / data.classes)
     found.write(args.out, f"{question}\n{answer(found.results)}\n")
 
 

@@ -1,7 +1,5 @@
 """The command: `python -m experiments.ensembles`."""
 
-import functools
-
 from cnnjax.command import parse
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
@@ -19,8 +17,7 @@ def main(args: Args) -> None:
     from cnnjax.probes import find_blocks
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, check_on_shapes, do_missing, run_all
-    from ..workers import Job
+    from ..runner import Findings, check_on_shapes, measure_all, run_all
     from .conclusions import answer, conclude
     from .members import Member
 
@@ -36,13 +33,9 @@ def main(args: Args) -> None:
             name: Member(args.out / name, args.out / "probabilities" / f"{name}.npz", config.seed)
             for name, config in runs.items()
         }
-        jobs = {each.file: Job(functools.partial(each.arrays, chosen, data)) for each in members.values()}
-        do_missing(jobs, args.workers)
+        measured = measure_all(members, args.workers, chosen, data)
         found = Findings()
-        arrays = {
-            net.name: [members[net.run(seed)].arrays(chosen, data) for seed in range(chosen.seeds)]
-            for net in chosen.nets
-        }
+        arrays = {net.name: [measured[net.run(seed)] for seed in range(chosen.seeds)] for net in chosen.nets}
         conclude(arrays, data.test_labels, found, args.out)
     found.write(args.out, f"{question}\n{answer(found)}\n")
 

@@ -1,7 +1,5 @@
 """The command: `python -m experiments.identity_mappings`."""
 
-import functools
-
 from cnnjax.command import parse
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
@@ -18,8 +16,7 @@ def main(args: Args) -> None:
     from cnnjax.data import load, spec
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, do_missing, run_all
-    from ..workers import Job
+    from ..runner import Findings, measure_all, run_all
     from .conclusions import answer, conclude
     from .measurement import Measurement
 
@@ -35,11 +32,7 @@ def main(args: Args) -> None:
             for name, config in runs.items()
             if "diverged_at" not in metrics[name]
         }
-        jobs = {
-            each.file: Job(functools.partial(each.arrays, chosen, data)) for each in measurements.values()
-        }
-        do_missing(jobs, args.workers)
-        arrays = {name: each.arrays(chosen, data) for name, each in measurements.items()}
+        arrays = measure_all(measurements, args.workers, chosen, data)
         conclude(chosen, metrics, arrays, found, args.out)
     found.write(args.out, f"{question}\n{answer(found.results)}\n")
 

@@ -1,7 +1,5 @@
 """The command: `python -m experiments.landscape`."""
 
-import functools
-
 from cnnjax.command import parse
 from cnnjax.config import CheckpointPolicy
 from cnnjax.errors import one_line_errors
@@ -20,8 +18,7 @@ def main(args: Args) -> None:
     from cnnjax.probes import filter_axes
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, check_on_shapes, do_missing, run_all
-    from ..workers import Job
+    from ..runner import Findings, check_on_shapes, measure_all, run_all
     from .answers import answer
     from .conclusions import conclude
     from .measuring import Around, Between
@@ -38,7 +35,7 @@ def main(args: Args) -> None:
         # Of several jobs that share the folder only the last one comes further than this.
         ends = run_all(runs.nets, out, data, **{**args.training, "keep": CheckpointPolicy(every=every)})
         ends |= run_all({**runs.batches, **runs.curves}, out, data, **{**args.training, "part": None})
-        measured = {
+        around = {
             name: Around(
                 out / name,
                 out / "around" / f"{name}.npz",
@@ -48,20 +45,20 @@ def main(args: Args) -> None:
             )
             for name, config in {**runs.nets, **runs.batches}.items()
         }
-        between = [
-            Between(
+        between = {
+            f"curve_{one}_{other}": Between(
                 (out / first.run(one), out / first.run(other)),
                 out / f"curve_{one}_{other}",
                 out / "between" / f"{one}_{other}.npz",
             )
             for one, other in pairs(chosen.seeds)
-        ]
-        everything = sorted([*measured.values(), *between], key=lambda one: not getattr(one, "plane", False))
-        jobs = {one.file: Job(functools.partial(one.arrays, chosen, data)) for one in everything}
-        do_missing(jobs, args.workers)  # the longest first
+        }
+        everything = {**around, **between}
+        longest_first = sorted(everything, key=lambda name: not getattr(everything[name], "plane", False))
+        arrays = measure_all({name: everything[name] for name in longest_first}, args.workers, chosen, data)
         found = Findings()
-        arrays = {name: one.arrays(chosen, data) for name, one in measured.items()}
-        conclude(chosen, runs, ends, arrays, [one.arrays(chosen, data) for one in between], found, out)
+        nets, ways = {name: arrays[name] for name in around}, [arrays[name] for name in between]
+        conclude(chosen, runs, ends, nets, ways, found, out)
     found.write(out, f"{question}\n{answer(found.results, found.others)}\n")
 
 

@@ -1,7 +1,5 @@
 """The command: `python -m experiments.paths`."""
 
-import functools
-
 from cnnjax.command import parse
 from cnnjax.errors import one_line_errors
 from cnnjax.launch import joined
@@ -19,8 +17,7 @@ def main(args: Args) -> None:
     from cnnjax.probes import gradients_by_length
     from cnnjax.training.run_dir import experiment_dir
 
-    from ..runner import Findings, check_on_shapes, do_missing, run_all
-    from ..workers import Job
+    from ..runner import Findings, check_on_shapes, measure_all, run_all
     from .conclusions import conclude
     from .measurement import Measurement
 
@@ -37,11 +34,7 @@ def main(args: Args) -> None:
             name: Measurement(args.out / name, args.out / "lengths" / f"{name}.npz", config.seed)
             for name, config in runs.items()
         }
-        jobs = {
-            each.file: Job(functools.partial(each.arrays, chosen, data)) for each in measurements.values()
-        }
-        do_missing(jobs, args.workers)
-        arrays = {name: each.arrays(chosen, data) for name, each in measurements.items()}
+        arrays = measure_all(measurements, args.workers, chosen, data)
         conclude(chosen, arrays, metrics, found, args.out)
     found.write(args.out, str(question))
 
