@@ -74,7 +74,7 @@ class Preset:
     steps: int
     nets: tuple[Net, ...]
     activations: tuple[str, ...] = tuple(ACTIVATIONS)
-    rates: tuple[float, ...] = (0.03, 0.1, 0.3)
+    rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     window: int = 20
     depth: int = 20
     width: int = 256
@@ -91,7 +91,7 @@ PRESETS = {
         3,
         20_000,
         _alexnet(32),
-        rates=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+        rates=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         window=391,
     ),
     "smoke": Preset(
@@ -134,7 +134,7 @@ class Args(NetsArgs):
     activations: tuple[str, ...] | None = None
     """Some of relu, leaky_relu, prelu, elu, gelu, tanh and sigmoid; quick has all."""
     rates: tuple[float, ...] | None = None
-    """Learning rates to choose from; quick has 0.03, 0.1 and 0.3."""
+    """Learning rates to choose from; quick has 0.03, 0.1, 0.3 and 1."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/activations")
     """Folder for the runs, the arrays, the figures, the summary and the report."""
 
