@@ -35,7 +35,7 @@ COMMANDS = [
     ("summary resnet20 --input -3", "of 1 to 32768"),
     ("summary resnet20 --input 99999999", "input=99999999: must be pixels a side"),
     ("summary resnet20 --input 2.5", "--input"),
-    ("summary vgg16 --input 20000", "vgg takes images of 224x224"),
+    ("summary alexnet --input 20000", "alexnet takes images of 227x227"),
     ("summary resnet_20", "did you mean resnet20"),
     ("summary --compare resnet20 nonet", "unknown model 'nonet'"),
     ("summary resnet50 --input", "--input"),

@@ -13,6 +13,9 @@ are otherwise the same, except for its adaptive pooling, which does nothing for 
 
 `head="cifar"` is not in the paper: the five poolings reduce 32x32 to one pixel, and a single linear layer
 classifies it, without dropout.
+
+Larger images are classified densely (section 3.2): the fully connected layers, as convolutions, see every
+place of the last map, and the logits are averaged over places. `cnnjax evaluate --crops dense` tests so.
 """
 
 from collections.abc import Mapping
@@ -29,6 +32,7 @@ from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
 from cnnjax.ops.init import he_normal, normal
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
+from cnnjax.ops.places import at_every_place, mean_over_places
 from cnnjax.ops.pooling import max_pool
 
 GLOROT = nn.initializers.glorot_uniform()
@@ -87,13 +91,15 @@ class VGG(BatchNormNetwork, kw_only=True):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [batch, 224, 224, channel], or 32x32 with the CIFAR head, to logits [batch, num_classes].
 
+        Of larger images they are the mean over the places of a window of that size, 32 pixels apart.
+
         Raises:
-            UserError: the images have another size.
+            UserError: the images are smaller.
         """
         side = IMAGES[self.head]
-        if x.shape[1:3] != (side, side):
+        if min(x.shape[1:3]) < side:
             raise UserError(
-                f"vgg takes images of 224x224, or of 32x32 with head='cifar': "
+                f"vgg takes images of 224x224, or of 32x32 with head='cifar', or larger ones: "
                 f"not {x.shape[1]}x{x.shape[2]} with head={self.head!r}"
             )
         conv_init, dense_init = INITS[self.kernel_init]
@@ -112,13 +118,13 @@ class VGG(BatchNormNetwork, kw_only=True):
                 if self.norm == "lrn" and stage == index == 1:
                     x = local_response_norm(x, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
             x = max_pool(x, 2, 2)
-        x = x.reshape(len(x), -1)
+        x = at_every_place(x, side // 32)
         if self.head == "cifar":
-            return self.classify(x, dense_init)
+            return mean_over_places(self.classify(x, dense_init))
         for index in (1, 2):
             x = dense(64 * self.width, name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
-        return self.classify(x, dense_init, name="fc3")
+        return mean_over_places(self.classify(x, dense_init, name="fc3"))
 
 
 STAGES = {
