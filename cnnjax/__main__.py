@@ -14,6 +14,7 @@ import cnnjax
 from cnnjax.command import parse
 from cnnjax.config import RUNNING, Config, Dtype, Running, Shard
 from cnnjax.errors import UserError, one_line_errors
+from cnnjax.evaluating import Evaluate
 from cnnjax.launch import joined
 from cnnjax.papers import RECIPES, find, recipe
 from cnnjax.slurm import Slurm
@@ -267,36 +268,6 @@ def _group(text: str) -> tuple[str, dict[str, Any]]:
     if not pattern:
         raise UserError(f"--groups {text}: must be PATTERN:rate=R,decay=D, such as '*/bias:rate=2,decay=0'")
     return pattern, _options("--groups", values.split(","))
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Test a run's network: its loss, error and other metrics, each example once."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """The run's folder."""
-    step: int | None = None
-    """Step of the checkpoint; by default the newest."""
-    data: str | None = None
-    """Another data set than the run's."""
-    metrics: tuple[str, ...] = ()
-    """More metrics, such as top5_error."""
-    data_dir: Path | None = None
-    """Folder that holds the data set's official archives."""
-    verify: bool = True
-    """Whether archives must have the official checksums."""
-
-    def run(self) -> None:
-        """Print the metrics."""
-        from cnnjax.compilation import use_cache
-        from cnnjax.data import open_data
-        from cnnjax.runs import open_run
-
-        run = open_run(self.run_dir)
-        use_cache()
-        data = open_data(self.data or run.config.data, 0, self.data_dir, verify=self.verify)
-        found = run.evaluate(self.step, data=data, metrics=self.metrics)
-        print("\n".join(f"{name} {value:.4f}" for name, value in found.items()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard
 from cnnjax.errors import UserError
+from cnnjax.evaluation import AS_TRAINED, Cropping, Crops, classify, reestimate_averages
+from cnnjax.evaluation.scores import log_of
 from cnnjax.mesh import check_divisible, make_mesh
 from cnnjax.recipes import Objects, resolve
 from cnnjax.training.arguments import check_arguments, check_config, check_mesh, check_variables
@@ -123,22 +126,51 @@ def train_many(
 
 
 def evaluate(
-    config: Config, variables: dict[str, Any], *, mesh: Mesh | None = None, **objects: Any
+    config: Config,
+    variables: dict[str, Any],
+    *,
+    mesh: Mesh | None = None,
+    crops: Crops = 1,
+    side: int | None = None,
+    padding: int | None = None,
+    scales: tuple[int, ...] | None = None,
+    reestimate: bool = False,
+    **objects: Any,
 ) -> dict[str, float]:
     """Compute `test_loss` (nats) and the other `test_` metrics on the config's test set, each example once.
 
-    `objects` replace names as in `train`: `model`, `loss`, `data`, `metrics`.
+    Args:
+        config: what was trained.
+        variables: of the network.
+        mesh: the devices; by default all of them.
+        crops: windows of each image whose softmax is averaged: 1, 5, 10, 144, 150, or "dense" for the whole
+            image (`cnnjax.evaluation.Cropping` has this and the next three). Then `test_loss` is the
+            negative log-likelihood of the mean, and metrics get its logarithm as outputs.
+        side: of the windows.
+        padding: around each image.
+        scales: to which images are resized.
+        reestimate: whether to estimate BatchNorm's averages over the training set first.
+        objects: they replace names as in `train`: `model`, `loss`, `data`, `metrics`.
 
     Raises:
         UserError: bad input, such as `variables` of another network.
     """
+    how = Cropping(crops, side, padding, scales)
     check_config(config)
     check_mesh(mesh)
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
-    program = Program(resolve(config, _objects(objects)), mesh)
+    task = resolve(config, _objects(objects))
+    program = Program(task, mesh)
     check_variables(variables, program.state_shapes.variables, config.model)
-    return program.evaluate(program.put([variables]), Stop())[0]
+    if reestimate:
+        variables = reestimate_averages(task, variables, mesh)
+    if how == AS_TRAINED:
+        return program.evaluate(program.put([variables]), Stop())[0]
+    found = classify(task, variables, how, mesh)
+    logarithms = jnp.asarray(log_of(found.probabilities), jnp.result_type(float))
+    metrics = {name: float(metric(logarithms, found.labels).mean()) for name, metric in task.metrics.items()}
+    return {f"test_{name}": value for name, value in {"loss": found.scores["loss"], **metrics}.items()}
 
 
 def _train(

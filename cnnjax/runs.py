@@ -15,6 +15,7 @@ from cnnjax.config import Config
 from cnnjax.data import Stream, is_streamed, list_datasets
 from cnnjax.data.pictures import centre
 from cnnjax.errors import UserError, short
+from cnnjax.evaluation import Cropping, Crops, Predictions, classify, reestimate_averages
 from cnnjax.files import read_json, sort_lines
 from cnnjax.images import decode
 from cnnjax.network import Variables
@@ -171,15 +172,58 @@ class OpenRun:
             guesses.append([(int(index), float(found[index])) for index in order])
         return guesses
 
-    def evaluate(self, step: int | None = None, **objects: Any) -> dict[str, float]:
+    def predictions(
+        self,
+        step: int | None = None,
+        *,
+        averaged: bool = False,
+        crops: Crops = 1,
+        side: int | None = None,
+        padding: int | None = None,
+        scales: tuple[int, ...] | None = None,
+        reestimate: bool = False,
+        data: Any = None,
+    ) -> Predictions:
+        """The probabilities of each test example, by the variables of `step` or their average.
+
+        The other arguments are those of `cnnjax.evaluate`; `data` may be others than in training.
+        """
+        how = Cropping(crops, side, padding, scales)
+        task = self.task if data is None else resolve(self.config, Objects(**self._given(data=data)))
+        variables = self.at(step, averaged)
+        if reestimate:
+            variables = reestimate_averages(task, variables)
+        return classify(task, variables, how)
+
+    def evaluate(
+        self,
+        step: int | None = None,
+        *,
+        crops: Crops = 1,
+        side: int | None = None,
+        padding: int | None = None,
+        scales: tuple[int, ...] | None = None,
+        reestimate: bool = False,
+        **objects: Any,
+    ) -> dict[str, float]:
         """Compute the test metrics of the variables of `step`, and of their average if the run has one.
 
-        `data`, `metrics` or `loss` may be others than in training.
+        `data`, `metrics` or `loss` may be others than in training; the rest is as in `cnnjax.evaluate`.
         """
         given = self._given(**{name: value for name, value in objects.items() if value})
-        found = evaluate(self.config, self.at(step), **given)
+        test = functools.partial(
+            evaluate,
+            self.config,
+            crops=crops,
+            side=side,
+            padding=padding,
+            scales=scales,
+            reestimate=reestimate,
+            **given,
+        )
+        found = test(self.at(step))
         if self.config.ema:
-            averaged = evaluate(self.config, self.at(step, averaged=True), **given)
+            averaged = test(self.at(step, averaged=True))
             found |= {f"averaged_{name}": value for name, value in averaged.items()}
         return found
 

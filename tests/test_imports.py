@@ -52,7 +52,9 @@ MAY_IMPORT = {
         "trial",
     },
     "papers": {"config", "errors"},
-    "evaluation": LEAVES | {"config", "counting", "data", "losses", "network", "probes", "training"},
+    "evaluation": LEAVES
+    | {"config", "counting", "data", "distributed", "mesh", "network", "ops", "probes", "training"},
+    "evaluating": LEAVES | {"compilation", "data", "evaluation", "runs"},
     "running": LEAVES | {"config", "evaluation", "mesh", "recipes", "training"},
     "runs": LEAVES | {"config", "data", "evaluation", "network", "recipes", "running", "training"},
     "probes": {"errors", "network", "ops"},
@@ -71,6 +73,7 @@ MAY_IMPORT = {
         "counting",
         "data",
         "doctor",
+        "evaluating",
         "interop",
         "launch",
         "mesh",

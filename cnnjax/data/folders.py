@@ -46,6 +46,12 @@ class FolderRecords:
         """The file, for messages."""
         return str(self._path(index))
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes' folders; every class must have a picture here, as in training."""
+        _, first = np.unique(self._labels, return_index=True)
+        return tuple(os.fsdecode(bytes(self._names[index])).split("/", 1)[0] for index in first)
+
     def digest(self) -> str:
         """SHA-256 over the files' names in the folder, sizes and labels."""
         digest = hashlib.sha256()

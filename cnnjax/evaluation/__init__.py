@@ -1,7 +1,10 @@
 """Test a classifier as the papers did: crops, scales, dense, ensembles; and say how sure its numbers are."""
 
+from cnnjax.evaluation.classify import classify, reestimate_averages
 from cnnjax.evaluation.comparison import Paired, compare_paired, disagreement
 from cnnjax.evaluation.crops import crops_of, windows
+from cnnjax.evaluation.inputs import AS_TRAINED, Cropping
+from cnnjax.evaluation.predictions import Predictions, average, write_csv
 from cnnjax.evaluation.scores import (
     Bin,
     PerClass,
@@ -16,15 +19,21 @@ from cnnjax.evaluation.scores import (
     temper,
     top_k_error,
 )
-from cnnjax.evaluation.views import View, views
+from cnnjax.evaluation.views import Crops, View, views
 
 __all__ = [
+    "AS_TRAINED",
     "Bin",
+    "Cropping",
+    "Crops",
     "Paired",
     "PerClass",
+    "Predictions",
     "View",
+    "average",
     "brier_score",
     "calibration_error",
+    "classify",
     "compare_paired",
     "confusion_matrix",
     "confusions",
@@ -33,9 +42,11 @@ __all__ = [
     "fit_temperature",
     "negative_log_likelihood",
     "per_class",
+    "reestimate_averages",
     "reliability",
     "temper",
     "top_k_error",
     "views",
     "windows",
+    "write_csv",
 ]

@@ -57,7 +57,7 @@ def test_googlenet_takes_144_crops():
 
 
 def test_googlenet_resizes_the_square():
-    """Side 7: scales 8, 9, 10, 11. A constant image stays constant; a ramp's mirror image is its opposite."""
+    """Side 7: scales 8, 9, 10, 11. A ramp shows which columns a window holds."""
     ramp = jnp.broadcast_to(jnp.arange(8.0)[:, None], (1, 8, 8, 1)) - 3.5
     found = crops_of(ramp, 144, 7)
     assert found.shape == (144, 1, 7, 7, 1)
@@ -67,7 +67,6 @@ def test_googlenet_resizes_the_square():
     assert found[5, 0, 0, 3, 0] == pytest.approx(0, abs=1e-6)  # the middle of the whole square
     by_scale = np.asarray(found).reshape(4, 2, 18, 7, 7)
     np.testing.assert_array_equal(by_scale[:, 1], by_scale[:, 0, :, :, ::-1])
-    np.testing.assert_allclose(found.mean(), 0, atol=1e-6)
 
 
 def test_vgg_takes_a_grid_of_150_crops():

@@ -1,0 +1,81 @@
+"""Predictions as tables for the terminal, and as JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnjax.counting.table import table
+from cnnjax.evaluation.comparison import compare_paired, disagreement
+from cnnjax.evaluation.predictions import Predictions
+from cnnjax.evaluation.scores import confusions, per_class
+
+PERCENT = ("error", "top5_error", "calibration_error")
+TITLES = {
+    "error": "error %",
+    "top5_error": "top-5 error %",
+    "loss": "loss, nats",
+    "brier": "Brier",
+    "calibration_error": "ECE %",
+}
+
+
+def scores_table(members: Mapping[str, Predictions]) -> str:
+    """A row for each, of its scores."""
+    rows: list[tuple[str, ...]] = [("", *TITLES.values())]
+    for name, one in members.items():
+        cells = (
+            f"{100 * one.scores[key]:.2f}" if key in PERCENT else f"{one.scores[key]:.4f}" for key in TITLES
+        )
+        rows.append((name, *cells))
+    return "\n".join(table(rows, left=1, ruled={0}))
+
+
+def paired_table(members: Mapping[str, Predictions]) -> str:
+    """A row for each after the first: its error less the first's, on the same images."""
+    (first_name, first), *others = members.items()
+    rows = [
+        (f"less {first_name}", "error, points", "95 % interval", "only it wrong", "only first wrong", "p")
+    ]
+    for name, other in others:
+        pair = compare_paired(first.wrong, other.wrong)
+        interval = f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}"
+        counts = str(pair.only_second_wrong), str(pair.only_first_wrong)
+        rows.append((name, f"{100 * pair.difference:+.2f}", interval, *counts, f"{pair.p_value:.2g}"))
+    return "\n".join(table(rows, left=1, ruled={0}))
+
+
+def classes_table(one: Predictions) -> str:
+    """Precision, recall and support of each class, and the most frequent confusions."""
+    found, names = per_class(one.confusion), one.class_names
+    rows: list[tuple[str, ...]] = [("class", "precision %", "recall %", "images")]
+    for name, precision, recall, support in zip(names, *found, strict=True):
+        rows.append((name, f"{100 * precision:.1f}", f"{100 * recall:.1f}", str(support)))
+    lines = table(rows, left=1, ruled={0})
+    pairs = [f"  {count:4}  {names[i]} called {names[j]}" for i, j, count in confusions(one.confusion)]
+    return "\n".join([*lines, "", "Most frequent errors", *pairs])
+
+
+def to_json(members: Mapping[str, Predictions]) -> dict[str, Any]:
+    """All of it as JSON values: scores, differences from the first, and each class of the last."""
+    (first_name, first), *others = members.items()
+    pairs = {name: compare_paired(first.wrong, other.wrong)._asdict() for name, other in others}
+    name, last = list(members.items())[-1]
+    found = per_class(last.confusion)
+    return {
+        "examples": len(first.labels),
+        "scores": {name: dict(one.scores) for name, one in members.items()},
+        "less": {"first": first_name, "others": pairs},
+        "classes": {
+            "of": name,
+            "names": list(last.class_names),
+            **{key: np.asarray(values).tolist() for key, values in found._asdict().items()},
+            "confusion": last.confusion.tolist(),
+        },
+    }
+
+
+def disagreement_line(members: Mapping[str, Predictions]) -> str:
+    """How often two members say different classes."""
+    share = disagreement([one.probabilities for one in members.values()])
+    return f"Two members say different classes of {100 * share:.1f} % of the images, mean over pairs."
