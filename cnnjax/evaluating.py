@@ -128,7 +128,8 @@ class Evaluate:
         if len(members) > 1:
             print("", report.paired_table(members), sep="\n")
         if self.ensemble:
-            print("", report.disagreement_line(dict(list(members.items())[:-1])), sep="\n")
+            *single, together = members.values()
+            print("", report.ensemble_text(single, together), sep="\n")
         if self.per_class:
             name, last = list(members.items())[-1]
             print("", f"Classes of {name}", report.classes_table(last), sep="\n")

@@ -1,7 +1,7 @@
 """Test a classifier as the papers did: crops, scales, dense, ensembles; and say how sure its numbers are."""
 
-from cnnjax.evaluation.classify import classify, reestimate_averages
-from cnnjax.evaluation.comparison import Paired, compare_paired, disagreement
+from cnnjax.evaluation.classify import classifier, classify, reestimate_averages
+from cnnjax.evaluation.comparison import Paired, compare_paired, disagreement, mean_interval
 from cnnjax.evaluation.crops import crops_of, windows
 from cnnjax.evaluation.inputs import AS_TRAINED, Cropping
 from cnnjax.evaluation.predictions import Predictions, average, write_csv
@@ -33,6 +33,7 @@ __all__ = [
     "average",
     "brier_score",
     "calibration_error",
+    "classifier",
     "classify",
     "compare_paired",
     "confusion_matrix",
@@ -40,6 +41,7 @@ __all__ = [
     "crops_of",
     "disagreement",
     "fit_temperature",
+    "mean_interval",
     "negative_log_likelihood",
     "per_class",
     "reestimate_averages",

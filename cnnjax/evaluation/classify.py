@@ -1,6 +1,6 @@
 """Compute a trained network's predictions, and BatchNorm's averages over the training set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -25,7 +25,14 @@ from cnnjax.training.task import Task
 def classify(
     task: Task, variables: Variables, how: Cropping = AS_TRAINED, mesh: Mesh | None = None
 ) -> Predictions:
-    """Predict each test example of a task: the mean of the softmax over the windows of its image.
+    """Predict each test example of a task once; `classifier` is for several variables of one network."""
+    return classifier(task, how, mesh)(variables)
+
+
+def classifier(
+    task: Task, how: Cropping = AS_TRAINED, mesh: Mesh | None = None
+) -> Callable[[Variables], Predictions]:
+    """A function from variables to predictions: the mean of the softmax over the windows of each image.
 
     One program is compiled, for a batch of windows; the devices share each batch.
 
@@ -52,15 +59,14 @@ def classify(
             total += jax.nn.softmax(logits).reshape(*stacked.shape[:2], -1).sum(0)
         return total / len(outputs), labels
 
-    found, labels = [], []
-    source = cutting.source
-    for inputs in _batches(source):
-        one, its_labels = fetch(probabilities(variables, source.test_arrays, inputs))
-        found.append(one)
-        labels.append(its_labels)
-    mean, truth = (np.concatenate(part)[: source.test_examples] for part in (found, labels))
-    names = class_names(task.data) or tuple(map(str, range(mean.shape[1])))
-    return Predictions(mean, truth, names)
+    def predict(variables: Variables) -> Predictions:
+        source = cutting.source
+        pairs = [fetch(probabilities(variables, source.test_arrays, inputs)) for inputs in _batches(source)]
+        means, labels = (np.concatenate(part)[: source.test_examples] for part in zip(*pairs, strict=True))
+        names = class_names(task.data) or tuple(map(str, range(means.shape[1])))
+        return Predictions(means, labels, names)
+
+    return predict
 
 
 def reestimate_averages(task: Task, variables: Variables, mesh: Mesh | None = None) -> Variables:

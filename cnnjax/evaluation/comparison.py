@@ -1,6 +1,5 @@
 """Two classifiers on the same examples: is one better, or are its examples only luckier?"""
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -16,7 +15,7 @@ class Paired(NamedTuple):
 
     Attributes:
         difference: error of the second minus that of the first.
-        low, high: its interval over examples, from the paired differences (Wald's: normal).
+        low, high: its interval over examples, from the paired differences (`mean_interval`).
         only_first_wrong, only_second_wrong: numbers of examples.
         p_value: of McNemar's exact test that each of the two is as often right alone (McNemar 1947).
     """
@@ -27,6 +26,13 @@ class Paired(NamedTuple):
     only_first_wrong: int
     only_second_wrong: int
     p_value: float
+
+
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The mean of values [example], and its normal interval over examples (Wald's)."""
+    mean = float(np.mean(values))
+    reach = float(norm.ppf((1 + confidence) / 2) * np.std(values) / np.sqrt(len(values)))
+    return mean, mean - reach, mean + reach
 
 
 def compare_paired(first_wrong: np.ndarray, second_wrong: np.ndarray, confidence: float = 0.95) -> Paired:
@@ -40,14 +46,11 @@ def compare_paired(first_wrong: np.ndarray, second_wrong: np.ndarray, confidence
     first, second = np.asarray(first_wrong, bool), np.asarray(second_wrong, bool)
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise UserError(f"errors of shape {first.shape} and {second.shape}: must be of the same examples")
-    examples = len(first)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second
-    difference = (only_second - only_first) / examples
-    deviation = math.sqrt(discordant - (only_second - only_first) ** 2 / examples) / examples
-    reach = float(norm.ppf((1 + confidence) / 2)) * deviation
     p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    return Paired(difference, difference - reach, difference + reach, only_first, only_second, p_value)
+    interval = mean_interval(second.astype(np.float64) - first, confidence)
+    return Paired(*interval, only_first, only_second, p_value)
 
 
 def disagreement(probabilities: Sequence[np.ndarray] | np.ndarray) -> float:

@@ -25,7 +25,8 @@ def crops_of(
         UserError: as in `views`.
     """
     images = pad(images, padding, mode)
-    return jnp.stack(windows(images, views(crops, *images.shape[1:3], side, scales)))
+    _, height, width, _ = images.shape
+    return jnp.stack(windows(images, views(crops, height, width, side, scales)))
 
 
 def pad(images: Any, padding: int, mode: str = "constant") -> jax.Array:

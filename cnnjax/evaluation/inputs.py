@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from cnnjax.data import Arrays, Dataset, Source, Stream
 from cnnjax.data.streams import Records
 from cnnjax.errors import UserError
 from cnnjax.evaluation.crops import pad, picture_windows, windows
-from cnnjax.evaluation.views import CROPS, SCALE, Crops, View, views
+from cnnjax.evaluation.views import CROPS, SCALE, SCALES, Crops, View, views
 from cnnjax.images import decode
 from cnnjax.training.inputs import InMemory, Streamed, example, make_input
 from cnnjax.training.task import Task
@@ -88,7 +88,7 @@ def cut(task: Task, how: Cropping, mesh: Mesh) -> Cut:
     if isinstance(task.data, Stream):
         if how.padding:
             raise UserError(f"padding={how.padding}: is for arrays; photographs are resized, by scales")
-        how = dataclasses.replace(how, scales=how.scales or (None if how.crops in (144, 150) else (SCALE,)))
+        how = dataclasses.replace(how, scales=how.scales or tuple(SCALES.get(how.crops, (SCALE,))))
         wanted = views(how.crops, side, side, side, how.scales)
         config = _smaller(task.config, len(wanted), mesh)
         rows = _Photographs(task.data, config, how, side)
@@ -121,8 +121,8 @@ class _Photographs:
     how: Cropping
     side: int
 
-    def training(self, seeds: Any, rows: range) -> Callable[[int], Any]:
-        raise NotImplementedError
+    def training(self, seeds: Sequence[int], rows: range) -> Callable[[int], Any]:
+        raise NotImplementedError("what is read here is tested")
 
     def testing(self, rows: range) -> Callable[[int], Any]:
         return functools.partial(_read, self.data.test, self.config.batch_size, rows, self.how, self.side)

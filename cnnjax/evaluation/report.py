@@ -1,12 +1,12 @@
 """Predictions as tables for the terminal, and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnjax.counting.table import table
-from cnnjax.evaluation.comparison import compare_paired, disagreement
+from cnnjax.evaluation.comparison import compare_paired, disagreement, mean_interval
 from cnnjax.evaluation.predictions import Predictions
 from cnnjax.evaluation.scores import confusions, per_class
 
@@ -75,7 +75,13 @@ def to_json(members: Mapping[str, Predictions]) -> dict[str, Any]:
     }
 
 
-def disagreement_line(members: Mapping[str, Predictions]) -> str:
-    """How often two members say different classes."""
-    share = disagreement([one.probabilities for one in members.values()])
-    return f"Two members say different classes of {100 * share:.1f} % of the images, mean over pairs."
+def ensemble_text(members: Sequence[Predictions], together: Predictions) -> str:
+    """How much less often the mean is wrong than a member, and how often two members disagree."""
+    gain = together.wrong - np.mean([one.wrong for one in members], 0)
+    mean, low, high = (100 * value for value in mean_interval(gain))
+    share = disagreement([one.probabilities for one in members])
+    return (
+        f"Error of the mean less the members' mean error: {mean:+.2f} points, 95 % interval over images "
+        f"{low:+.2f} to {high:+.2f}.\n"
+        f"Two members say different classes of {100 * share:.1f} % of the images, mean over pairs."
+    )

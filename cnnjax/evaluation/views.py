@@ -4,7 +4,7 @@ Sides and scales are given for a network that takes 224 pixels, as in the papers
 (`cnnjax.data.pictures` has the same rule for training).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 from cnnjax.errors import UserError
@@ -18,6 +18,8 @@ GOOGLENET_SCALES = 256, 288, 320, 352
 """Szegedy et al. 2014, section 7."""
 VGG_SCALES = 256, 384, 512
 """Simonyan and Zisserman 2014, section 3.2 and table 5."""
+SCALES: Mapping[Crops, Sequence[int]] = {144: GOOGLENET_SCALES, 150: VGG_SCALES}
+"""Shorter sides that belong to a number of crops."""
 
 
 class View(NamedTuple):
@@ -59,7 +61,7 @@ def views(
     """
     if crops not in CROPS:
         raise UserError(f"crops={crops!r}: must be one of {', '.join(map(str, CROPS))}")
-    scales = scales or {144: GOOGLENET_SCALES, 150: VGG_SCALES}.get(crops)
+    scales = scales or SCALES.get(crops)
     if scales:
         sizes = [_resized(height, width, in_proportion(scale, side)) for scale in scales]
     else:

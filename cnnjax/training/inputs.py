@@ -8,7 +8,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -122,9 +122,7 @@ class Streamed:
     most_steps = 1
     train_arrays = train_shapes = test_arrays = ()
 
-    def __init__(
-        self, data: Stream | Source, config: Config, mesh: Mesh, rows: "_Photographs | _Items", one: Batch
-    ):
+    def __init__(self, data: Stream | Source, config: Config, mesh: Mesh, rows: "RowReaders", one: Batch):
         if not len(data.test):
             raise UserError(f"{data.name} has no test examples: hold some out, such as --validation 100")
         self._workers, self._config, self._mesh, self._rows = data.workers, config, mesh, rows
@@ -161,6 +159,18 @@ class Streamed:
         batches = -(-self.test_examples // self._config.batch_size)
         with reading_ahead(self._rows.testing(rows), range(batches), self._workers, put) as ahead:
             yield ahead
+
+
+class RowReaders(Protocol):
+    """What reads the rows of batches: functions of a step, or of a test batch's number."""
+
+    def training(self, seeds: Sequence[int], rows: range) -> Callable[[int], Any]:
+        """From a step to inputs and labels [run, 1, row, ...] of runs with these seeds."""
+        ...
+
+    def testing(self, rows: range) -> Callable[[int], Any]:
+        """From a test batch's number to inputs and labels [row, ...]."""
+        ...
 
 
 class _Photographs:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.evaluation import disagreement
 from cnnjax.report.ensembles import Points, errors_of_ensembles
 
 from ..runner import Findings, percent
@@ -20,13 +21,6 @@ def error_of(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return round(float(np.mean(probabilities.mean(0).argmax(-1) != labels)), 6)
 
 
-def disagreement(probabilities: np.ndarray) -> float:
-    """Share of examples of which two members say different classes, mean over pairs."""
-    said = probabilities.argmax(-1)
-    pairs = itertools.combinations(said, 2)
-    return round(float(np.mean([np.mean(one != other) for one, other in pairs])), 6)
-
-
 def conclude(nets: Mapping[str, Sequence[Arrays]], labels: np.ndarray, found: Findings, out: Path) -> None:
     """Write rows, tables and the figure; `nets` are the arrays of each seed by network."""
     disagreements = found.others.setdefault("disagreement", [])
@@ -35,16 +29,16 @@ def conclude(nets: Mapping[str, Sequence[Arrays]], labels: np.ndarray, found: Fi
         found.results += [{**which, **row} for row in _of_seeds(seeds, labels)]
         last = np.stack([arrays["checkpoints"][0] for arrays in seeds])
         if len(seeds) > 1:
-            disagreements.append({**which, "kind": "seeds", "disagreement": disagreement(last)})
+            disagreements.append({**which, "kind": "seeds", "disagreement": round(disagreement(last), 6)})
         for seed, arrays in enumerate(seeds):
             which = {"model": name, "seed": seed}
             found.results += [{**which, **row} for row in _of_checkpoints(arrays, labels)]
             found.results += [{**which, **row} for row in _of_paths(arrays, labels)]
             if len(arrays["checkpoints"]) > 1:
-                apart = disagreement(arrays["checkpoints"])
+                apart = round(disagreement(arrays["checkpoints"]), 6)
                 disagreements.append({**which, "kind": "checkpoints", "disagreement": apart})
             for deleted in np.unique(arrays["deleted"]):
-                apart = disagreement(arrays["paths"][arrays["deleted"] == deleted])
+                apart = round(disagreement(arrays["paths"][arrays["deleted"] == deleted]), 6)
                 row = {"kind": "paths", "deleted": int(deleted), "disagreement": apart}
                 disagreements.append({**which, **row})
     caption = (

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data import Dataset
+from cnnjax.evaluation import classifier
 from cnnjax.ops.depth import unstack
 from cnnjax.probes import find_blocks, lesioned_outputs
 from cnnjax.runs import open_run
@@ -43,18 +44,14 @@ class Member:
             task.normalize(jnp.asarray(each))
             for each in (arrays.test_images, np.asarray(arrays.train_images)[some])
         )
-
-        @jax.jit
-        def whole(variables: Any) -> jax.Array:
-            return jax.nn.softmax(task.network.apply(variables, test, train=False)[0])
-
+        whole = classifier(task)
         steps = sorted(run.steps, reverse=True)[: chosen.checkpoints]
         variables = jax.tree.map(jnp.asarray, unstack(run.variables))
         blocks = find_blocks(task.network, variables, test[:1])
         opened = choices(len(blocks), chosen, np.random.default_rng(self.seed))
         without = jax.jit(lambda v, gates: lesioned_outputs(task.network, v, test, gates, training))
         return {
-            "checkpoints": np.stack([np.asarray(whole(run.at(step))) for step in steps]),
+            "checkpoints": np.stack([whole(run.at(step)).probabilities for step in steps]),
             "paths": np.asarray(jax.nn.softmax(without(variables, opened))),
             "deleted": (opened == 0).sum(1),
             "blocks": np.array(len(blocks)),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
+from cnnjax.evaluation import disagreement
 from experiments.ensembles.__main__ import main
-from experiments.ensembles.conclusions import answer, conclude, disagreement, error_of
+from experiments.ensembles.conclusions import answer, conclude, error_of
 from experiments.ensembles.members import choices
 from experiments.ensembles.settings import PRESETS, Args
 from experiments.runner import Findings
