@@ -54,6 +54,10 @@ class Evaluate:
         """Print the metrics, or the tables."""
         if not self.run_dirs:
             raise UserError("give a run's folder, such as runs/resnet20")
+        if len({folder.resolve() for folder in self.run_dirs}) < len(self.run_dirs):
+            raise UserError("a run is named twice: name each once")
+        if self.csv is not None and not self.csv.absolute().parent.is_dir():
+            raise UserError(f"--csv {self.csv}: there is no folder {self.csv.parent}")
         if self.ensemble and len(self.run_dirs) * max(1, len(self.step)) < 2:
             raise UserError("--ensemble: give several runs, or several checkpoints by --step 100 200")
 

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from cnnjax.config import Config
 from cnnjax.data import Arrays, Dataset, Source, Stream
+from cnnjax.data.specs import SPECS
 from cnnjax.data.streams import Records
 from cnnjax.errors import UserError
 from cnnjax.evaluation.crops import pad, picture_windows, windows
@@ -99,6 +100,11 @@ def cut(task: Task, how: Cropping, mesh: Mesh) -> Cut:
         is_whole = how.crops in (5, 10) and side == min(height, width) and how.scales is None
         padding = PADDING if is_whole else 0
     wanted = views(how.crops, height + 2 * padding, width + 2 * padding, side, how.scales)
+    entry = SPECS.get(task.data.name)
+    if entry is not None and not entry.flips and any(view.mirrored for view in wanted):
+        raise UserError(
+            f"crops={how.crops}: a mirrored image of {entry.name} is none of its class; take 1 or 5"
+        )
     mode = "reflect" if task.config.augment == "reflect_crop_flip" else "constant"
     source = make_input(task.data, _smaller(task.config, len(wanted), mesh), mesh, task.network.source)
     return Cut(source, lambda raw: windows(pad(task.normalize(raw), padding, mode), wanted), wanted)

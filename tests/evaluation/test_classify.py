@@ -14,7 +14,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax.__main__ import main
-from cnnjax.data import open_data
+from cnnjax.data import as_data, open_data
 from cnnjax.errors import UserError
 from cnnjax.evaluation import (
     Cropping,
@@ -33,6 +33,7 @@ from cnnjax.training.inputs import example
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (45, 6, 6, 1), np.uint8), np.arange(45) % 3
 DATA = X[:32], Y[:32], X[32:], Y[32:]
+SYNTHETIC = dataclasses.replace(as_data(DATA), name="synthetic")
 CONFIG = cnnjax.Config(augment="none", steps=2, batch_size=8, evaluate_every=2, checkpoint_every=1)
 
 
@@ -172,6 +173,7 @@ def test_photographs_of_any_size(pictures, how):
         (lambda: Cropping(side=0), "side=0: must be a number of pixels, at least 1"),
         (lambda: Cropping(scales=()), "scales=.*must be numbers of pixels"),
         (lambda: classify(*task_of(Net()), Cropping(10, side=7)), "6x6 is smaller than the window, 7x7"),
+        (lambda: classify(*task_of(Net(), SYNTHETIC), Cropping("dense")), "a mirrored image of synthetic"),
         (lambda: reestimate_averages(*task_of(Net())), "has no BatchNorm"),
     ],
 )
