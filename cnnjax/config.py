@@ -10,7 +10,7 @@ from cnnjax.errors import UserError, short
 
 Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal[
-    "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_alternating_flip",
+    "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip", "translate_alternating_flip",
     "scale_crop_flip", "area_crop_flip",
 ]  # fmt: skip
 Normalize = Literal["pixel_mean", "raw_mean", "channel", "none"]
@@ -96,8 +96,8 @@ class Config:
         downsample: side of the squares of pixels to average.
         augment: how training images are augmented; "crop_flip" pads by 4 pixels of zeros, crops at random and
             flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016),
-            "translate_alternating_flip" pads by 2 pixels of reflection and flips each image in every second
-            epoch (Jordan 2024).
+            "translate_flip" the same by 2 pixels, and "translate_alternating_flip" flips each image in every
+            second epoch (Jordan 2024).
             Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
             "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
         colour: standard deviation of a random change of each training image's colour, along the principal

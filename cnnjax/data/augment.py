@@ -42,9 +42,9 @@ def flip(images: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
-def _crop_flip(key: jax.Array, images: jax.Array, mode: str) -> jax.Array:
+def _crop_flip(key: jax.Array, images: jax.Array, mode: str, padding: int = 4) -> jax.Array:
     crop_key, flip_key = jax.random.split(key)
-    return flip(crop(images, crop_key, mode=mode), flip_key)
+    return flip(crop(images, crop_key, padding, mode), flip_key)
 
 
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
@@ -53,6 +53,7 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "crop": lambda key, images: crop(images, key),
     "crop_flip": lambda key, images: _crop_flip(key, images, "constant"),
     "reflect_crop_flip": lambda key, images: _crop_flip(key, images, "reflect"),
+    "translate_flip": lambda key, images: _crop_flip(key, images, "reflect", padding=2),
 }
 """Name to function of (key, images)."""
 

@@ -74,7 +74,7 @@ def test_flip_mirrors_about_half_of_the_images():
 
 
 def test_named_augmentations():
-    assert list(AUGMENTATIONS) == ["none", "flip", "crop", "crop_flip", "reflect_crop_flip"]
+    assert list(AUGMENTATIONS) == ["none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip"]
     key, images = jax.random.key(3), jnp.asarray(IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["none"](key, images), IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["flip"](key, images), flip(images, key))
