@@ -31,7 +31,7 @@ def lookahead(every: int, steps: int, decay: float = 0.95) -> optax.GradientTran
     def init(params: Any) -> LookaheadState:
         return LookaheadState(jnp.zeros((), jnp.int32), params)
 
-    def update(updates: Any, state: LookaheadState, params: Any = None) -> tuple[Any, LookaheadState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         count = state.count + 1
         average_now = count % every == 0
 
