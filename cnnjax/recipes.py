@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
-from cnnjax.data import Dataset, Stream, as_data, open_data
+from cnnjax.data import Arrays, Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import (
     alternating_flip,
     augmentation,
@@ -37,7 +37,7 @@ from cnnjax.objects import describe, is_object, load_object
 from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
 from cnnjax.probes import Health, LayerProbe, Probe, SampleProbe
-from cnnjax.training.inputs import Data, example
+from cnnjax.training.inputs import Data, example, train_of
 from cnnjax.training.task import Augment, Moment, PerExample, Task
 from cnnjax.trial import try_out
 
@@ -46,8 +46,8 @@ PROBES: Mapping[str, Callable[[], Probe]] = {
     "layers": LayerProbe,
     "samples": SampleProbe,
 }
-IMAGES_TO_START_FROM = 5_000
-"""Training images that a network may compute its initial variables from: the first ones."""
+INPUTS_TO_START_FROM = 5_000
+"""Training inputs that a network may compute its initial variables from: the first ones."""
 OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant", "label_smoothing"),
@@ -123,7 +123,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         task,
         # Outputs that are no logits have no class to be wrong about.
         metrics={name: one for name, one in task.metrics.items() if are_logits or one is not error},
-        initial=initial or _from_images(task),
+        initial=initial or _from_inputs(task),
         notes=(*_notes(config, given), *(initial.notes if initial else ())),
         identity={"data": whole.digest, "objects": _traced(fingerprints, initial)},
         in_place=_in_place(given, data, normalized, augmented),
@@ -274,19 +274,19 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
-def _from_images(task: Task) -> Initial | None:
-    """The initial variables that a network computes from training images, if it has `initial_from`.
+def _from_inputs(task: Task) -> Initial | None:
+    """The initial variables that a network computes from training inputs, if it has `initial_from`.
 
-    That is a method of normalised images [image, height, width, channel] to arrays by path, such as
+    That is a method of normalised inputs [example, ...], the first ones, to arrays by path, such as
     "params/whiten/kernel".
     """
     compute = getattr(task.network.source, "initial_from", None)
     if compute is None:
         return None
-    if not isinstance(task.data, Dataset):
-        raise UserError(f"{task.short_name} computes its initial weights from images: give data in memory")
-    some = jnp.asarray(task.data.train_images[:IMAGES_TO_START_FROM])
-    found = compute(np.asarray(task.normalize(some)))
+    if not isinstance(task.data, Dataset | Arrays):
+        raise UserError(f"{task.short_name} computes its initial weights from inputs: give data in memory")
+    some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), train_of(task.data)[0])
+    found = compute(jax.tree.map(np.asarray, task.normalize(some)))
     return Initial(found, "", ()) if found else None
 
 

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import cnnjax
 from cnnjax.models.airbench import identity_first, whitening
-from cnnjax.recipes import resolve
+from cnnjax.recipes import Objects, resolve
 from tests.counting import trace
 
 
@@ -60,3 +61,19 @@ def test_a_task_starts_from_the_whitening_of_its_images():
     np.testing.assert_array_equal(found, whitening(np.asarray(images), 5e-4))
     drawn = resolve(cnnjax.Config(**{**vars(config), "model_options": {"width": 2, "whitened": False}}))
     assert drawn.initial is None
+
+
+def test_a_users_network_may_start_from_its_data_too():
+    class Centred(nn.Module):
+        def initial_from(self, inputs):
+            return {"params/mean": inputs.mean(0)}
+
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(x - self.param("mean", nn.initializers.zeros, x.shape[1:]))
+
+    x, y = np.random.default_rng(0).normal(3.0, 1.0, (40, 5)).astype(np.float32), np.arange(40) % 2
+    task = resolve(cnnjax.Config(), Objects(model=Centred(), data=(x[:30], y[:30], x[30:], y[30:])))
+    found = task.init(jax.random.key(0), x[:1])["params"]
+    np.testing.assert_allclose(found["mean"], x[:30].mean(0), rtol=1e-6)
+    assert float(jnp.abs(found["Dense_0"]["kernel"]).max()) > 0
