@@ -33,7 +33,9 @@ MAY_IMPORT = {
     "objects": {"errors"},
     "losses": LEAVES | {"config", "models"},
     "layerwise": {"ops"},  # which arrays are stacked over depth
-    "optimizers": LEAVES | {"config", "layerwise"},
+    "schedules": set(),
+    "second_order": {"errors", "network"},
+    "optimizers": LEAVES | {"config", "layerwise", "schedules", "second_order"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
     "recipes": LEAVES
@@ -48,6 +50,7 @@ MAY_IMPORT = {
         "ops",
         "optimizers",
         "probes",
+        "second_order",
         "training",
         "trial",
     },
