@@ -8,6 +8,10 @@ The paper propagates h backward layer by layer, which besides drops what two uni
 places of a shared weight, have in common. Here h is the exact diagonal of the Gauss-Newton matrix: it holds
 for any network, and it can be checked. Where activations of neighbouring places agree it is larger than the
 paper's, so shared weights take smaller steps.
+
+The matrix depends on where the network ends and the loss begins. A network whose last part has no parameters
+but a curvature, as LeNet-5's squared distances, says so by a method `readout`, which then is part of the
+loss: by the distances themselves its criterion is nearly linear, by F6 it is quadratic.
 """
 
 from collections.abc import Callable
@@ -38,8 +42,8 @@ def gauss_newton_diagonal(
     """Compute the diagonal of J^T H J, a tree like `params`, for one sample.
 
     J is the Jacobian of the outputs [output] by the parameters and H the Hessian of the loss by the outputs.
-    With a loss that is convex in the outputs, as the cross-entropy and LeNet-5's criterion are, no number is
-    negative. That costs one backward pass for each output.
+    With a loss that is convex in the outputs, as the cross-entropy is, and LeNet-5's criterion by F6 too, no
+    number is negative. That costs one backward pass for each output.
     """
     hessian = jax.hessian(loss)(outputs(params))
 
@@ -64,7 +68,8 @@ def sample_curvature(
         examples: raw inputs and labels [example, ...] in memory.
         samples: how many of them.
         what: what asks for it, for messages.
-        network: as pure functions; without dropout.
+        network: as pure functions; without dropout. One with a method `readout`, from features [batch, ...]
+            to outputs, sows its features in the collection "features".
         normalize: raw inputs of a batch to the network's.
         loss: of outputs and labels [batch, ...] to numbers [batch].
 
@@ -81,14 +86,22 @@ def sample_curvature(
     if carried := sorted(set(shapes) - {"params"}):
         raise UserError(f"{what}: is for networks of parameters alone; this one has {carried[0]} too")
 
+    readout = getattr(network.source, "readout", None)
+
     def of_sample(params: Any, number: Any) -> Any:
         one, label = jax.tree.map(lambda leaf: jnp.asarray(leaf)[number][None], (inputs, labels))
         x = normalize(one)
-        return gauss_newton_diagonal(
-            lambda params: network.apply({"params": params}, x, train=False)[0][0],
-            lambda outputs: loss(outputs[None], label)[0],
-            params,
-        )
+
+        def features(params: Any) -> jax.Array:
+            extra = ["features"] if readout else []
+            outputs, new = network.apply({"params": params}, x, train=False, extra=extra)
+            return jax.tree.leaves(new["features"])[0][0] if readout else outputs[0]
+
+        def of_features(features: jax.Array) -> jax.Array:
+            outputs = readout(features[None]) if readout else features[None]
+            return loss(outputs, label)[0]
+
+        return gauss_newton_diagonal(features, of_features, params)
 
     return of_sample
 

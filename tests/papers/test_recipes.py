@@ -50,7 +50,7 @@ IN_STEPS = {
         5_999_999: 0.045 * 0.96**112,
     },
     "wrn_cifar_modern": {
-        390 * epoch: 0.025 * (1 + np.cos(np.pi * epoch / 200)) for epoch in (0, 50, 100, 150, 199)
+        390 * epoch: 0.025 * (1 + np.cos(np.pi * epoch / 200)) for epoch in (0, 50, 100, 150)
     },
     "lenet5": {
         60_000 * passes + step: rate

@@ -10,7 +10,7 @@ import pytest
 import cnnjax
 from cnnjax.config import Config
 from cnnjax.errors import UserError
-from cnnjax.models.lenet5 import map_loss
+from cnnjax.models.lenet5 import CODES
 from cnnjax.recipes import resolve
 from tests.test_second_order import brute_force
 
@@ -22,7 +22,7 @@ LENET = {
 
 
 def test_a_config_takes_the_curvature_of_its_task():
-    """That of the four images at equal distances, by the network, the loss and the pixels of the config."""
+    """That of four images at equal distances, with the criterion of equation 9 as a function of F6."""
     task = resolve(Config(**LENET))
     images, labels = task.data.train_images, task.data.train_labels
     params = task.network.init(jax.random.key(0), task.normalize(images[:1]))["params"]
@@ -33,15 +33,18 @@ def test_a_config_takes_the_curvature_of_its_task():
 
     def outputs(part, image):
         whole = {**params, path[0]: {**params[path[0]], path[1]: part}}
-        return task.network.apply({"params": whole}, task.normalize(image[None]), train=False)[0][0]
+        _, new = task.network.source.apply(
+            {"params": whole}, task.normalize(image[None]), train=False, mutable=["features"]
+        )
+        return new["features"]["output"]["f6"][0][0]
+
+    def criterion(f6, label):
+        distances = jnp.square(f6 - CODES).sum(-1)
+        return distances[label] + jnp.logaddexp(-1.0, jax.nn.logsumexp(-distances))
 
     part = params[path[0]][path[1]]
     each = [
-        brute_force(
-            lambda p, i=i: outputs(p, images[i]),
-            lambda z, i=i: map_loss(z[None], labels[i : i + 1], 1.0)[0],
-            part,
-        )
+        brute_force(lambda p, i=i: outputs(p, images[i]), lambda f6, i=i: criterion(f6, labels[i]), part)
         for i in np.arange(4) * len(images) // 4
     ]
     expected = -5e-4 / (0.02 + np.mean(each, 0))
