@@ -33,9 +33,10 @@ MAY_IMPORT = {
     "objects": {"errors"},
     "losses": LEAVES | {"config", "models"},
     "layerwise": {"ops"},  # which arrays are stacked over depth
+    "lookahead": set(),
     "schedules": set(),
     "second_order": {"errors", "network"},
-    "optimizers": LEAVES | {"config", "layerwise", "schedules", "second_order"},
+    "optimizers": LEAVES | {"config", "layerwise", "lookahead", "schedules", "second_order"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
     "recipes": LEAVES

@@ -7,6 +7,7 @@ from typing import Any
 from cnnjax.config import Config
 from cnnjax.errors import UserError
 from cnnjax.papers import (
+    airbench,
     alexnet,
     bn_inception,
     densenet,
@@ -29,7 +30,7 @@ from cnnjax.papers.recipe import Recipe
 
 _FILES = (
     lenet, alexnet, nin, vgg, googlenet, bn_inception, highway, residual, inception_v3, stochastic_depth,
-    wide, fractalnet, densenet, resnext, squeeze, fixup, torchvision,
+    wide, fractalnet, densenet, resnext, squeeze, fixup, torchvision, airbench,
 )  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {name: one for file in _FILES for name, one in file.RECIPES.items()}
 """By name, in the order in which the papers appeared."""

@@ -8,6 +8,7 @@ from cnnjax.config import Config
 from cnnjax.data.mixup import mix
 from cnnjax.errors import UserError
 from cnnjax.recipes import Objects, resolve
+from cnnjax.training.task import Moment
 
 
 def share_and_order(key, alpha):
@@ -48,7 +49,8 @@ def test_a_config_mixes_its_training_batches():
     config = Config(model="lenet5_modern", data="synthetic", augment="none", mixup=1.0)
     task = resolve(config)
     images = task.normalize(task.data.train_images[:4])
-    mixed, odds = task.augment(jax.random.key(0), images, np.arange(4))
+    key = jax.random.key(0)
+    mixed, odds = task.augment(Moment(key, key, np.int32(0)), images, np.arange(4))
     assert mixed.shape == images.shape
     assert odds.shape == (4, 10)
     np.testing.assert_allclose(odds.sum(-1), 1, rtol=1e-6)

@@ -38,6 +38,7 @@ SHRUNKEN: dict[str, tuple[str, ...]] = {
     "se_imagenet": ("--options", "width=16", FOUR),
     "fixup_cifar": ("--options", "width=2", THREE),
     "resnet_imagenet_modern": ("--bn-group-size", "2", "--options", "width=4", FOUR),
+    "airbench": ("--options", "width=8"),
     "vgg_modern": ("--bn-group-size", "2", "--options", "width=2"),
 }
 """The flags that make each recipe's network small, whatever else it states."""
