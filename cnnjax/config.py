@@ -53,7 +53,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
     ),
     **dict.fromkeys(
-        ("clip_value", "clip_layer_norm", "clip_norm"),
+        ("clip_value", "clip_layer_norm", "clip_norm", "max_filter_rms"),
         (
             lambda x: x is None or (isinstance(x, Real) and 0 < float(x) <= FLOAT32),
             "must be a positive number, such as 1.0",
@@ -67,6 +67,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
     "colour": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 0.1"),
+    "mixup": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 1.0"),
     "label_smoothing": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.1"),
     "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
     "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
@@ -102,6 +103,8 @@ class Config:
             "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
         colour: standard deviation of a random change of each training image's colour, along the principal
             components of pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
+        mixup: alpha of mixup (Zhang et al. 2017), which mixes each batch with itself in another order, images
+            and labels alike, by a share from Beta(alpha, alpha); 0: none.
         normalize: "pixel_mean" subtracts the mean training image and divides by 255, "raw_mean" only
             subtracts, as nets without BatchNorm had it; "channel" standardises each channel;
             photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
@@ -118,13 +121,13 @@ class Config:
         map_constant: the constant j of "map".
         label_smoothing: part of the label's probability that all classes share in training's cross-entropy
             (Szegedy et al. 2015, section 7).
-        optimizer: "sgd" with momentum, "adam" with its paper's constants (0.9, 0.999, 1e-8), or any other
-            of optax's optimizers by name.
+        optimizer: "sgd" with momentum, "adam" with its paper's constants (0.9, 0.999, 1e-8), "diagonal_lm",
+            LeNet-5's (`cnnjax.second_order`), or any other of optax's optimizers by name.
         optimizer_options: its further arguments, such as `{"b2": 0.95}`.
         learning_rate: its peak.
         schedule: "piecewise" drops it at each of `boundaries`; "cosine" brings it to 0 at `steps`;
             "constant"; "plateau" drops it where tests stop improving; or any other of optax's schedules by
-            name, such as "warmup_cosine" or "exponential".
+            name, such as "warmup_cosine" or "exponential"; "inverse" is Caffe's "inv".
         schedule_options: its further arguments, such as `{"decay_rate": 0.5}`.
         boundaries: steps, for "piecewise" only.
         rate_drop: factor of each drop; Wide ResNet uses 0.2.
@@ -145,6 +148,8 @@ class Config:
         clip_layer_norm: largest norm of each parameter's gradient; larger ones are scaled down.
         clip_norm: largest norm of all gradients together; larger ones are scaled down.
         fixed_norms: whether each convolution's kernel is brought back to its initial norm after each step.
+        max_filter_rms: largest root mean square of a convolution's filter; larger ones are scaled back to it
+            after each step (Zeiler and Fergus 2013, section 3.1: 0.1).
         lookahead: steps between two returns of the weights to their average (`cnnjax.lookahead`); 0: none.
         accumulate: number of batches whose gradients are averaged for one update.
         ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
@@ -164,6 +169,7 @@ class Config:
     downsample: int = 1
     augment: Augment = "crop_flip"
     colour: float = 0.0
+    mixup: float = 0.0
     normalize: Normalize = "pixel_mean"
 
     seed: int = 0
@@ -194,6 +200,7 @@ class Config:
     clip_layer_norm: float | None = None
     clip_norm: float | None = None
     fixed_norms: bool = False
+    max_filter_rms: float | None = None
     lookahead: int = 0
     accumulate: int = 1
     ema: float = 0.0
@@ -238,8 +245,9 @@ class Config:
                 self._reject(field, words)
             if isinstance(value, Integral) and int(value) > INT32 and field not in ("seed", "data_seed"):
                 self._reject(field, f"must be at most {INT32}: it is counted in int32")
-        if self.label_smoothing and self.loss != "cross_entropy":
-            self._reject("label_smoothing", f"is for the cross-entropy, not for loss={self.loss!r}")
+        for field in ("label_smoothing", "mixup"):
+            if getattr(self, field) and self.loss != "cross_entropy":
+                self._reject(field, f"is for the cross-entropy, not for loss={self.loss!r}")
         are_steps = all(isinstance(step, Integral) and 0 <= step <= INT32 for step in self.boundaries)
         if not are_steps or list(self.boundaries) != sorted(self.boundaries):
             self._reject("boundaries", "must be rising steps, such as 32000 48000")

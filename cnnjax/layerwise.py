@@ -27,6 +27,27 @@ def clip_by_layer(max_norm: float) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, _: jax.tree.map_with_path(clipped, updates))
 
 
+def limit_filters(max_rms: float, chosen: Callable[[Any, Any], bool]) -> optax.GradientTransformation:
+    """Change updates so that no filter's RMS exceeds `max_rms` after a step; larger ones are scaled to it.
+
+    A filter is the weights [k, k, c_in] that make one of a convolution's c_out maps (Zeiler and Fergus 2013,
+    section 3.1: 0.1).
+
+    Args:
+        max_rms: root of a filter's mean square.
+        chosen: of a parameter's path in the tree and its value [..., k, k, c_in, c_out]: whether it is one.
+    """
+
+    def limited(path: Any, update: jax.Array, w: jax.Array) -> jax.Array:
+        if not chosen(path, w):
+            return update
+        moved = w + update
+        rms = jnp.sqrt(jnp.mean(jnp.square(moved), (-4, -3, -2), keepdims=True))
+        return jnp.where(rms > max_rms, moved * (max_rms / rms) - w, update)
+
+    return optax.stateless(lambda updates, params: jax.tree.map_with_path(limited, updates, params))
+
+
 def keep_norms(chosen: Callable[[Any, Any], bool]) -> optax.GradientTransformation:
     """Change updates so that each chosen parameter is brought back to its initial norm after each step.
 

@@ -15,8 +15,10 @@ import optax.contrib
 
 from cnnjax.config import OUR_SCHEDULES, Config
 from cnnjax.errors import UserError
-from cnnjax.layerwise import clip_by_layer, keep_norms
+from cnnjax.layerwise import clip_by_layer, keep_norms, limit_filters
 from cnnjax.lookahead import lookahead
+from cnnjax.schedules import inverse_decay
+from cnnjax.second_order import Curvature, diagonal_lm
 
 Schedule = Callable[[Any], Any]
 """Step, counted from 0, to learning rate."""
@@ -25,9 +27,14 @@ MASKS = ("mask", "weight_decay_mask")
 
 
 def make_optimizer(
-    config: Config, peak: Any = None, weight_decay: Any = None
+    config: Config,
+    peak: Any = None,
+    weight_decay: Any = None,
+    curvature: Callable[[int], Curvature] | None = None,
 ) -> optax.GradientTransformation:
     """Make the config's optimizer; arrays may replace its learning rate and weight decay.
+
+    "diagonal_lm" needs the `curvature` of the task (`cnnjax.second_order`).
 
     In order: gradients are clipped, by value, by the norm of each layer and by global norm; the decay is
     added to those of the decayed parameters; the optimizer makes updates of them. "sgd" is
@@ -35,8 +42,8 @@ def make_optimizer(
     optimizer of optax's with a weight decay of its own and a choice of parameters, such as adamw, lion or
     lamb, decays in its decoupled way instead. Parameters in one of `groups` have their own multiple of rate
     and decay. With `fixed_norms` each convolution's kernel is then brought back to its initial norm, and with
-    `lookahead` the parameters return to their average. With `accumulate` n the mean of n steps' gradients
-    makes one update.
+    `max_filter_rms` its large filters to that RMS; with `lookahead` the parameters return to their average.
+    With `accumulate` n the mean of n steps' gradients makes one update.
 
     Raises:
         UserError: optax has no optimizer of this name, or it takes no such options.
@@ -48,7 +55,8 @@ def make_optimizer(
 
     def group(rate_factor: float = 1.0, decay_factor: float = 1.0) -> optax.GradientTransformation:
         own_rate = rate if rate_factor == 1 else lambda step: rate_factor * rate(step)
-        return _update_rule(config, own_rate, decay if decay_factor == 1 else decay_factor * decay)
+        own_decay = decay if decay_factor == 1 else decay_factor * decay
+        return _update_rule(config, own_rate, own_decay, curvature)
 
     clips = []
     if config.clip_value is not None:
@@ -65,6 +73,8 @@ def make_optimizer(
         }
         rules = optax.multi_transform({**groups, "": rules}, lambda params: label(params, tuple(groups)))
     changes = [keep_norms(_is_convolution)] if config.fixed_norms else []
+    if config.max_filter_rms is not None:
+        changes.append(limit_filters(config.max_filter_rms, _is_convolution))
     if config.lookahead:
         changes.append(lookahead(config.lookahead, config.steps // config.accumulate))
     optimizer = optax.chain(*clips, rules, *changes) if clips or changes else rules
@@ -141,7 +151,7 @@ def path_name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransformation:
+def _update_rule(config: Config, rate: Any, decay: Any, curvature: Any) -> optax.GradientTransformation:
     chosen = {
         "convolutions": _is_convolution,
         # The axes do not tell a kernel: a locally connected layer's bias has three, and a stack over depth
@@ -158,6 +168,8 @@ def _update_rule(config: Config, rate: Any, decay: Any) -> optax.GradientTransfo
     options: dict[str, Any] = {"learning_rate": rate} if "learning_rate" in parameters else {}
     if config.optimizer == "sgd":
         options |= {"momentum": config.momentum, "nesterov": config.nesterov}
+    if "curvature" in parameters:
+        options["curvature"] = curvature
     mask = next((name for name in MASKS if name in parameters), None)
     if "weight_decay" in parameters and mask:
         options |= {"weight_decay": decay, mask: decayed}
@@ -214,7 +226,7 @@ def _by_number(value: Any) -> Any:
 
 
 def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformation], str]:
-    found = _functions(optax.contrib) | _functions(optax)
+    found = _functions(optax.contrib) | _functions(optax) | {"diagonal_lm": diagonal_lm}
     known = {
         name: function
         for name, function in found.items()
@@ -224,7 +236,7 @@ def _find_optimizer(name: str) -> tuple[Callable[..., optax.GradientTransformati
 
 
 def _find_schedule(name: str) -> tuple[Callable[..., Schedule], str]:
-    found = _functions(optax.schedules)
+    found = {**_functions(optax.schedules), "inverse_decay": inverse_decay}
     endings = ("_decay_schedule", "_schedule", "_decay", "")
     known = {
         function_name.removesuffix(ending): function

@@ -27,16 +27,18 @@ from cnnjax.data.augment import (
     photograph_normalizer,
 )
 from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
+from cnnjax.data.mixup import mix
 from cnnjax.data.pictures import CROPS
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
 from cnnjax.models import build
-from cnnjax.network import as_network
+from cnnjax.network import Network, as_network
 from cnnjax.objects import describe, is_object, load_object
 from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
 from cnnjax.probes import Health, LayerProbe, Probe, SampleProbe
+from cnnjax.second_order import Curvature, sample_curvature
 from cnnjax.training.inputs import Data, example, train_of
 from cnnjax.training.task import Augment, Moment, PerExample, Task
 from cnnjax.trial import try_out
@@ -52,14 +54,14 @@ OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant", "label_smoothing"),
     "data": ("data",),
-    "augment": ("augment", "colour"),
+    "augment": ("augment", "colour", "mixup"),
     "metrics": ("metrics",),
     "initial": ("initial",),
     "optimizer": (
         "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
         "rate_drop", "patience", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay",
-        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "lookahead",
-        "accumulate",
+        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "max_filter_rms",
+        "lookahead", "accumulate",
     ),
 }  # fmt: skip
 """The fields of a Config in the place of which an object stands."""
@@ -102,13 +104,17 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     raw, _ = example(data, config.batch_size, network.source)
     normalize, normalized = _normalizer(config, data, raw)
     augment, augmented = _augment(config, objects, data, raw, normalize)
+    if config.mixup:
+        augment = _mixed(config, network, data, augment)
+    loss = objects.loss or make_loss(config)
+    curvature = functools.partial(_curvature, config, data, network=network, normalize=normalize, loss=loss)
     task = Task(
         config=config,
         network=network,
-        loss=objects.loss or make_loss(config),
+        loss=loss,
         test_loss=objects.loss or make_loss(dataclasses.replace(config, label_smoothing=0.0)),
         metrics=_metrics(config, objects),
-        optimizer=_optimizer(config, objects),
+        optimizer=_optimizer(config, objects, curvature),
         schedule=None if "optimizer" in given else functools.partial(learning_rate, config),
         data=data,
         normalize=normalize,
@@ -247,11 +253,13 @@ def _check_contradictions(config: Config, given: Mapping[str, Any]) -> None:
 DEFAULTS = Config()
 
 
-def _optimizer(config: Config, objects: Objects) -> Callable[[Any, Any], optax.GradientTransformation]:
+def _optimizer(
+    config: Config, objects: Objects, curvature: Callable[[int], Curvature]
+) -> Callable[[Any, Any], optax.GradientTransformation]:
     given = objects.optimizer
     make: Callable[[Any, Any], optax.GradientTransformation]
     if given is None:
-        make = functools.partial(make_optimizer, config)
+        make = functools.partial(make_optimizer, config, curvature=curvature)
         make(config.learning_rate, config.weight_decay)  # a name or option that is unknown is told here
     elif hasattr(given, "init") and hasattr(given, "update"):
         optimizer = given
@@ -261,6 +269,16 @@ def _optimizer(config: Config, objects: Objects) -> Callable[[Any, Any], optax.G
             f"optimizer={describe(given)}: give an optax.GradientTransformation, such as optax.adam(1e-3)"
         )
     return lambda rate, decay: with_frozen(make(rate, decay), config.freeze)
+
+
+def _curvature(config: Config, data: Data, samples: int, **objects: Any) -> Curvature:
+    """That of training examples, for an optimizer that asks for it."""
+    what = f"optimizer={config.optimizer!r}"
+    if not isinstance(data, Dataset | Arrays):
+        raise UserError(f"{what}: is for data in memory")
+    if config.groups or config.freeze:
+        raise UserError(f"{what}: takes all parameters together; leave out groups and freeze")
+    return sample_curvature(train_of(data), samples, what, **objects)
 
 
 def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
@@ -368,6 +386,18 @@ def _over_epochs(examples: int, moment: Moment, inputs: Any, labels: Any) -> tup
     """Jordan 2024: mirrored in every second epoch, then moved by up to 2 pixels with reflection."""
     inputs = alternating_flip(inputs, moment.run_key, moment.step, examples)
     return crop(inputs, moment.key, padding=2, mode="reflect"), labels
+
+
+def _mixed(config: Config, network: Network, data: Data, augment: Augment) -> Augment:
+    """The augmentation, and then mixtures."""
+    classes = getattr(network.source, "num_classes", data.classes)  # a net may have more than the data
+    if classes is None:
+        raise UserError(f"mixup={config.mixup}: is for labels that are classes")
+
+    def mixed(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        return mix(moment.key, *augment(moment, inputs, labels), classes=classes, alpha=config.mixup)
+
+    return mixed
 
 
 def _nothing(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:

@@ -34,7 +34,9 @@ MAY_IMPORT = {
     "losses": LEAVES | {"config", "models"},
     "layerwise": {"ops"},  # which arrays are stacked over depth
     "lookahead": set(),
-    "optimizers": LEAVES | {"config", "layerwise", "lookahead"},
+    "schedules": set(),
+    "second_order": {"errors", "network"},
+    "optimizers": LEAVES | {"config", "layerwise", "lookahead", "schedules", "second_order"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
     "recipes": LEAVES
@@ -49,6 +51,7 @@ MAY_IMPORT = {
         "ops",
         "optimizers",
         "probes",
+        "second_order",
         "training",
         "trial",
     },

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from cnnjax.config import Config
-from cnnjax.layerwise import clip_by_layer, keep_norms
+from cnnjax.layerwise import clip_by_layer, keep_norms, limit_filters
 from cnnjax.ops.depth import stack, unstack
 from cnnjax.optimizers import make_optimizer
 
@@ -50,7 +50,29 @@ def test_norms_are_kept_and_directions_are_those_of_the_step():
         np.testing.assert_array_equal(moved["zero"], 1.0)
 
 
-@pytest.mark.parametrize("transformation", [clip_by_layer(0.7), keep_norms(everything)], ids=["clip", "keep"])
+def test_large_filters_are_scaled_back_and_small_ones_left_alone():
+    """After a step of zeros a filter of RMS 1 has .1, and one of .05 keeps its bits, to the last."""
+    large, small = jnp.array([1.0, -1.0]), jnp.array([0.05, -0.05])
+    kernel = jnp.stack([large, small], -1).reshape(1, 2, 1, 2)
+    params = {"conv": {"kernel": kernel, "bias": jnp.ones(2)}, "fc": {"kernel": jnp.ones((2, 2))}}
+    limit = limit_filters(0.1, lambda path, w: w.ndim == 4)
+    updates, _ = limit.update(jax.tree.map(jnp.zeros_like, params), limit.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(moved["conv"]["kernel"][..., 0].ravel(), [0.1, -0.1], rtol=1e-6)
+    np.testing.assert_array_equal(moved["conv"]["kernel"][..., 1].ravel(), small)
+    np.testing.assert_array_equal(moved["conv"]["bias"], 1.0)
+    np.testing.assert_array_equal(moved["fc"]["kernel"], 1.0)
+
+
+@pytest.mark.parametrize(
+    "transformation",
+    [
+        clip_by_layer(0.7),
+        keep_norms(everything),
+        limit_filters(0.8, lambda path, w: w.ndim >= 4),
+    ],
+    ids=["clip", "keep", "limit"],
+)
 def test_layers_stacked_over_depth_count_one_by_one(transformation):
     """The same numbers as by block: one norm over the stack would mix the layers."""
     params, gradients = blocks(1.0), blocks(0.3)

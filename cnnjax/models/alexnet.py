@@ -12,7 +12,9 @@ convolution each sees its own tower only. With one group the net is dense, as mo
   Both sizes work: 224x224 is padded with two pixels of zeros, of which one row and one column go unused.
 - The paper halves all outputs at test time to make up for dropout; here they are doubled in training instead,
   which gives the same function with weights half as large.
-- Initial weights are N(0, 0.01 * 0.01) and biases 1 or 0, layer by layer as in the paper (section 5).
+- Initial weights are N(0, 0.01 * 0.01) and biases 1 or 0, layer by layer as in the paper (section 5). They
+  are for its pixels, from 0 to 255 less the mean (`normalize="raw_mean"`): without BatchNorm the scale
+  matters. Divided by 255 the first layer's outputs have an RMS of 0.04, and the second layer is its bias.
 
 `alexnet_torchvision` is torchvision's, after Krizhevsky, "One weird trick for parallelizing convolutional
 neural networks", 2014 (arXiv 1404.5997): 64-192-384-256-256 filters, no towers, no normalisation, adaptive

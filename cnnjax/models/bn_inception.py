@@ -4,7 +4,13 @@ Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by R
 Shift", 2015 (arXiv 1502.03167), figure 5. Dropout and local response normalisation are removed, as in section
 4.2.1. The figure does not add up in modules 4c and 4d: 576 outputs need a pool projection of 96, but it
 prints 128, which makes 608. `projection` is 96, as in the authors' released code, or 128, as in the
-widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters).
+widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters with a dense
+`stem`).
+
+The first convolution is separable with a depth multiplier of 8, as the appendix says: a 7x7 convolution makes
+8 maps of each colour, and a 1x1 convolution, without anything in between, 64 of these 24. The Caffe versions
+have a dense 7x7 convolution, `stem="dense"`. Section 4.2 gives the net 13.6 million parameters; figure 5 adds
+up to 11.2 million, and no reading of it that we know explains the difference.
 
 The paper prints neither the initial weights nor BatchNorm's epsilon and decay. Here kernels are drawn from
 N(0, 2 / fan-in); the released code uses truncated normals with several deviations. Epsilon is 1e-3, as in
@@ -12,6 +18,7 @@ that code, and the decay is 0.9. Pooling rounds sizes up, and average pooling co
 `activation="sigmoid"` makes the net of BN-x5-Sigmoid (section 4.2.2).
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -69,11 +76,34 @@ def modules(projection: int) -> dict[str, tuple[tuple[Step, ...], ...]]:
     }
 
 
+def dense_stem(conv: Template, layers: LayerTemplates, x: jax.Array) -> jax.Array:
+    """One 7x7 convolution: Caffe's."""
+    return layers(x, Conv(64, 7, strides=2), 1)
+
+
+def separable_stem(conv: Template, layers: LayerTemplates, x: jax.Array) -> jax.Array:
+    """The appendix's: 8 maps of each channel, then 64 of these."""
+    depthwise = conv(
+        8 * x.shape[-1],
+        (7, 7),
+        2,
+        padding=3,
+        feature_group_count=x.shape[-1],
+        use_bias=False,
+        name="conv1_depthwise",
+    )
+    return layers(depthwise(x), Conv(64), 1)
+
+
+STEMS = {"separable": separable_stem, "dense": dense_stem}
+
+
 class BNInception(BatchNormNetwork, kw_only=True):
     """Three convolutions and ten Inception modules, BatchNorm after every convolution.
 
     Attributes:
         projection: filters of the pool projection in modules 4c and 4d, 96 or 128.
+        stem: the first convolution, "separable" (the paper's) or "dense" (Caffe's).
         use_bias: whether convolutions have biases besides BatchNorm's.
         dropout: rate before the classifier; the paper removes it.
         width: filters of the first convolution.
@@ -81,6 +111,7 @@ class BNInception(BatchNormNetwork, kw_only=True):
     """
 
     projection: int = 96
+    stem: str = "separable"
     use_bias: bool = False
     dropout: float = 0.0
     width: int = 64
@@ -88,6 +119,7 @@ class BNInception(BatchNormNetwork, kw_only=True):
     bn_epsilon: float = 1e-3
     remat: bool = False
 
+    choices: ClassVar[Mapping[str, Any]] = {**BatchNormNetwork.choices, "stem": STEMS}
     input_shape: ClassVar[tuple[int, int, int]] = (224, 224, 3)
 
     def __post_init__(self) -> None:
@@ -107,13 +139,12 @@ class BNInception(BatchNormNetwork, kw_only=True):
                 f"images of {x.shape[1]}x{x.shape[2]} do not fit: sides must be multiples of 32, at least 64 "
                 "(one pixel less and up to six more also fit)"
             )
-        conv = partial(
-            scaled, self.conv(use_bias=self.use_bias, kernel_init=he_normal_fan_in), self.width / 64
-        )
+        plain = self.conv(kernel_init=he_normal_fan_in)
+        conv = partial(scaled, partial(plain, use_bias=self.use_bias), self.width / 64)
         layers = LayerTemplates(conv, self.batch_norm(train), ACTIVATIONS[self.activation])
         inception = nn.remat(Inception) if self.remat else Inception
 
-        x = layers(x.astype(self.dtype), Conv(64, 7, strides=2), 1)
+        x = STEMS[self.stem](plain, layers, x.astype(self.dtype))
         x = downsample(x)
         x = layers(x, Conv(64), 2)
         x = layers(x, Conv(192, 3), 3)

@@ -18,7 +18,10 @@ weights from N(0, 2 / fan-in) are our choices.
 
 Convolutional: weights are Caffe's "xavier", pooling rounds sizes up, and the classifiers' deviations, 0.1 and
 0.05, are those of the released nets. The first convolution of the released CIFAR nets would start as N(0, 1),
-since Caffe does not know the name under which they give its deviation; here it is like the others. With
+since Caffe does not know the name under which they give its deviation; here it is like the others. Their
+biases learn at twice the rate without decay, and classifiers' kernels have ten times the decay: as the
+recipes `highway_cifar` and `highway_mnist` do it. Their pixels are from 0 to 1 (MNIST, by 1/256), and after
+global contrast normalisation of unknown scale (CIFAR). With
 `num_classes=100` the 19 layers are the authors' CIFAR-100 net, whose classifier starts as "xavier" there. The
 11- and 32-layer nets ("Highway A" and "C") are missing: we found no source for the filters of their stages.
 """

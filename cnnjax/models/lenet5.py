@@ -112,13 +112,23 @@ class PartialConv(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    """The output units, whose weights are fixed: they are the codes."""
+    """The output units, whose weights are fixed: they are the codes.
+
+    It leaves its input in the collection "features" where that is asked for (`cnnjax.second_order`).
+    """
 
     num_classes: int
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[batch, 84] to minus the squared distances to the codes [batch, num_classes] (equation 7)."""
-        return -jnp.square(x[:, None] - CODES[: self.num_classes]).sum(-1)
+        if not self.is_initializing():  # `init` returns variables only
+            self.sow("features", "f6", x)
+        return minus_distances(x, self.num_classes)
+
+
+def minus_distances(x: jax.Array, classes: int) -> jax.Array:
+    """[batch, 84] to minus the squared distances to the codes [batch, classes]."""
+    return -jnp.square(x[:, None] - CODES[:classes]).sum(-1)
 
 
 class LeNet5(ConvNetwork, kw_only=True):
@@ -147,6 +157,10 @@ class LeNet5(ConvNetwork, kw_only=True):
             raise UserError(
                 f"num_classes={self.num_classes}: lenet5 has codes for 10 digits; try lenet5_modern"
             )
+
+    def readout(self, features: jax.Array) -> jax.Array:
+        """The part without parameters: F6 [batch, 84] to minus the distances [batch, num_classes]."""
+        return minus_distances(features, self.num_classes)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

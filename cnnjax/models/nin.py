@@ -7,7 +7,11 @@ connected layer.
 
 The paper prints neither the widths nor the standard deviations of the initial weights. Those of `nin_cifar10`
 and `nin_cifar100` are from the first author's configuration files, those of `nin_imagenet` from the net that
-he contributed to Caffe's model zoo. As there, all pooling takes maxima and rounds sizes up.
+he contributed to Caffe's model zoo. As there, all pooling takes maxima and rounds sizes up. The text has
+dropout after all but the last of the small perceptrons (section 4.1); the zoo's net only after the third:
+`dropout_after=(1, 2, 3)` is the text's. Without BatchNorm the scale of the pixels matters: the CIFAR nets are
+for images after global contrast normalisation and ZCA, of a standard deviation near 1, and `nin_imagenet` for
+raw pixels less their mean.
 """
 
 from typing import Any

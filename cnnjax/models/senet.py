@@ -9,8 +9,9 @@ as He et al. do. CIFAR nets have He et al.'s shortcuts.
 `senet154` is the net of the ILSVRC 2017 entry: SE-ResNeXt-152 64x4d with half the filters in a block's first
 1x1, three 3x3 convolutions for the first 7x7, 3x3 convolutions in shortcuts that halve the resolution, and
 dropout before the classifier. `se_bn_inception` scales the output of each of BN-Inception's modules; as in
-the released net, pool projections are 128 wide in 4c and 4d. It has 11,931,622 parameters. A count of
-11,938,246 takes the factors of the 6,624 scaled channels for weights, but they come from the dense layers.
+the released net, pool projections are 128 wide in 4c and 4d and the first convolution is dense. It has
+11,931,622 parameters. A count of 11,938,246 takes the factors of the 6,624 scaled channels for weights, but
+they come from the dense layers.
 """
 
 from collections.abc import Mapping
@@ -142,6 +143,7 @@ class SEBNInception(BNInception, kw_only=True):
     """
 
     projection: int = 128
+    stem: str = "dense"
     reduction: int = 16
 
     def __post_init__(self) -> None:

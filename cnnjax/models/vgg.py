@@ -9,7 +9,8 @@ The paper draws weights from N(0, 0.01), where 0.01 is the *variance* (section 3
 Nets deeper than A then got their outer layers from a trained A; a footnote says that Glorot and Bengio's
 distribution makes this unnecessary. These are `kernel_init="paper"` and `"glorot"`; `"torchvision"` draws
 kernels from N(0, 2 / (k * k * c_out)) and fully connected layers from N(0, 0.01 * 0.01). Torchvision's nets
-are otherwise the same, except for its adaptive pooling, which does nothing for images of 224x224.
+are otherwise the same, except for its adaptive pooling, which does nothing for images of 224x224. The paper's
+pixels are from 0 to 255, less their mean (`normalize="raw_mean"`); torchvision's are standardised.
 
 `head="cifar"` is not in the paper: the five poolings reduce 32x32 to one pixel, and a single linear layer
 classifies it, without dropout.

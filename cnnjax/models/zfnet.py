@@ -9,10 +9,11 @@ second convolution and pooling that rounds up give these sizes. Its contrast nor
 maps, after pooling, we take to be the local response normalisation of AlexNet, from which the paper starts.
 Section 3 initialises all weights to 0.01 and biases to 0; constant weights would all stay equal, so we take
 this to be AlexNet's N(0, 0.01 * 0.01). Dropout doubles what it keeps in training instead of halving
-everything at test time.
+everything at test time. The paper's pixels are raw, less the mean, and roughly in [-128, 128]
+(`normalize="raw_mean"`): without BatchNorm their scale matters.
 
-The authors scale convolution filters back when their RMS exceeds 0.1 (section 3): apply
-`renormalize_filters` to the parameters after each step.
+The authors scale a convolution's filters back when their RMS exceeds 0.1 (section 3), which matters most in
+the first layer: `Config.max_filter_rms`.
 """
 
 from collections.abc import Mapping
@@ -20,7 +21,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.errors import UserError
@@ -88,22 +88,6 @@ class ZFNet(ConvNetwork, kw_only=True):
             x = dense(filters(4096), name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
         return self.classify(x, init, name="fc8")
-
-
-def renormalize_filters(params: Any, radius: float = 0.1) -> Any:
-    """Scale every convolution filter whose RMS exceeds `radius` back to it (section 3); returns new `params`.
-
-    A filter is the weights [k, k, c_in] that make one of the c_out feature maps. Biases and fully connected
-    layers stay as they are.
-    """
-
-    def scaled(kernel: jax.Array) -> jax.Array:
-        if kernel.ndim != 4:
-            return kernel
-        rms = jnp.sqrt(jnp.square(kernel).mean((0, 1, 2)))
-        return kernel * (radius / jnp.maximum(rms, radius))
-
-    return jax.tree.map(scaled, params)
 
 
 @register("zfnet", ZFNet)

@@ -9,6 +9,7 @@ from cnnjax.errors import UserError
 from cnnjax.papers import (
     airbench,
     alexnet,
+    bn_inception,
     densenet,
     fixup,
     fractalnet,
@@ -16,18 +17,20 @@ from cnnjax.papers import (
     highway,
     inception_v3,
     lenet,
+    nin,
     residual,
     resnext,
     squeeze,
     stochastic_depth,
+    torchvision,
     vgg,
     wide,
 )
 from cnnjax.papers.recipe import Recipe
 
 _FILES = (
-    lenet, alexnet, vgg, googlenet, highway, residual, inception_v3, stochastic_depth, wide, fractalnet,
-    densenet, resnext, squeeze, fixup, airbench,
+    lenet, alexnet, nin, vgg, googlenet, bn_inception, highway, residual, inception_v3, stochastic_depth,
+    wide, fractalnet, densenet, resnext, squeeze, fixup, torchvision, airbench,
 )  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {name: one for file in _FILES for name, one in file.RECIPES.items()}
 """By name, in the order in which the papers appeared."""

@@ -39,11 +39,9 @@ RECIPES = {
             **stated("Figure 3", model="zfnet"),
             **stated("section 3: by hand, when the validation error stops improving", schedule="plateau"),
             **stated("section 3: 70 epochs", steps=70 * PER_EPOCH),
+            **stated("section 3.1: filters of a larger RMS are renormalised to it", max_filter_rms=0.1),
         },
         {"zfnet": "38.4 % top-1, 16.5 % top-5 of ILSVRC-2012's validation images (Table 2)"},
-        (
-            "filters are not renormalised; `cnnjax.models.zfnet` has the function",
-            "crops are random; the paper has ten places",
-        ),
+        ("crops are random; the paper has ten places",),
     ),
 }

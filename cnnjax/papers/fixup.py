@@ -21,15 +21,13 @@ RECIPES = {
                 CODE, optimizer="sgd", nesterov=False, decay="all", augment="crop_flip", normalize="channel"
             ),
             **dropped(f"{CODE}: divided by 10 at epochs 100 and 150 of 200", CIFAR, 128, 200, at=(100, 150)),
+            **stated(f"{CODE}: the default", mixup=1.0),
             **stated(
                 f"{CODE}: a tenth of the rate for biases and scales",
                 groups={"*bias*": {"rate": 0.1}, "*scale*": {"rate": 0.1}},
             ),
         },
         {},
-        (
-            "no mixup, which the code has by default; pass `cnnjax.train(..., augment=...)` one",
-            "the last, smaller batch of an epoch is left out",
-        ),
+        ("the last, smaller batch of an epoch is left out",),
     ),
 }

@@ -12,7 +12,6 @@ from flax.traverse_util import flatten_dict
 
 from cnnjax.errors import UserError
 from cnnjax.models import build
-from cnnjax.models.zfnet import renormalize_filters
 from tests.counting import parameters, profile, random_variables, trace
 from tests.gradients import assert_every_parameter_gets_a_gradient, compiled, initial
 
@@ -194,17 +193,6 @@ def test_over_a_batch_and_one_by_one_under_vmap(key):
 
     alone, together = compiled(both, images)(images)
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
-
-
-def test_filters_are_scaled_back_to_the_radius(key):
-    kernel = jax.random.normal(key, (3, 3, 4, 2)) * jnp.array([1.0, 0.01])
-    params = {"conv1": {"kernel": kernel, "bias": jnp.ones(2)}, "fc6": {"kernel": jnp.ones((4, 2))}}
-    new = renormalize_filters(params)
-    rms = np.sqrt(np.square(kernel).mean((0, 1, 2)))
-    assert rms[1] < 0.1 < rms[0]
-    np.testing.assert_allclose(new["conv1"]["kernel"], kernel * np.array([0.1 / rms[0], 1]), rtol=1e-5)
-    np.testing.assert_array_equal(new["conv1"]["bias"], 1)
-    np.testing.assert_array_equal(new["fc6"]["kernel"], 1)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,10 @@ COUNTS = [
     ("googlenet", {"aux_heads": False, "norm": "batch"}, 7_005_832, 1_582_671_872),
     ("googlenet_torchvision", {}, 13_004_888, 1_498_376_192),
     ("googlenet_torchvision", {"aux_heads": False}, 6_624_904, 1_498_376_192),
-    ("bn_inception", {}, 11_194_984, 2_018_851_840),
-    ("bn_inception", {"projection": 128}, 11_285_224, 2_032_600_064),
-    ("bn_inception", {"projection": 128, "use_bias": True}, 11_295_240, 2_032_600_064),
+    ("bn_inception", {}, 11_188_288, 1_934_857_216),  # 7 x 7 x 24 + 24 x 64 for 7 x 7 x 3 x 64
+    ("bn_inception", {"stem": "dense"}, 11_194_984, 2_018_851_840),
+    ("bn_inception", {"stem": "dense", "projection": 128}, 11_285_224, 2_032_600_064),
+    ("bn_inception", {"stem": "dense", "projection": 128, "use_bias": True}, 11_295_240, 2_032_600_064),
     ("inception_v3", {}, 27_161_264, 5_713_216_096),
     ("inception_v3", {"aux_heads": False}, 23_834_568, 5_713_216_096),
     ("inception_v3_torchvision", {}, 27_161_264, 5_713_216_096),
@@ -97,9 +98,11 @@ def test_resolutions(name, sizes):
     assert tuple(dict.fromkeys(outputs)) == sizes
 
 
-@pytest.mark.parametrize(("name", "layers"), [("googlenet", 22), ("bn_inception", 34), ("inception_v3", 48)])
+@pytest.mark.parametrize(("name", "layers"), [("googlenet", 22), ("bn_inception", 35), ("inception_v3", 48)])
 def test_layers_in_depth(name, layers):
-    """Along the longest branches: GoogLeNet's 22; 9 more and a module more; 5 + 9 + 3 + 20 + 4 + 6 + 1."""
+    """Along the longest branches: GoogLeNet's 22; 10 more, one of them in the first layer, and a module more;
+    5 + 9 + 3 + 20 + 4 + 6 + 1.
+    """
     rows = [layer for layer in summary(name).layers if layer.parameters and "training" not in layer.kind]
     longest: dict[str, int] = {}
     for row in rows:
@@ -107,6 +110,28 @@ def test_layers_in_depth(name, layers):
             longest[match[1]] = max(longest.get(match[1], 0), int(match[2]))
     alone = sum("/" not in row.name and "bn" not in row.name for row in rows)
     assert alone + sum(longest.values()) == layers
+
+
+def test_a_separable_stem_is_a_convolution_of_each_colour_then_a_mixture(key):
+    """The 7x7x3x64 kernel that the depthwise and the 1x1 kernels amount to gives the same maps."""
+    layers = LayerTemplates(nn.Conv, no_norm, lambda name: lambda x: x)
+    conv = partial(nn.Conv, bias_init=nn.initializers.normal())
+
+    class Stem(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return cnnjax.models.bn_inception.separable_stem(conv, layers, x)
+
+    images = jax.random.normal(key, (2, 16, 16, 3))
+    variables = Stem().init(key, images)
+    depthwise, mixed = (variables["params"][name]["kernel"] for name in ("conv1_depthwise", "conv1"))
+    assert depthwise.shape == (7, 7, 1, 24)
+    by_colour = mixed.reshape(3, 8, 64)
+    whole = jnp.einsum("hwcm,cmo->hwco", depthwise.reshape(7, 7, 3, 8), by_colour)
+    expected = jax.lax.conv_general_dilated(
+        images, whole, (2, 2), [(3, 3), (3, 3)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(Stem().apply(variables, images), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_module_is_its_branches_side_by_side():
@@ -165,6 +190,7 @@ def some_modules(monkeypatch):
         ("googlenet", {"auxiliary_pool": "adaptive", "remat": True}, (56, 56, 3)),
         ("googlenet_torchvision", {"dtype": jnp.bfloat16}, (32, 32, 3)),
         ("bn_inception", {"activation": "sigmoid", "dropout": 0.2}, (63, 63, 3)),
+        ("bn_inception", {"stem": "dense"}, (63, 63, 3)),
         ("inception_v3", {}, (299, 299, 3)),
     ],
 )
@@ -239,6 +265,7 @@ def test_initial_weights_have_the_published_distribution(key, name):
         (lambda: build("googlenet", norm="layer"), "lrn, batch"),
         (lambda: build("googlenet", auxiliary_dropout=1.0), "in [0, 1)"),
         (lambda: build("bn_inception", projection=0), "at least 1"),
+        (lambda: build("bn_inception", stem="7x7"), "must be one of separable, dense"),
         (lambda: trace(build("googlenet"), (32, 32, 3)), "at least 47x47"),
         (lambda: trace(build("googlenet"), (64, 64, 3)), "223x223 to 270x270 for the auxiliary heads"),
         (lambda: trace(build("googlenet_torchvision"), (30, 30, 3)), "at least 31x31"),
