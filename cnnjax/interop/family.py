@@ -48,7 +48,7 @@ class Family:
     Attributes:
         names: pattern that matches the source's names of the networks.
         ours: our name, with theirs in place of `{}`.
-        bias: the source's name of the classifier's bias, by which weights are known as this family's.
+        bias: the source's name of the classifier's bias.
         preprocessing: how the source prepares images.
     """
 
@@ -56,6 +56,10 @@ class Family:
     ours: str = "{}"
     bias: str
     preprocessing: Preprocessing = IMAGENET
+
+    def fits(self, weights: Mapping[str, Any]) -> bool:
+        """Return whether the classifier has this family's name in the weights."""
+        return self.bias in weights
 
     def prepare(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the weights under the names, and in the shapes, that `arrays` expects."""

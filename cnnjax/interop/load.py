@@ -6,12 +6,17 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from cnnjax.errors import UserError
-from cnnjax.interop import timm, torchvision
+from cnnjax.interop import caffe, keras, timm, torchvision
 from cnnjax.interop.family import Family, matching
 from cnnjax.interop.files import read_weights
 from cnnjax.interop.preprocessing import Preprocessing
 
-FAMILIES: tuple[Family, ...] = (*torchvision.FAMILIES, *timm.FAMILIES)
+FAMILIES: tuple[Family, ...] = (
+    *torchvision.FAMILIES,
+    *timm.FAMILIES,
+    *keras.FAMILIES,
+    *caffe.FAMILIES,
+)
 
 
 class Loaded(NamedTuple):
@@ -29,7 +34,7 @@ class Loaded(NamedTuple):
 
 
 def load_weights(name: str, path: str | Path) -> Loaded:
-    """Load the network `name` with weights from torchvision or timm.
+    """Load the network `name` with weights from torchvision, timm, Keras or Caffe.
 
     Args:
         name: its name there, such as "resnet50", "seresnet50" or "resnet34.a1_in1k".
@@ -45,9 +50,7 @@ def load_weights(name: str, path: str | Path) -> Loaded:
     path = Path(path).expanduser()
     file = timm.weights_in_folder(path) if path.is_dir() else path
     weights = read_weights(file)
-    # Each source names the classifier in its own way.
-    fits = [one for one in families if any(f".{key}".endswith(f".{one.bias}") for key in weights)]
-    family = (fits or families)[0]
+    family = next((one for one in families if one.fits(weights)), families[0])
     config = timm.read_config(file)
     if config is not None:
         timm.check_config(plain, config, file.with_name(timm.CONFIG))

@@ -87,6 +87,10 @@ class StateDictFamily(Family):
     convolved: str = "(?!)"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def fits(self, weights: Mapping[str, Any]) -> bool:
+        """Return whether the classifier is there, behind a wrapper's prefix or not."""
+        return self.bias in unwrapped(weights, self.bias)
+
     def prepare(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Drop a wrapper's prefix, name DenseNet's layers as PyTorch does now, flatten what is dense here."""
         # Files from before PyTorch 0.4 have dots in the names of DenseNet's layers: `norm.1` for `norm1`.
