@@ -35,7 +35,7 @@ def read_keras(file: BinaryIO) -> dict[str, np.ndarray]:
         )
         found = {f"{name}/{i}": np.asarray(one) for name, each in arrays for i, one in enumerate(each)}
     if not found:
-        raise UserError("its layers have no names: save it again with Keras 3.10 or later, or as .h5")
+        raise UserError("its layers have no names: save it again with a newer Keras, or as .h5")
     return found
 
 

@@ -32,7 +32,7 @@ IMAGENET = Preprocessing()
 
 def subtract_mean(red: float, green: float, blue: float, crop: int = 224) -> Preprocessing:
     """Return Caffe's: only the mean is subtracted, from pixels up to 255."""
-    return Preprocessing(256, crop, (red / 255, green / 255, blue / 255), (1 / 255,) * 3)
+    return Preprocessing(256, crop, (red / 255, green / 255, blue / 255), (1 / 255, 1 / 255, 1 / 255))
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> np.ndarray:

@@ -82,6 +82,11 @@ def plain_name(name: str) -> str:
     return plain
 
 
+def is_snapshot(folder: Path) -> bool:
+    """Return whether a folder has a file of weights, as a snapshot of timm's has."""
+    return any((folder / name).is_file() for name in FILES)
+
+
 def weights_in_folder(folder: Path) -> Path:
     """Return the file of weights in a folder; raises UserError if there is none."""
     for name in FILES:

@@ -113,7 +113,7 @@ def test_what_is_no_network_of_caffe(tmp_path):
     (tmp_path / "net").write_bytes(content)
     with pytest.raises(UserError, match="no weights of googlenet: missing: "):
         load_weights("googlenet", tmp_path / "net")
-    with pytest.raises(UserError, match=r"wrong shapes: conv1\.weight \(12, 3, 11, 11\) for \(96"):
+    with pytest.raises(UserError, match=r"wrong shapes: .*conv1\.weight \(12, 3, 11, 11\) for \(96"):
         load_weights("caffenet", tmp_path / "net")
     (tmp_path / "three").write_bytes(caffemodel({f"bn/{i}": np.zeros(2) for i in range(3)}, (), old=False))
     with pytest.raises(UserError, match="its layer bn has 3 arrays, not a kernel and a bias"):

@@ -75,7 +75,8 @@ def test_logits(name, reference, tmp_path):
     # These ResNets take blue, green, red in Keras; here they take red, green, blue.
     logits = logits64(model, variables, images[..., ::-1] if name == "resnet50" else images)
     expected = reference[f"logits/{name}"]
-    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    # Keras's BatchNorm computes in float32, whatever the policy.
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_names_and_shapes_of_vgg(reference):

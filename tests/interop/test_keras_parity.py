@@ -1,4 +1,7 @@
-"""Keras Applications against ours, in float64. Needs the extra `parity`; `-n 0 -s` prints the errors."""
+"""Keras Applications against ours, in float64, but that Keras's BatchNorm computes in float32 all the same.
+
+Needs Keras and h5py; `-n 0 -s` prints the errors, `KERAS_BACKEND=torch` takes PyTorch instead of JAX.
+"""
 
 import os
 
@@ -40,4 +43,4 @@ def test_logits(name, tmp_path):
     logits = logits64(model, variables, images[..., ::-1] if name in BGR else images)
     error = np.abs(logits - expected).max() / np.abs(expected).max()
     print(f"{name}: logits {error:.1e}")
-    assert error < 1e-10
+    assert error < (1e-10 if name.startswith("vgg") else 1e-5)

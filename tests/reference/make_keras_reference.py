@@ -3,7 +3,8 @@
 Run with Keras and torch installed: `KERAS_BACKEND=torch python -m tests.reference.make_keras_reference`.
 Images are drawn as for torchvision's reference, and weights too, except that biases and means are multiples
 of 1/1024, so that a bias is folded into a mean without rounding.
-The stored file was made with Keras 3.15.1 on torch 2.13.0 on a CPU, in float64.
+The stored file was made with Keras 3.15.1 on torch 2.13.0 on a CPU, in float64, except that Keras's BatchNorm
+computes in float32 all the same.
 """
 
 import json
