@@ -12,12 +12,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
-from cnnjax.data import Dataset, Stream, as_data, open_data
-from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
+from cnnjax.data import Arrays, Dataset, Stream, as_data, open_data
+from cnnjax.data.augment import (
+    alternating_flip,
+    augmentation,
+    byte_scaler,
+    crop,
+    normalizer,
+    photograph_normalizer,
+)
 from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
 from cnnjax.data.pictures import CROPS
 from cnnjax.errors import UserError
@@ -29,8 +37,8 @@ from cnnjax.objects import describe, is_object, load_object
 from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
 from cnnjax.probes import Health, LayerProbe, Probe, SampleProbe
-from cnnjax.training.inputs import Data, example
-from cnnjax.training.task import Augment, PerExample, Task
+from cnnjax.training.inputs import Data, example, train_of
+from cnnjax.training.task import Augment, Moment, PerExample, Task
 from cnnjax.trial import try_out
 
 PROBES: Mapping[str, Callable[[], Probe]] = {
@@ -38,6 +46,8 @@ PROBES: Mapping[str, Callable[[], Probe]] = {
     "layers": LayerProbe,
     "samples": SampleProbe,
 }
+INPUTS_TO_START_FROM = 5_000
+"""Training inputs that a network may compute its initial variables from: the first ones."""
 OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant", "label_smoothing"),
@@ -48,7 +58,8 @@ OWNED = {
     "optimizer": (
         "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
         "rate_drop", "patience", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay",
-        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "accumulate",
+        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "lookahead",
+        "accumulate",
     ),
 }  # fmt: skip
 """The fields of a Config in the place of which an object stands."""
@@ -112,7 +123,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         task,
         # Outputs that are no logits have no class to be wrong about.
         metrics={name: one for name, one in task.metrics.items() if are_logits or one is not error},
-        initial=initial,
+        initial=initial or _from_inputs(task),
         notes=(*_notes(config, given), *(initial.notes if initial else ())),
         identity={"data": whole.digest, "objects": _traced(fingerprints, initial)},
         in_place=_in_place(given, data, normalized, augmented),
@@ -263,6 +274,22 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
+def _from_inputs(task: Task) -> Initial | None:
+    """The initial variables that a network computes from training inputs, if it has `initial_from`.
+
+    That is a method of normalised inputs [example, ...], the first ones, to arrays by path, such as
+    "params/whiten/kernel".
+    """
+    compute = getattr(task.network.source, "initial_from", None)
+    if compute is None:
+        return None
+    if not isinstance(task.data, Dataset | Arrays):
+        raise UserError(f"{task.short_name} computes its initial weights from inputs: give data in memory")
+    some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), train_of(task.data)[0])
+    found = compute(jax.tree.map(np.asarray, task.normalize(some)))
+    return Initial(found, "", ()) if found else None
+
+
 def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:
     """Remarks on settings that are allowed but perhaps unintended, one line each."""
     late = [step for step in config.boundaries if step >= config.steps]
@@ -312,8 +339,9 @@ def _augment(
         raise UserError("colour: is for images of bytes; give augment= a function of your own")
     colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
 
-    def coloured(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
-        return augment(key, change_colours(inputs, key, colours, config.colour, normalize), labels)
+    def coloured(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        inputs = change_colours(inputs, moment.key, colours, config.colour, normalize)
+        return augment(moment, inputs, labels)
 
     return coloured, name
 
@@ -329,10 +357,20 @@ def _geometry(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[A
         return _nothing, config.augment  # done where the pictures are cropped
     if not isinstance(data, Dataset) and getattr(raw, "ndim", 0) != 4:
         return _nothing, "none"  # no images [batch, height, width, channel]
+    if config.augment == "translate_alternating_flip":
+        if not isinstance(data, Dataset):
+            raise UserError(f"augment={config.augment!r}: is for images of bytes in memory")
+        return functools.partial(_over_epochs, len(data.train_images)), config.augment
     return _with_labels(augmentation(config.augment)), config.augment
 
 
-def _nothing(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+def _over_epochs(examples: int, moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
+    """Jordan 2024: mirrored in every second epoch, then moved by up to 2 pixels with reflection."""
+    inputs = alternating_flip(inputs, moment.run_key, moment.step, examples)
+    return crop(inputs, moment.key, padding=2, mode="reflect"), labels
+
+
+def _nothing(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
     return inputs, labels
 
 
@@ -342,5 +380,5 @@ def _with_labels(augment: Callable[..., Any]) -> Augment:
             f"augment={describe(augment)}: give a function of (key, inputs) or (key, inputs, labels)"
         )
     if len(inspect.signature(augment).parameters) == 3:
-        return augment
-    return lambda key, inputs, labels: (augment(key, inputs), labels)
+        return lambda moment, inputs, labels: augment(moment.key, inputs, labels)
+    return lambda moment, inputs, labels: (augment(moment.key, inputs), labels)

@@ -42,9 +42,9 @@ def flip(images: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
-def _crop_flip(key: jax.Array, images: jax.Array, mode: str) -> jax.Array:
+def _crop_flip(key: jax.Array, images: jax.Array, mode: str, padding: int = 4) -> jax.Array:
     crop_key, flip_key = jax.random.split(key)
-    return flip(crop(images, crop_key, mode=mode), flip_key)
+    return flip(crop(images, crop_key, padding, mode), flip_key)
 
 
 AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
@@ -53,8 +53,29 @@ AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "crop": lambda key, images: crop(images, key),
     "crop_flip": lambda key, images: _crop_flip(key, images, "constant"),
     "reflect_crop_flip": lambda key, images: _crop_flip(key, images, "reflect"),
+    "translate_flip": lambda key, images: _crop_flip(key, images, "reflect", padding=2),
 }
 """Name to function of (key, images)."""
+
+
+def alternating_flip(images: jax.Array, run_key: jax.Array, step: jax.Array, examples: int) -> jax.Array:
+    """Mirror each image in every second epoch (Jordan 2024, arXiv 2404.00498, section 3.6).
+
+    Whether that is the odd or the even ones is a hash of the image and the run's key, so that any two epochs
+    in a row show each image both ways. Epochs are those of `cnnjax.data.batches`.
+
+    Args:
+        images: [batch, height, width, channel], not yet augmented.
+        run_key: the same in every step.
+        step: how many batches there were before.
+        examples: how many there are in an epoch.
+    """
+    factors = jax.random.bits(run_key, images.shape[1:], jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(images.astype(jnp.float32), jnp.uint32)
+    odd = jnp.sum(bits * factors, axis=(1, 2, 3), dtype=jnp.uint32) >> 31
+    epochs = (step * len(images) + jnp.arange(len(images))) // examples
+    mirrored = (odd + epochs.astype(jnp.uint32)) % 2 == 1
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def augmentation(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:

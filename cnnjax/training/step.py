@@ -13,7 +13,7 @@ from cnnjax.network import Variables
 from cnnjax.probes.found import Taps
 from cnnjax.probes.probe import Probe, StepContext, Together
 from cnnjax.probes.trace import Trace
-from cnnjax.training.task import Task
+from cnnjax.training.task import Moment, Task
 
 Metrics = dict[str, jax.Array]
 Measured = dict[str, Any]
@@ -83,8 +83,9 @@ def make_train_step(
     update = optax.with_extra_args_support(optimizer).update
 
     def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
-        augment_key, key = jax.random.split(jax.random.fold_in(key, state.step))
-        x, y = task.augment(augment_key, task.normalize(raw), labels)
+        run_key = key
+        augment_key, key = jax.random.split(jax.random.fold_in(run_key, state.step))
+        x, y = task.augment(Moment(augment_key, run_key, state.step), task.normalize(raw), labels)
 
         def forward(params: Any, x: Any) -> tuple[Any, Variables]:
             variables = {"params": gather(params), **state.carried}
