@@ -67,14 +67,14 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Predict:
-    """Classify image files, by a run or with torchvision's weights: the five most probable classes."""
+    """Classify image files, by a run or with weights that others publish: the five most probable classes."""
 
     name: tyro.conf.Positional[str]
-    """A run's folder, or torchvision's name of a network, such as resnet50."""
+    """A run's folder, or the name of a network where its weights are from, such as resnet50."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """The image files."""
     weights: Path | None = None
-    """File of torchvision's weights, .pth or .safetensors."""
+    """File of torchvision's, timm's, Keras's or Caffe's weights, or a folder of timm's (docs/weights.md)."""
     labels: Path | None = None
     """Text file with one class name per line."""
     resize: int | None = None
@@ -99,13 +99,9 @@ class Predict:
         if self.weights is not None:
             return predict(self.name, self.weights, self.images, self.resize)
         if not Path(self.name).is_dir():
-            raise UserError(
-                f"{self.name} is no run: give --weights FILE for torchvision's network of that name"
-            )
+            raise UserError(f"{self.name} is no run: give --weights FILE for a network of that name")
         if self.resize is not None:
-            raise UserError(
-                "--resize is for torchvision's weights: a run's pictures are prepared as its data was"
-            )
+            raise UserError("--resize is for --weights: a run's pictures are prepared as its data was")
         return open_run(self.name).predict(self.images)
 
 

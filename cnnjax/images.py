@@ -64,9 +64,14 @@ def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
     return pixels if turn is None else pixels.transpose(turn)
 
 
-def centre_square(image: Image.Image, shorter: int, side: int) -> Image.Image:
+def centre_square(
+    image: Image.Image,
+    shorter: int,
+    side: int,
+    interpolation: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
     """The central square after resizing the shorter side to `shorter`, to the pixel as in torchvision."""
     width, height = (int(shorter * length / min(image.size)) for length in image.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    resized = image.resize((width, height), interpolation)
     return resized.crop((left, top, left + side, top + side))

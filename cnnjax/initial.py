@@ -11,8 +11,8 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from cnnjax.errors import UserError
-from cnnjax.interop import from_torchvision
-from cnnjax.interop.files import read_weights
+from cnnjax.interop import load_weights, read_weights
+from cnnjax.interop.timm import is_snapshot
 from cnnjax.network import Variables
 from cnnjax.ops.depth import unstack
 from cnnjax.optimizers import path_name
@@ -45,14 +45,15 @@ def read_initial(path: str | Path, model: str) -> Variables:
         UserError: there are none.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not is_snapshot(path):
         return read_variables(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"initial={str(path)!r}: there is no such run or file of weights")
-    weights = read_weights(path)
-    if any(name.startswith("params/") for name in weights):
-        return unflatten_dict(weights, sep="/")
-    return from_torchvision(model, weights)[1]
+    if path.is_file():
+        weights = read_weights(path)
+        if any(name.startswith("params/") for name in weights):
+            return unflatten_dict(weights, sep="/")
+    return load_weights(model, path).variables
 
 
 def match(given: Variables, own: Variables) -> Initial:

@@ -1,4 +1,4 @@
-"""Read arrays from files of weights: PyTorch's `.pth`, without PyTorch, and `.safetensors`.
+"""Read arrays from files of weights: PyTorch's `.pth`, without PyTorch, `.safetensors`, Keras's, Caffe's.
 
 A `.pth` file is a pickle, which can run any code. This reader builds only tensors, numbers, strings and
 containers; of everything else it keeps just the name, and it refuses such things among the weights. It reads
@@ -19,6 +19,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cnnjax.errors import UserError
+from cnnjax.interop import caffemodel, hdf5
 
 DTYPES = {
     "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16,
@@ -29,7 +30,7 @@ MAGIC = 0x1950A86A20F9469CFC6C  # what the older stream begins with
 
 
 def read_weights(path: str | Path, entry: str | None = None) -> dict[str, np.ndarray]:
-    """Read arrays by name from a PyTorch or safetensors file.
+    """Read arrays by name from a file of PyTorch, safetensors, Keras or Caffe; its content says which.
 
     Args:
         path: path of the file.
@@ -58,11 +59,15 @@ def _read(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
     if not start:
         raise ValueError("it is empty")
     file.seek(0)
+    if start.startswith(hdf5.MAGIC):
+        return hdf5.read_keras(file)
     if zipfile.is_zipfile(file):
         return _read_archive(file, entry)
     if start.startswith(b"PK"):
         raise ValueError("its end is not there")
     file.seek(0)
+    if start[0] in caffemodel.FIRST_BYTES:
+        return caffemodel.read_caffe(file)
     return _read_stream(file, entry)
 
 
@@ -185,6 +190,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _read_archive(file: BinaryIO, entry: str | None) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
+        if hdf5.IN_ARCHIVE in archive.namelist():
+            return hdf5.read_keras(io.BytesIO(archive.read(hdf5.IN_ARCHIVE)))
         (index,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
         folder = index.removesuffix("data.pkl")
         tensors = weights_in(_Unpickler(io.BytesIO(archive.read(index))).load(), entry)

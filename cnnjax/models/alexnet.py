@@ -6,8 +6,8 @@ convolution each sees its own tower only. With one group the net is dense, as mo
 
 - Normalisation comes after ReLU and before pooling (section 3.5); its alpha multiplies the sum of squares, as
   in the paper's formula, or with `lrn_alpha_per="mean"` their mean, as in the authors' code and Caffe. It
-  stays within a tower, since the GPUs do not communicate before the third convolution; in Caffe's net it
-  crosses towers.
+  stays within a tower, since the GPUs do not communicate before the third convolution. In Caffe's nets it
+  crosses towers (`lrn_across="all"`) and has `lrn_k=1`; CaffeNet's comes after pooling (`lrn_after`).
 - The paper crops images to 224x224, but its first layer has 55x55 outputs only for 227x227 without padding.
   Both sizes work: 224x224 is padded with two pixels of zeros, of which one row and one column go unused.
 - The paper halves all outputs at test time to make up for dropout; here they are doubled in training instead,
@@ -41,6 +41,8 @@ from cnnjax.ops.precision import wide
 
 PADDINGS = {227: 0, 224: 2}
 """The first convolution's padding by the image's side; both give 55x55."""
+LRN_ACROSS = ("tower", "all")
+LRN_AFTER = ("activation", "pooling")
 
 
 class AlexNet(ConvNetwork, kw_only=True):
@@ -51,6 +53,9 @@ class AlexNet(ConvNetwork, kw_only=True):
         groups: number of towers, 2 in the paper; 1 connects everything.
         lrn: whether to apply local response normalisation (section 3.3).
         lrn_alpha_per: whether its alpha multiplies the "sum" or the "mean" of the squares.
+        lrn_k: what it adds to the weighted squares.
+        lrn_across: the channels among which it has its neighbours, those of a "tower" or "all".
+        lrn_after: the layer that it follows, "activation" or "pooling".
         pool_size: side of the pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
         dropout: rate after each hidden fully connected layer.
     """
@@ -60,10 +65,18 @@ class AlexNet(ConvNetwork, kw_only=True):
     num_classes: int = 1000
     lrn: bool = True
     lrn_alpha_per: str = "sum"
+    lrn_k: float = 2.0
+    lrn_across: str = "tower"
+    lrn_after: str = "activation"
     pool_size: int = 3
     dropout: float = 0.5
 
-    choices: ClassVar[Mapping[str, Any]] = {**ConvNetwork.choices, "lrn_alpha_per": ALPHA_PER}
+    choices: ClassVar[Mapping[str, Any]] = {
+        **ConvNetwork.choices,
+        "lrn_alpha_per": ALPHA_PER,
+        "lrn_across": LRN_ACROSS,
+        "lrn_after": LRN_AFTER,
+    }
     input_shape: ClassVar[tuple[int, int, int]] = (227, 227, 3)
 
     def __post_init__(self) -> None:
@@ -94,12 +107,17 @@ class AlexNet(ConvNetwork, kw_only=True):
         def filters(paper: int) -> int:
             return self.groups * scale_filters(self.width / (96 * self.groups), paper)
 
+        def normalize(x: jax.Array) -> jax.Array:
+            parts = {"tower": self.groups, "all": 1}[self.lrn_across]
+            channels = x.reshape(*x.shape[:-1], parts, -1)
+            return local_response_norm(channels, 5, 1e-4, 0.75, self.lrn_k, self.lrn_alpha_per).reshape(
+                x.shape
+            )
+
         def respond(x: jax.Array) -> jax.Array:
-            if self.lrn:
-                towers = x.reshape(*x.shape[:-1], self.groups, -1)
-                towers = local_response_norm(towers, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
-                x = towers.reshape(x.shape)
-            return max_pool(x, self.pool_size, 2)
+            x = normalize(x) if self.lrn and self.lrn_after == "activation" else x
+            x = max_pool(x, self.pool_size, 2)
+            return normalize(x) if self.lrn and self.lrn_after == "pooling" else x
 
         x = conv(self.width, (11, 11), 4, padding=PADDINGS[height], name="conv1")(x)
         x = respond(act(name="act1")(x))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from cnnjax.data.pictures import CROPS, area_crop, centre, crop, scale_crop
 from cnnjax.images import centre_square
-from cnnjax.interop.predict import Preprocessing, preprocess
+from cnnjax.interop import Preprocessing, preprocess
 
 WIDTH, HEIGHT, SIDE = 240, 160, 56  # 56 is a quarter of 224: shorter sides of 64, and 64 to 120
 

@@ -14,7 +14,9 @@ import pytest
 import cnnjax
 from cnnjax.errors import UserError
 from cnnjax.interop import from_torchvision, to_torchvision
-from cnnjax.interop.torchvision import TRACKED, _arrays, _find, _model, _numpy, _unwrapped
+from cnnjax.interop.family import as_numpy
+from cnnjax.interop.pytorch import TRACKED, unwrapped
+from cnnjax.interop.torchvision import find
 from cnnjax.models import stack
 from tests.reference.make_torchvision_reference import FILE, LOGITS, draw_images, draw_weights
 
@@ -39,15 +41,10 @@ def weights_of(name, reference):
 def test_names_and_shapes(name, reference):
     """Of all weights, and no number: those below come back bit by bit."""
     shapes = {key: shape for key, shape in shapes_of(name, reference).items() if not key.endswith(TRACKED)}
-    family, _ = _find(name)
-    # As of weights: they say how many classes there are, and whether heads for training.
-    model = _model(
-        family,
-        name,
-        {key: np.zeros(shape[:1]) for key, shape in shapes.items()},
-        f"{family.classifier[1]}.bias",
-    )
-    arrays = _arrays(family, model)
+    family, _ = find(name)
+    # The fields are those of the weights, as the number of classes is.
+    fields = family.fields({key: np.zeros(shape[:1]) for key, shape in shapes.items()})
+    arrays = family.arrays(cnnjax.build(family.ours.format(name), **fields))
     assert {array.name: array.shape for array in arrays} == shapes
     for array in arrays:
         assert array.ours(np.broadcast_to(np.float32(0), array.shape)).shape == array.our_shape
@@ -140,9 +137,9 @@ def test_what_wraps_a_network_is_left_out_of_its_names(resnet18):
     assert jax.tree.all(jax.tree.map(np.array_equal, plain, variables))
     for around in ("module.", "_orig_mod.", "model.", "net.", "encoder.0."):
         names = {around + name: index for index, name in enumerate(resnet18)}
-        assert _unwrapped(names, "fc.bias") == dict(zip(resnet18, range(len(resnet18)), strict=True))
-    assert _unwrapped({"fc.weight": 0, "fc.bias": 1}, "fc.bias") == {"fc.weight": 0, "fc.bias": 1}
-    assert _unwrapped({}, "fc.bias") == {}
+        assert unwrapped(names, "fc.bias") == dict(zip(resnet18, range(len(resnet18)), strict=True))
+    assert unwrapped({"fc.weight": 0, "fc.bias": 1}, "fc.bias") == {"fc.weight": 0, "fc.bias": 1}
+    assert unwrapped({}, "fc.bias") == {}
 
 
 def test_tensors_of_pytorch_are_taken_from_any_device():
@@ -155,7 +152,7 @@ def test_tensors_of_pytorch_are_taken_from_any_device():
         def numpy(self):
             return np.ones(3)
 
-    np.testing.assert_array_equal(_numpy(Tensor()), np.ones(3, np.float32), strict=True)
+    np.testing.assert_array_equal(as_numpy(Tensor()), np.ones(3, np.float32), strict=True)
 
 
 def test_a_long_list_is_cut(resnet18):
