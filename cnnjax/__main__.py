@@ -402,12 +402,17 @@ class Data:
     """Reader to use: tensorflow-datasets, our own, or whichever works."""
     verify: bool = True
     """Whether archives must have the official checksums."""
+    check: bool = False
+    """Read every picture of a folder, and list all that is odd; exit code 2 if not all can be used."""
 
     def run(self) -> None:
         """Print where the data lies and what it holds."""
         from cnnjax.data import fetch, find, is_streamed, list_datasets, open_data, prepare_imagenet, spec
         from cnnjax.data.streams import IMAGENET
 
+        if self.check:
+            self._check()
+            return
         if not self.name:
             if self.data_dir:
                 raise UserError(
@@ -425,6 +430,21 @@ class Data:
                 print(open_data(self.name, data_dir=self.data_dir))
             return
         print(fetch(self.name, self.data_dir, source=self.source, verify=self.verify))
+
+    def _check(self) -> None:
+        from cnnjax.data.check import check_folder
+
+        if not self.name or not Path(self.name).expanduser().is_dir():
+            raise UserError(
+                f"--check reads the pictures of a folder: there is no folder {self.name or 'named'}"
+            )
+        report = check_folder(Path(self.name).expanduser())
+        print(report)
+        if report.lost:
+            raise UserError(
+                f"{self.name}: {report.lost:,} pictures can't be used: remove, mend or rename them, or train "
+                "with --unreadable skip"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ Augment = Literal[
     "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "scale_crop_flip", "area_crop_flip"
 ]
 Normalize = Literal["pixel_mean", "raw_mean", "channel", "none"]
+Unreadable = Literal["refuse", "skip"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -31,7 +32,7 @@ _KINDS: dict[type, tuple[type, str]] = {
 """A default's type to what the field's value must be, as a class and in words."""
 _CHOICES = {
     "decay": Decay, "augment": Augment, "normalize": Normalize, "loss": Loss, "warmup": Warmup,
-    "dtype": Dtype,
+    "dtype": Dtype, "unreadable": Unreadable,
 }  # fmt: skip
 _TEXTS = ("freeze", "metrics", "probes")
 _MAPPINGS = ("model_options", "optimizer_options", "schedule_options", "groups")
@@ -90,6 +91,8 @@ class Config:
         dtype: of the network's computation. With bfloat16, parameters, statistics and the loss are float32;
             float64 means float64 everywhere, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
+        unreadable: what to do about pictures of a folder that can't be read: "refuse" stops where one is
+            needed; "skip" reads them all first, and leaves these out of training and test.
         validation: number of training images, drawn by `seed`, to hold out and test on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
         downsample: side of the squares of pixels to average.
@@ -156,6 +159,7 @@ class Config:
     dtype: Dtype = "float32"
 
     data: str = "cifar10"
+    unreadable: Unreadable = "refuse"
     validation: int = 0
     downsample: int = 1
     augment: Augment = "crop_flip"

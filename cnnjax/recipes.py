@@ -83,6 +83,8 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     given = objects.given
     _check_contradictions(config, given)
     whole = as_data(given["data"] if "data" in given else open_data(config.data))
+    if config.unreadable == "skip" and isinstance(whole, Stream):
+        whole = whole.readable()
     data = _prepare(whole, config)
     own_objects = dict(given)
     if "model" not in given and is_object(config.model):
@@ -113,8 +115,8 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         # Outputs that are no logits have no class to be wrong about.
         metrics={name: one for name, one in task.metrics.items() if are_logits or one is not error},
         initial=initial,
-        notes=(*_notes(config, given), *(initial.notes if initial else ())),
-        identity={"data": whole.digest, "objects": _traced(fingerprints, initial)},
+        notes=(*_notes(config, given, whole), *(initial.notes if initial else ())),
+        identity={"data": whole.digest, "objects": _traced(fingerprints, initial), **_skipped(whole)},
         in_place=_in_place(given, data, normalized, augmented),
     )
 
@@ -263,16 +265,28 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
-def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:
+def _skipped(data: Any) -> dict[str, list[str]]:
+    """The pictures that are left out, for the record, if there are any."""
+    return {"skipped": list(data.skipped)} if isinstance(data, Stream) and data.skipped else {}
+
+
+def _notes(config: Config, given: Mapping[str, Any], data: Any) -> list[str]:
     """Remarks on settings that are allowed but perhaps unintended, one line each."""
+    notes = []
+    if skipped := _skipped(data).get("skipped"):
+        pictures = "pictures are" if len(skipped) > 1 else "picture is"
+        notes.append(
+            f"{data.name}: {len(skipped):,} unreadable {pictures} skipped, such as {skipped[0]}; "
+            "config.json lists all"
+        )
     late = [step for step in config.boundaries if step >= config.steps]
     if config.schedule == "piecewise" and "optimizer" not in given and late:
         stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"
-        return [
+        notes.append(
             f"boundaries={config.boundaries}: the rate {stays}, for there are {config.steps} steps; another "
             f"choice is boundaries {config.steps // 2} {config.steps * 3 // 4}, or the schedule cosine"
-        ]
-    return []
+        )
+    return notes
 
 
 def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:

@@ -62,13 +62,17 @@ class Folder(NamedTuple):
 
     Attributes:
         test: empty if the folder is not divided.
-        classes: how many; their folders' names, sorted, are the labels.
+        classes: their folders' names, sorted; a label counts them.
+        others: paths of files that are passed over: no picture by their name, or in no class's folder.
+        dead: paths of links to nothing.
         remarks: notes for its owner, as lines of text.
     """
 
     train: FolderRecords
     test: FolderRecords
-    classes: int
+    classes: tuple[str, ...]
+    others: tuple[str, ...]
+    dead: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -80,6 +84,14 @@ def open_folder(folder: Path) -> Folder:
     Raises:
         UserError: it has another layout, a class has no training pictures, or a link leads nowhere.
     """
+    found = list_folder(folder)
+    if found.dead:
+        raise UserError(f"{found.dead[0]} is a link to nothing; remove it or bring the picture back")
+    return found
+
+
+def list_folder(folder: Path) -> Folder:
+    """Like `open_folder`, but links that lead nowhere are in `dead`."""
     inner = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if _is_folder(entry)}
     train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
     if train is None:
@@ -87,7 +99,7 @@ def open_folder(folder: Path) -> Folder:
             raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {_LAYOUT}")
         _check_undivided(folder, list(inner.values()))
         train = folder
-    pictures, others = _by_class(train)
+    pictures, others, dead = _by_class(train)
     if empty := [kind for kind, names in pictures.items() if not names]:
         raise UserError(
             f"{_named(empty, train)} no training pictures; remove the folder, or fill it with files that end "
@@ -95,8 +107,8 @@ def open_folder(folder: Path) -> Folder:
         )
     test_pictures, remarks = {}, ["no test pictures: hold some out by --validation N"]
     if test is not None:
-        test_pictures, more = _by_class(test)
-        others += more
+        test_pictures, *more = _by_class(test)
+        others, dead = others + more[0], dead + more[1]
         if unknown := sorted(test_pictures.keys() - pictures.keys()):
             raise UserError(f"{test / unknown[0]}: there is no class {unknown[0]} in {train}")
         if not any(test_pictures.values()):
@@ -109,7 +121,9 @@ def open_folder(folder: Path) -> Folder:
     return Folder(
         FolderRecords(train, list(pictures.values())),
         FolderRecords(test or folder, [test_pictures.get(kind, []) for kind in pictures]),
-        len(pictures),
+        tuple(pictures),
+        tuple(others),
+        tuple(dead),
         tuple(remarks),
     )
 
@@ -127,29 +141,30 @@ def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
             raise UserError(f"{folder} is no data set itself; name the folder in it, {child}")
 
 
-def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Sorted names, relative to `split`, of its pictures by class; and the paths of all other files."""
+def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Sorted names, relative to `split`, of its pictures by class; paths of all other files; dead links."""
     pictures: dict[str, list[str]] = {}
     others: list[str] = []
+    dead: list[str] = []
     for entry in _visible(split):
         if not _is_folder(entry):
             others.append(entry.path)
             continue
         names = pictures[entry.name] = []
         for name, file in _files(entry.path, f"{entry.name}/"):
-            if not _is_picture(name):
+            if not is_picture(name):
                 others.append(file.path)
             elif file.is_file():
                 names.append(name)
             else:
-                raise UserError(f"{file.path} is a link to nothing; remove it or bring the picture back")
+                dead.append(file.path)
     if not pictures:
         raise UserError(
             f"{split} holds pictures but no class folders; they must lie in {split}/CLASS/"
-            if any(map(_is_picture, others))
+            if any(map(is_picture, others))
             else f"{split} holds no pictures: {_LAYOUT}"
         )
-    return pictures, others
+    return pictures, others, dead
 
 
 def _files(
@@ -178,7 +193,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its name."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
