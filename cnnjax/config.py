@@ -12,7 +12,7 @@ Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal[
     "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "scale_crop_flip", "area_crop_flip"
 ]
-Normalize = Literal["pixel_mean", "raw_mean", "channel", "none"]
+Normalize = Literal["pixel_mean", "raw_mean", "channel", "gcn", "zca", "none"]
 Unreadable = Literal["refuse", "skip"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
@@ -42,7 +42,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda x: x >= 1, "must be at least 1"),
     ),
     **dict.fromkeys(
-        ("validation", "warmup_steps", "patience"),
+        ("validation", "warmup_steps", "patience", "cutout"),
         (lambda x: x >= 0, "must not be negative"),
     ),
     **dict.fromkeys(
@@ -67,6 +67,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "map_constant": (lambda x: abs(x) <= FLOAT32, "must be a number, such as 1.0"),
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
     "colour": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 0.1"),
+    "photometry": (lambda x: 0 <= x <= 1, "must be in [0, 1], such as 0.5"),
     "label_smoothing": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.1"),
     "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
     "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
@@ -98,14 +99,18 @@ class Config:
         downsample: side of the squares of pixels to average.
         augment: how training images are augmented; "crop_flip" pads by 4 pixels of zeros, crops at random and
             flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016).
-            Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
-            "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
+            "scale_crop_flip" enlarges first (He et al. 2015), "area_crop_flip" resizes a random window
+            (Szegedy et al. 2014). Photographs are cropped to the network's input (`cnnjax.data.pictures`).
         colour: standard deviation of a random change of each training image's colour, along the principal
             components of pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
+        photometry: bound of a random change of each training image's brightness, contrast and saturation, as
+            a part of them (Howard 2013, section 2.2: 0.5).
+        cutout: side in pixels of a square that is hidden in each training image (DeVries and Taylor 2017).
         normalize: "pixel_mean" subtracts the mean training image and divides by 255, "raw_mean" only
             subtracts, as nets without BatchNorm had it; "channel" standardises each channel;
-            photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
-            of bytes; other arrays reach the network unchanged.
+            photographs use ImageNet's statistics for both; "gcn" normalises each image's contrast and "zca"
+            whitens too (Goodfellow et al. 2013; `cnnjax.data.whiten`); "none" only divides by 255. It applies
+            to images of bytes; other arrays reach the network unchanged.
         seed: of the initial weights and, unless there is a `data_seed`, of the order of the images, the
             augmentation and dropout.
         data_seed: a seed of its own for the order of the images, the augmentation and dropout.
@@ -164,6 +169,8 @@ class Config:
     downsample: int = 1
     augment: Augment = "crop_flip"
     colour: float = 0.0
+    photometry: float = 0.0
+    cutout: int = 0
     normalize: Normalize = "pixel_mean"
 
     seed: int = 0

@@ -17,9 +17,18 @@ from flax import linen as nn
 
 from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream, as_data, open_data
-from cnnjax.data.augment import augmentation, byte_scaler, normalizer, photograph_normalizer
+from cnnjax.data.augment import (
+    MIXING,
+    augmentation,
+    byte_scaler,
+    cut_out,
+    normalizer,
+    photograph_normalizer,
+)
 from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
+from cnnjax.data.photometry import change_photometry
 from cnnjax.data.pictures import CROPS
+from cnnjax.data.whiten import Whitening, fit_whitening
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
@@ -42,7 +51,7 @@ OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant", "label_smoothing"),
     "data": ("data",),
-    "augment": ("augment", "colour"),
+    "augment": ("augment", "colour", "photometry", "cutout"),
     "metrics": ("metrics",),
     "initial": ("initial",),
     "optimizer": (
@@ -66,6 +75,8 @@ class Objects:
     metrics: Mapping[str, PerExample] | Sequence[str] | None = None
     probes: Any = ()
     initial: Any = None
+    whitening: Whitening | None = None
+    """Of the training set, as fitted before, where `normalize` is "zca"."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -91,7 +102,8 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         own_objects["model"] = load_named(config, data)
     network = as_network(own_objects["model"] if "model" in own_objects else _build(config, data))
     raw, _ = example(data, config.batch_size, network.source)
-    normalize, normalized = _normalizer(config, data, raw)
+    whitening = _whitening(config, data, objects)
+    normalize, normalized = _normalizer(config, data, raw, whitening)
     augment, augmented = _augment(config, objects, data, raw, normalize)
     task = Task(
         config=config,
@@ -107,6 +119,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         probes=make_probes(objects.probes or config.probes),
         averaging=config.ema or None,
         frozen=functools.partial(frozen_leaves, patterns=config.freeze),
+        whitening=whitening,
     )
     initial = _initial(config, objects, task)
     are_logits, fingerprints = _try_out(task, own_objects)
@@ -303,10 +316,19 @@ def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
     }
 
 
-def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], Any], str]:
+def _whitening(config: Config, data: Data, objects: Objects) -> Whitening | None:
+    if config.normalize != "zca" or not isinstance(data, Dataset):
+        return None
+    return objects.whitening or fit_whitening(data.train_images)
+
+
+def _normalizer(
+    config: Config, data: Data, raw: Any, whitening: Whitening | None
+) -> tuple[Callable[[Any], Any], str]:
     """The function from raw inputs to the network's, and its name for the record."""
     if isinstance(data, Dataset):
-        return normalizer(data.train_images, config.normalize, wide(config.dtype)), config.normalize
+        make = functools.partial(normalizer, data.train_images, config.normalize, wide(config.dtype))
+        return make(whitening), config.normalize
     if isinstance(data, Stream):
         return photograph_normalizer(config.normalize, wide(config.dtype)), config.normalize
     scale = byte_scaler(wide(config.dtype))
@@ -319,17 +341,29 @@ def _augment(
     config: Config, objects: Objects, data: Data, raw: Any, normalize: Callable[[Any], Any]
 ) -> tuple[Augment, str]:
     """The augmentation of a training batch inside the step, and its name for the record."""
-    augment, name = _geometry(config, objects, data, raw)
-    if not config.colour:
-        return augment, name
-    if not isinstance(data, Dataset | Stream):
-        raise UserError("colour: is for images of bytes; give augment= a function of your own")
-    colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
+    geometry, name = _geometry(config, objects, data, raw)
+    is_bytes = isinstance(data, Dataset | Stream)
+    for field in ("colour", "photometry", "cutout"):
+        if getattr(config, field) and not is_bytes:
+            raise UserError(f"{field}: is for images of bytes; give augment= a function of your own")
+        if getattr(config, field) and field != "cutout" and config.normalize in MIXING:
+            raise UserError(f"{field}: changes colours, of which normalize={config.normalize!r} leaves none")
+    changes = []
+    if config.photometry:
+        changes.append(functools.partial(change_photometry, strength=config.photometry, normalize=normalize))
+    if config.colour:
+        colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
+        changes.append(
+            functools.partial(change_colours, colours=colours, std=config.colour, normalize=normalize)
+        )
 
-    def coloured(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
-        return augment(key, change_colours(inputs, key, colours, config.colour, normalize), labels)
+    def augment(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        for change in changes:
+            inputs = change(inputs, key)
+        inputs, labels = geometry(key, inputs, labels)
+        return cut_out(inputs, key, config.cutout) if config.cutout else inputs, labels
 
-    return coloured, name
+    return augment if changes or config.cutout else geometry, name
 
 
 def _geometry(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:
