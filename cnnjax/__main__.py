@@ -404,6 +404,16 @@ class Data:
     """Whether archives must have the official checksums."""
     check: bool = False
     """Read every picture of a folder, and list all that is odd; exit code 2 if not all can be used."""
+    show: bool = False
+    """Draw a batch as training sees it, beside the originals."""
+    recipe: str | None = None
+    """The paper's recipe to show, of those that `cnnjax recipes` lists."""
+    settings: tuple[str, ...] = ()
+    """Fields of the run to show, such as augment=crop_flip cutout=8 seed=1."""
+    step: int = 0
+    """The step whose batch to show."""
+    out: Path = Path("contact_sheet.png")
+    """PNG to draw it to."""
 
     def run(self) -> None:
         """Print where the data lies and what it holds."""
@@ -412,6 +422,9 @@ class Data:
 
         if self.check:
             self._check()
+            return
+        if self.show:
+            self._show()
             return
         if not self.name:
             if self.data_dir:
@@ -430,6 +443,18 @@ class Data:
                 print(open_data(self.name, data_dir=self.data_dir))
             return
         print(fetch(self.name, self.data_dir, source=self.source, verify=self.verify))
+
+    def _show(self) -> None:
+        from cnnjax.data import open_data
+        from cnnjax.showing import show
+
+        if self.step < 0:
+            raise UserError(f"--step {self.step}: must not be negative")
+        base = Config() if self.recipe is None else recipe(self.recipe)
+        changes = {"data": self.name or base.data, **_options("--settings", self.settings)}
+        config = Config.from_json({**base.to_json(), **changes})
+        data = open_data(config.data, data_dir=self.data_dir, verify=self.verify)
+        print(show(config, self.out, self.step, data=data))
 
     def _check(self) -> None:
         from cnnjax.data.check import check_folder

@@ -73,7 +73,8 @@ class Part:
 class Stream:
     """A data set of photographs of any size. `source` is for the record of a run, `remarks` for its owner.
 
-    `skipped` are the pictures that `readable` left out, each with the reason.
+    `skipped` are the pictures that `readable` left out, each with the reason; `class_names` are by label, or
+    empty where they are not known.
 
     `test` may be empty until `split` holds something out.
     `workers` processes read ahead, or threads of this one if it is 0; the numbers do not depend on it.
@@ -87,6 +88,7 @@ class Stream:
     workers: int = 0
     remarks: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -182,6 +184,7 @@ def open_stream(name: str | Path, workers: int = 0) -> Stream:
         f"pictures in {folder}",
         workers,
         found.remarks,
+        class_names=found.classes,
     )
 
 
@@ -218,11 +221,21 @@ class TrainingRows:
         for run, seed in enumerate(self.seeds):
             indices = batch_indices(seed, step, self.batch_size, len(self.records))
             for place, row in enumerate(self.rows):
-                # The third number sets these draws apart from those of the epochs' orders.
-                rng = np.random.default_rng([seed, step * self.batch_size + row, 1])
                 picture, labels[run, 0, place] = _read(self.records, indices[row])
-                images[run, 0, place] = np.asarray(CROPS[self.augment](picture, self.side, rng))
+                images[run, 0, place] = self.crop(seed, step, row, picture)
         return images, labels
+
+    def crop(self, seed: int, step: int, row: int, picture: Image.Image) -> np.ndarray:
+        """What augmentation makes of a picture in this place of a batch: uint8 [side, side, 3]."""
+        # The third number sets these draws apart from those of the epochs' orders.
+        rng = np.random.default_rng([seed, step * self.batch_size + row, 1])
+        return np.asarray(CROPS[self.augment](picture, self.side, rng))
+
+    def pictures(self, seed: int, step: int) -> tuple[list[Image.Image], np.ndarray]:
+        """The pictures of a step's rows, whole, and their labels int32 [row]."""
+        indices = batch_indices(seed, step, self.batch_size, len(self.records))
+        read = [_read(self.records, indices[row]) for row in self.rows]
+        return [picture for picture, _ in read], np.array([label for _, label in read], np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,6 +60,12 @@ def compares_gradients(probes: Sequence[Probe]) -> bool:
     return any(probe.compares_gradients for probe in probes)
 
 
+def augment_key(key: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
+    """A step's key for the augmentation, and its key for the rest, from the run's."""
+    own, rest = jax.random.split(jax.random.fold_in(key, step))
+    return own, rest
+
+
 def make_train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -83,8 +89,8 @@ def make_train_step(
     update = optax.with_extra_args_support(optimizer).update
 
     def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
-        augment_key, key = jax.random.split(jax.random.fold_in(key, state.step))
-        x, y = task.augment(augment_key, task.normalize(raw), labels)
+        own, key = augment_key(key, state.step)
+        x, y = task.augment(own, task.normalize(raw), labels)
 
         def forward(params: Any, x: Any) -> tuple[Any, Variables]:
             variables = {"params": gather(params), **state.carried}
