@@ -45,7 +45,7 @@ def show(
     count = min(images, config.batch_size)
     steps = range(step, step + versions)
     if isinstance(task.data, Dataset):
-        originals, raw, labels = _in_memory(task, step, versions)
+        originals, raw, labels = _in_memory(task.data, config, step, versions)
     else:
         originals, raw, labels = _photographs(task, step, steps)
     shown = [_augmented(task, now, batch, labels)[:count] for now, batch in zip(steps, raw, strict=True)]
@@ -59,21 +59,18 @@ def show(
     )
 
 
-def _in_memory(task: Task, step: int, versions: int) -> _Batch:
+def _in_memory(data: Dataset, config: Config, step: int, versions: int) -> _Batch:
     """A batch's originals, its raw inputs for each version, and its labels."""
-    data, config = task.data, task.config
     indices = batch_indices(config.order_seed, step, config.batch_size, len(data.train_labels))
     batch = np.asarray(data.train_images[indices])
-    return batch, [batch] * versions, data.train_labels[indices]
+    return list(batch), [batch] * versions, data.train_labels[indices]
 
 
-def _photographs(
-    task: Task, step: int, steps: range
-) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray]:
+def _photographs(task: Task, step: int, steps: range) -> _Batch:
     """The same of photographs, which are cropped on the host."""
-    config = task.config
-    raw, _ = example(task.data, 1, task.network.source)
-    side, rows = raw.shape[1], range(config.batch_size)
+    config, side = task.config, example(task.data, 1, task.network.source)[0].shape[1]
+    assert isinstance(task.data, Stream)
+    rows = range(config.batch_size)
     read = TrainingRows(task.data.train, [config.order_seed], config.batch_size, rows, config.augment, side)
     pictures, labels = read.pictures(config.order_seed, step)
     crops = [
