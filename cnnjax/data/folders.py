@@ -1,4 +1,7 @@
-"""Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone."""
+"""Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone.
+
+Or in tar files there (`cnnjax.data.shards`).
+"""
 
 import hashlib
 import os
@@ -10,15 +13,17 @@ import numpy as np
 
 from cnnjax.data.local import find_packing
 from cnnjax.data.pictures import SUFFIXES
+from cnnjax.data.shards import ShardRecords, shards_of
 from cnnjax.data.specs import SPECS
 from cnnjax.errors import UserError
 
 TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 """Names of the splits' folders, in any case; the first that is there is taken."""
 _JUNK = ("__MACOSX", "@eaDir", "lost+found")  # left by a Mac's archives, a Synology's index, a file system
+_NO_TEST = "no test pictures: hold some out by --validation N"
 _LAYOUT = (
     "a data set of photographs holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone, "
-    "or was prepared by tensorflow-datasets and holds dataset_info.json"
+    "or train/*.tar, or was prepared by tensorflow-datasets and holds dataset_info.json"
 )
 
 
@@ -62,14 +67,14 @@ class Folder(NamedTuple):
 
     Attributes:
         test: empty if the folder is not divided.
-        classes: their folders' names, sorted; a label counts them.
+        classes: their folders' names, sorted, or in tar files their numbers; a label counts them.
         others: paths of files that are passed over: no picture by their name, or in no class's folder.
         dead: paths of links to nothing.
         remarks: notes for its owner, as lines of text.
     """
 
-    train: FolderRecords
-    test: FolderRecords
+    train: FolderRecords | ShardRecords
+    test: FolderRecords | ShardRecords
     classes: tuple[str, ...]
     others: tuple[str, ...]
     dead: tuple[str, ...]
@@ -94,6 +99,8 @@ def list_folder(folder: Path) -> Folder:
     """Like `open_folder`, but links that lead nowhere are in `dead`."""
     inner = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if _is_folder(entry)}
     train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
+    if train is not None and shards_of(train):
+        return _of_shards(train, test)
     if train is None:
         if test is not None:
             raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {_LAYOUT}")
@@ -105,7 +112,7 @@ def list_folder(folder: Path) -> Folder:
             f"{_named(empty, train)} no training pictures; remove the folder, or fill it with files that end "
             f"in {', '.join(sorted(SUFFIXES))}"
         )
-    test_pictures, remarks = {}, ["no test pictures: hold some out by --validation N"]
+    test_pictures, remarks = {}, [_NO_TEST]
     if test is not None:
         test_pictures, *more = _by_class(test)
         others, dead = others + more[0], dead + more[1]
@@ -126,6 +133,20 @@ def list_folder(folder: Path) -> Folder:
         tuple(dead),
         tuple(remarks),
     )
+
+
+def _of_shards(train: Path, test: Path | None) -> Folder:
+    """What tar files hold; their labels are numbers."""
+    records, test_records = ShardRecords(shards_of(train)), ShardRecords(shards_of(test) if test else [])
+    classes = int(records.labels.max()) + 1
+    for each in (records, test_records):
+        if (wrong := np.flatnonzero((each.labels < 0) | (each.labels >= classes))).size:
+            raise UserError(
+                f"{each.name(wrong[0])}: its label is {each.labels[wrong[0]]}; "
+                f"those of {train} are from 0 to {classes - 1}"
+            )
+    remarks = () if len(test_records) else (_NO_TEST,)
+    return Folder(records, test_records, tuple(map(str, range(classes))), (), (), remarks)
 
 
 def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
