@@ -10,8 +10,9 @@ from cnnjax.errors import UserError, short
 
 Decay = Literal["convolutions", "kernels", "all"]
 Augment = Literal[
-    "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "scale_crop_flip", "area_crop_flip"
-]
+    "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip", "translate_alternating_flip",
+    "scale_crop_flip", "area_crop_flip",
+]  # fmt: skip
 Normalize = Literal["pixel_mean", "raw_mean", "channel", "gcn", "zca", "none"]
 Unreadable = Literal["refuse", "skip"]
 Loss = Literal["cross_entropy", "map"]
@@ -42,7 +43,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda x: x >= 1, "must be at least 1"),
     ),
     **dict.fromkeys(
-        ("validation", "warmup_steps", "patience", "cutout"),
+        ("validation", "warmup_steps", "patience", "cutout", "lookahead"),
         (lambda x: x >= 0, "must not be negative"),
     ),
     **dict.fromkeys(
@@ -98,9 +99,11 @@ class Config:
             test set (the paper chose its schedule on 45,000 / 5,000).
         downsample: side of the squares of pixels to average.
         augment: how training images are augmented; "crop_flip" pads by 4 pixels of zeros, crops at random and
-            flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016).
-            "scale_crop_flip" enlarges first (He et al. 2015), "area_crop_flip" resizes a random window
-            (Szegedy et al. 2014). Photographs are cropped to the network's input (`cnnjax.data.pictures`).
+            flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016),
+            "translate_flip" the same by 2 pixels, and "translate_alternating_flip" flips each image in every
+            second epoch (Jordan 2024). "scale_crop_flip" enlarges first (He et al. 2015), "area_crop_flip"
+            resizes a random window (Szegedy et al. 2014). Photographs are cropped to the network's input
+            (`cnnjax.data.pictures`).
         colour: standard deviation of a random change of each training image's colour, along the principal
             components of pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
         photometry: bound of a random change of each training image's brightness, contrast and saturation, as
@@ -150,6 +153,7 @@ class Config:
         clip_layer_norm: largest norm of each parameter's gradient; larger ones are scaled down.
         clip_norm: largest norm of all gradients together; larger ones are scaled down.
         fixed_norms: whether each convolution's kernel is brought back to its initial norm after each step.
+        lookahead: steps between two returns of the weights to their average (`cnnjax.lookahead`); 0: none.
         accumulate: number of batches whose gradients are averaged for one update.
         ema: decay of an exponential moving average of the parameters, which is tested beside them; 0: none.
         metrics: names of `cnnjax.losses.METRICS` to test besides the error, such as "top5_error".
@@ -201,6 +205,7 @@ class Config:
     clip_layer_norm: float | None = None
     clip_norm: float | None = None
     fixed_norms: bool = False
+    lookahead: int = 0
     accumulate: int = 1
     ema: float = 0.0
 

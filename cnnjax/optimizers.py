@@ -16,6 +16,7 @@ import optax.contrib
 from cnnjax.config import OUR_SCHEDULES, Config
 from cnnjax.errors import UserError
 from cnnjax.layerwise import clip_by_layer, keep_norms
+from cnnjax.lookahead import lookahead
 
 Schedule = Callable[[Any], Any]
 """Step, counted from 0, to learning rate."""
@@ -33,8 +34,9 @@ def make_optimizer(
     v = momentum * v + g, w -= learning_rate(step) * v, with `nesterov` times momentum * v + g instead. An
     optimizer of optax's with a weight decay of its own and a choice of parameters, such as adamw, lion or
     lamb, decays in its decoupled way instead. Parameters in one of `groups` have their own multiple of rate
-    and decay. With `fixed_norms` each convolution's kernel is then brought back to its initial norm. With
-    `accumulate` n the mean of n steps' gradients makes one update.
+    and decay. With `fixed_norms` each convolution's kernel is then brought back to its initial norm, and with
+    `lookahead` the parameters return to their average. With `accumulate` n the mean of n steps' gradients
+    makes one update.
 
     Raises:
         UserError: optax has no optimizer of this name, or it takes no such options.
@@ -62,8 +64,10 @@ def make_optimizer(
             for pattern, own in config.groups.items()
         }
         rules = optax.multi_transform({**groups, "": rules}, lambda params: label(params, tuple(groups)))
-    projections = [keep_norms(_is_convolution)] if config.fixed_norms else []
-    optimizer = optax.chain(*clips, rules, *projections) if clips or projections else rules
+    changes = [keep_norms(_is_convolution)] if config.fixed_norms else []
+    if config.lookahead:
+        changes.append(lookahead(config.lookahead, config.steps // config.accumulate))
+    optimizer = optax.chain(*clips, rules, *changes) if clips or changes else rules
     if config.accumulate > 1:
         return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
     return optimizer

@@ -12,15 +12,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
 from cnnjax.config import Config
-from cnnjax.data import Dataset, Stream, as_data, open_data
+from cnnjax.data import Arrays, Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import (
     MIXING,
+    alternating_flip,
     augmentation,
     byte_scaler,
+    crop,
     cut_out,
     normalizer,
     photograph_normalizer,
@@ -38,8 +41,8 @@ from cnnjax.objects import describe, is_object, load_object
 from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
 from cnnjax.probes import Health, LayerProbe, Probe, SampleProbe
-from cnnjax.training.inputs import Data, example
-from cnnjax.training.task import Augment, PerExample, Task
+from cnnjax.training.inputs import Data, example, train_of
+from cnnjax.training.task import Augment, Moment, PerExample, Task
 from cnnjax.trial import try_out
 
 PROBES: Mapping[str, Callable[[], Probe]] = {
@@ -47,6 +50,8 @@ PROBES: Mapping[str, Callable[[], Probe]] = {
     "layers": LayerProbe,
     "samples": SampleProbe,
 }
+INPUTS_TO_START_FROM = 5_000
+"""Training inputs that a network may compute its initial variables from: the first ones."""
 OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant", "label_smoothing"),
@@ -57,7 +62,8 @@ OWNED = {
     "optimizer": (
         "optimizer", "optimizer_options", "learning_rate", "schedule", "schedule_options", "boundaries",
         "rate_drop", "patience", "warmup_steps", "warmup", "momentum", "nesterov", "weight_decay",
-        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "accumulate",
+        "decay", "groups", "clip_norm", "clip_layer_norm", "clip_value", "fixed_norms", "lookahead",
+        "accumulate",
     ),
 }  # fmt: skip
 """The fields of a Config in the place of which an object stands."""
@@ -127,7 +133,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         task,
         # Outputs that are no logits have no class to be wrong about.
         metrics={name: one for name, one in task.metrics.items() if are_logits or one is not error},
-        initial=initial,
+        initial=initial or _from_inputs(task),
         notes=(*_notes(config, given, whole), *(initial.notes if initial else ())),
         identity={"data": whole.digest, "objects": _traced(fingerprints, initial), **_skipped(whole)},
         in_place=_in_place(given, data, normalized, augmented),
@@ -278,6 +284,22 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
+def _from_inputs(task: Task) -> Initial | None:
+    """The initial variables that a network computes from training inputs, if it has `initial_from`.
+
+    That is a method of normalised inputs [example, ...], the first ones, to arrays by path, such as
+    "params/whiten/kernel".
+    """
+    compute = getattr(task.network.source, "initial_from", None)
+    if compute is None:
+        return None
+    if not isinstance(task.data, Dataset | Arrays):
+        raise UserError(f"{task.short_name} computes its initial weights from inputs: give data in memory")
+    some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), train_of(task.data)[0])
+    found = compute(jax.tree.map(np.asarray, task.normalize(some)))
+    return Initial(found, "", ()) if found else None
+
+
 def _skipped(data: Any) -> dict[str, list[str]]:
     """The pictures that are left out, for the record, if there are any."""
     return {"skipped": list(data.skipped)} if isinstance(data, Stream) and data.skipped else {}
@@ -348,6 +370,8 @@ def _augment(
             raise UserError(f"{field}: is for images of bytes; give augment= a function of your own")
         if getattr(config, field) and field != "cutout" and config.normalize in MIXING:
             raise UserError(f"{field}: changes colours, of which normalize={config.normalize!r} leaves none")
+    if name == "translate_alternating_flip" and (config.colour or config.photometry):
+        raise UserError(f"augment={name!r}: knows an image by its pixels; leave out colour and photometry")
     changes = []
     if config.photometry:
         changes.append(functools.partial(change_photometry, strength=config.photometry, normalize=normalize))
@@ -357,11 +381,11 @@ def _augment(
             functools.partial(change_colours, colours=colours, std=config.colour, normalize=normalize)
         )
 
-    def augment(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+    def augment(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
         for change in changes:
-            inputs = change(inputs, key)
-        inputs, labels = geometry(key, inputs, labels)
-        return cut_out(inputs, key, config.cutout) if config.cutout else inputs, labels
+            inputs = change(inputs, moment.key)
+        inputs, labels = geometry(moment, inputs, labels)
+        return cut_out(inputs, moment.key, config.cutout) if config.cutout else inputs, labels
 
     return augment if changes or config.cutout else geometry, name
 
@@ -377,10 +401,20 @@ def _geometry(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[A
         return _nothing, config.augment  # done where the pictures are cropped
     if not isinstance(data, Dataset) and getattr(raw, "ndim", 0) != 4:
         return _nothing, "none"  # no images [batch, height, width, channel]
+    if config.augment == "translate_alternating_flip":
+        if not isinstance(data, Dataset):
+            raise UserError(f"augment={config.augment!r}: is for images of bytes in memory")
+        return functools.partial(_over_epochs, len(data.train_images)), config.augment
     return _with_labels(augmentation(config.augment)), config.augment
 
 
-def _nothing(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+def _over_epochs(examples: int, moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
+    """Jordan 2024: mirrored in every second epoch, then moved by up to 2 pixels with reflection."""
+    inputs = alternating_flip(inputs, moment.run_key, moment.step, examples)
+    return crop(inputs, moment.key, padding=2, mode="reflect"), labels
+
+
+def _nothing(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
     return inputs, labels
 
 
@@ -390,5 +424,5 @@ def _with_labels(augment: Callable[..., Any]) -> Augment:
             f"augment={describe(augment)}: give a function of (key, inputs) or (key, inputs, labels)"
         )
     if len(inspect.signature(augment).parameters) == 3:
-        return augment
-    return lambda key, inputs, labels: (augment(key, inputs), labels)
+        return lambda moment, inputs, labels: augment(moment.key, inputs, labels)
+    return lambda moment, inputs, labels: (augment(moment.key, inputs), labels)

@@ -19,7 +19,7 @@ from cnnjax.errors import UserError
 from cnnjax.recipes import Objects, resolve
 from cnnjax.report.sheet import contact_sheet
 from cnnjax.training.inputs import example
-from cnnjax.training.step import augment_key
+from cnnjax.training.step import at_step
 from cnnjax.training.task import Task
 
 _Batch = tuple[Sequence[np.ndarray], Sequence[np.ndarray], np.ndarray]
@@ -81,8 +81,8 @@ def _photographs(task: Task, step: int, steps: range) -> _Batch:
 
 def _augmented(task: Task, step: int, raw: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A batch as the step's network gets it, as bytes again."""
-    key = augment_key(jax.random.key(task.config.order_seed), jnp.int32(step))[0]
-    inputs, _ = task.augment(key, task.normalize(jnp.asarray(raw)), jnp.asarray(labels))
+    moment, _ = at_step(jax.random.key(task.config.order_seed), jnp.int32(step))
+    inputs, _ = task.augment(moment, task.normalize(jnp.asarray(raw)), jnp.asarray(labels))
     black, white = _bounds(task, raw)
     return np.asarray(jnp.rint(255 * jnp.clip((inputs - black) / (white - black), 0, 1))).astype(np.uint8)
 

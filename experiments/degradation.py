@@ -46,7 +46,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset("fashion_mini", 1, 600, (20, 56), (20, 56)),
+    "quick": Preset("fashion_mini", 1, 400, (20, 56), (20, 56)),
     "paper": Preset("cifar10", 3, 64_000, (20, 32, 44, 56), (20, 32, 44, 56, 110)),
     "smoke": Preset("synthetic", 1, 40, (8, 14), (8, 14)),
 }

@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "objects": {"errors"},
     "losses": LEAVES | {"config", "models"},
     "layerwise": {"ops"},  # which arrays are stacked over depth
-    "optimizers": LEAVES | {"config", "layerwise"},
+    "lookahead": set(),
+    "optimizers": LEAVES | {"config", "layerwise", "lookahead"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
     "recipes": LEAVES

@@ -18,7 +18,7 @@ from cnnjax.images import decode
 from cnnjax.recipes import Objects, resolve
 from cnnjax.report.sheet import contact_sheet
 from cnnjax.showing import show
-from cnnjax.training.step import augment_key
+from cnnjax.training.step import at_step
 from tests.data.odd_pictures import encode, picture
 
 
@@ -53,8 +53,8 @@ def test_small_images_are_those_of_the_step(tmp_path):
     np.testing.assert_array_equal(found[:, 0, :, :, :1], batch[:3])
     task = resolve(CONFIG, Objects(data=data))
     for column, step in ((1, 5), (2, 6)):
-        key, _ = augment_key(jax.random.key(3), step)
-        inputs, _ = task.augment(key, task.normalize(batch), np.zeros(8, np.int32))
+        moment, _ = at_step(jax.random.key(3), step)
+        inputs, _ = task.augment(moment, task.normalize(batch), np.zeros(8, np.int32))
         mean = data.train_images.astype(float).mean(0)
         expected = np.clip(255 * np.asarray(inputs)[:3] + mean, 0, 255)
         np.testing.assert_allclose(found[:, column, :, :, :1], expected, atol=0.51)

@@ -132,10 +132,31 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "crop": lambda key, images: crop(images, key),
     "crop_flip": _then_flip(crop),
     "reflect_crop_flip": _then_flip(functools.partial(crop, mode="reflect")),
+    "translate_flip": _then_flip(functools.partial(crop, padding=2, mode="reflect")),
     "scale_crop_flip": _then_flip(scale_crop),
     "area_crop_flip": _then_flip(area_crop),
 }
 """Name to function of (key, images)."""
+
+
+def alternating_flip(images: jax.Array, run_key: jax.Array, step: jax.Array, examples: int) -> jax.Array:
+    """Mirror each image in every second epoch (Jordan 2024, arXiv 2404.00498, section 3.6).
+
+    Whether that is the odd or the even ones is a hash of the image and the run's key, so that any two epochs
+    in a row show each image both ways. Epochs are those of `cnnjax.data.batches`.
+
+    Args:
+        images: [batch, height, width, channel], not yet augmented.
+        run_key: the same in every step.
+        step: how many batches there were before.
+        examples: how many there are in an epoch.
+    """
+    factors = jax.random.bits(run_key, images.shape[1:], jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(images.astype(jnp.float32), jnp.uint32)
+    odd = jnp.sum(bits * factors, axis=(1, 2, 3), dtype=jnp.uint32) >> 31
+    epochs = (step * len(images) + jnp.arange(len(images))) // examples
+    mirrored = (odd + epochs.astype(jnp.uint32)) % 2 == 1
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
 def augmentation(name: str) -> Augmentation:

@@ -1,5 +1,6 @@
 """The networks: one paper, one file. `build` makes them by name."""
 
+from cnnjax.models import airbench as _airbench  # noqa: F401  (registers its names)
 from cnnjax.models import alexnet as _alexnet  # noqa: F401  (registers its names)
 from cnnjax.models import bn_inception as _bn_inception  # noqa: F401  (registers its names)
 from cnnjax.models import cuda_convnet as _cuda_convnet  # noqa: F401  (registers its names)

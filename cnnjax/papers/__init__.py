@@ -7,6 +7,7 @@ from typing import Any
 from cnnjax.config import Config
 from cnnjax.errors import UserError
 from cnnjax.papers import (
+    airbench,
     alexnet,
     densenet,
     fixup,
@@ -26,7 +27,7 @@ from cnnjax.papers.recipe import Recipe
 
 _FILES = (
     lenet, alexnet, vgg, googlenet, highway, residual, inception_v3, stochastic_depth, wide, fractalnet,
-    densenet, resnext, squeeze, fixup,
+    densenet, resnext, squeeze, fixup, airbench,
 )  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {name: one for file in _FILES for name, one in file.RECIPES.items()}
 """By name, in the order in which the papers appeared."""

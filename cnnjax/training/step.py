@@ -13,7 +13,7 @@ from cnnjax.network import Variables
 from cnnjax.probes.found import Taps
 from cnnjax.probes.probe import Probe, StepContext, Together
 from cnnjax.probes.trace import Trace
-from cnnjax.training.task import Task
+from cnnjax.training.task import Moment, Task
 
 Metrics = dict[str, jax.Array]
 Measured = dict[str, Any]
@@ -60,10 +60,10 @@ def compares_gradients(probes: Sequence[Probe]) -> bool:
     return any(probe.compares_gradients for probe in probes)
 
 
-def augment_key(key: jax.Array, step: Any) -> tuple[jax.Array, jax.Array]:
-    """A step's key for the augmentation, and its key for the rest, from the run's."""
-    own, rest = jax.random.split(jax.random.fold_in(key, step))
-    return own, rest
+def at_step(run_key: jax.Array, step: Any) -> tuple[Moment, jax.Array]:
+    """The moment of a step's augmentation, and the step's key for the rest, from the run's key."""
+    own, rest = jax.random.split(jax.random.fold_in(run_key, step))
+    return Moment(own, run_key, step), rest
 
 
 def make_train_step(
@@ -89,8 +89,8 @@ def make_train_step(
     update = optax.with_extra_args_support(optimizer).update
 
     def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
-        own, key = augment_key(key, state.step)
-        x, y = task.augment(own, task.normalize(raw), labels)
+        moment, key = at_step(key, state.step)
+        x, y = task.augment(moment, task.normalize(raw), labels)
 
         def forward(params: Any, x: Any) -> tuple[Any, Variables]:
             variables = {"params": gather(params), **state.carried}

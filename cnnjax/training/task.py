@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -15,8 +15,21 @@ from cnnjax.probes.probe import Probe
 
 PerExample = Callable[[Any, Any], jax.Array]
 """A function of a batch's outputs and labels to a number for each example, [batch]."""
-Augment = Callable[[jax.Array, Any, Any], tuple[Any, Any]]
-"""A function of key, inputs and labels to inputs and labels, inside the step."""
+
+
+class Moment(NamedTuple):
+    """When a batch is augmented."""
+
+    key: jax.Array
+    """This step's own."""
+    run_key: jax.Array
+    """The same in all steps of a run."""
+    step: jax.Array
+    """How many batches there were before."""
+
+
+Augment = Callable[[Moment, Any, Any], tuple[Any, Any]]
+"""A function of the moment, inputs and labels to inputs and labels, inside the step."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image
 
 from cnnjax.data.augment import (
     AUGMENTATIONS,
+    alternating_flip,
     area_crop,
     augmentation,
     crop,
@@ -76,7 +78,7 @@ def test_flip_mirrors_about_half_of_the_images():
 
 
 def test_named_augmentations():
-    plain = ["none", "flip", "crop", "crop_flip", "reflect_crop_flip"]
+    plain = ["none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip"]
     assert list(AUGMENTATIONS) == [*plain, "scale_crop_flip", "area_crop_flip"]
     key, images = jax.random.key(3), jnp.asarray(IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["none"](key, images), IMAGES)
@@ -238,3 +240,34 @@ def test_normalizations():
         photograph_normalizer("pixel")
     with pytest.raises(UserError, match="same value in all training images"):
         normalizer(np.zeros((2, 4, 4, 3), np.uint8), "channel")
+
+
+def test_images_are_mirrored_in_every_second_epoch():
+    examples, batch = 12, 8  # the second batch spans two epochs
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(examples, 4, 6, 3)).astype(np.float32)
+    orders = [rng.permutation(examples) for _ in range(6)]
+    stream = np.concatenate(orders)
+    flips = jax.jit(alternating_flip, static_argnums=3)
+    seen = [[] for _ in images]
+    for step in range(len(stream) // batch):
+        indices = stream[step * batch : (step + 1) * batch]
+        found = flips(images[indices], jax.random.key(3), jnp.int32(step), examples)
+        for index, one in zip(indices, np.asarray(found), strict=True):
+            mirrored = np.array_equal(one, images[index, :, ::-1])
+            assert mirrored or np.array_equal(one, images[index])
+            seen[index].append(mirrored)
+    assert all(before != after for one in seen for before, after in itertools.pairwise(one))
+    first = [one[0] for one in seen]
+    assert any(first)
+    assert not all(first)
+    others = flips(images, jax.random.key(4), jnp.int32(0), examples)  # another run begins otherwise
+    theirs = [not np.array_equal(one, image) for one, image in zip(np.asarray(others), images, strict=True)]
+    assert theirs != first
+
+
+def test_about_half_of_many_images_are_mirrored_first():
+    images = jax.random.normal(jax.random.key(0), (2_000, 3, 4, 1))
+    found = alternating_flip(images, jax.random.key(1), jnp.int32(0), 2_000)
+    mirrored = float((found != images).any((1, 2, 3)).mean())
+    assert abs(mirrored - 0.5) < 4 * 0.5 / 2_000**0.5

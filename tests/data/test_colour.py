@@ -7,6 +7,7 @@ from cnnjax.data.augment import normalizer, photograph_normalizer
 from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
 from cnnjax.errors import UserError
 from cnnjax.recipes import Objects, resolve
+from cnnjax.training.task import Moment
 
 RED_AND_GREEN = np.array([[3, 4, 0], [-4, 3, 0]]) / 5  # two directions at right angles
 
@@ -61,7 +62,11 @@ def test_training_images_alone_change_and_with_the_key():
     task = resolve(config)
     images = task.normalize(task.data.train_images[:4])
     labels = np.zeros(4, int)
-    one, same, other = (task.augment(jax.random.key(k), images, labels)[0] for k in (1, 1, 2))
+
+    def moment(step):
+        return Moment(jax.random.key(step), jax.random.key(0), np.int32(step))
+
+    one, same, other = (task.augment(moment(k), images, labels)[0] for k in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
     assert not np.allclose(one, images)

@@ -21,7 +21,7 @@ def test_quick_trains_four_small_nets():
     assert list(found) == ["plain56_seed0", "resnet56_seed0", "plain20_seed0", "resnet20_seed0"]
     config = found["plain56_seed0"]
     assert (config.data, config.downsample) == ("fashion_mini", 2)
-    assert (config.steps, config.warmup_steps) == (600, 75)
+    assert (config.steps, config.warmup_steps) == (400, 50)
     for other in found.values():  # nothing but the network differs
         assert dataclasses.replace(other, model=config.model) == config
 

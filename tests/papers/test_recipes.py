@@ -53,7 +53,8 @@ def rates(config, steps):
 
 
 def test_every_recipes_rates_are_tested():
-    assert {*SCHEDULES, *IN_STEPS, *PLATEAUS, "resnet_imagenet", "lenet5_modern"} == set(RECIPES)
+    others = {"resnet_imagenet", "lenet5_modern", "airbench"}
+    assert {*SCHEDULES, *IN_STEPS, *PLATEAUS, *others} == set(RECIPES)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -71,6 +72,20 @@ def test_rates_are_the_papers_in_every_epoch_that_it_names(name):
 @pytest.mark.parametrize("name", IN_STEPS)
 def test_rates_are_the_papers_at_every_boundary(name):
     np.testing.assert_allclose(rates(recipe(name), IN_STEPS[name]), list(IN_STEPS[name].values()), rtol=1e-5)
+
+
+def test_airbenchs_rate_is_its_triangle():
+    config = recipe("airbench")
+    steps = np.arange(config.steps)
+    triangle = np.interp(steps, [0, int(0.23 * 476), 476], [0.2, 1, 0.07]) * 11.5 / (1 + 1 / 0.15)
+    np.testing.assert_allclose(rates(config, steps), triangle, rtol=0.01)  # optax rounds two of its steps
+
+
+def test_airbenchs_decay_of_biases_is_that_of_the_others_in_a_step():
+    config = recipe("airbench")
+    own = config.groups["*_bn?/bias"]
+    assert own["rate"] * own["decay"] == 1
+    assert config.learning_rate * config.weight_decay == pytest.approx(0.0153 / (1 + 1 / 0.15))
 
 
 @pytest.mark.parametrize("name", PLATEAUS)

@@ -1,0 +1,45 @@
+"""Error against seconds, and what a recipe's parts are worth."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax.report import figure
+
+
+@figure.styled
+def errors_against_seconds(
+    curves: Mapping[str, Sequence[tuple[float, float, float]]],
+    losses: Mapping[str, tuple[float, float]],
+    stem: Path,
+) -> dict[str, Path]:
+    """Two panels: error against seconds of training, and points lost without each part.
+
+    Args:
+        curves: network to points of seconds, error, and half the width of its interval.
+        losses: part to mean difference of the error, and half the width of its interval.
+        stem: the figure's path without an ending.
+
+    Returns:
+        The paths of the files, by "png" and "svg".
+    """
+    drawing, axes = figure.panels(1, 2, 5.4, 3.8)
+    left, right = axes[0]
+    for colour, (name, points) in zip(figure.shades(list(curves)).values(), curves.items(), strict=True):
+        seconds, mean, half = np.array(sorted(points)).T
+        half = np.where(np.isfinite(half), half, 0)
+        left.errorbar(seconds, 100 * mean, 100 * half, color=colour, marker="o", capsize=3, label=name)
+    left.set_xscale("log")
+    left.set_xlabel("seconds of training")
+    left.set_ylabel("test error (%)")
+    left.legend(frameon=False)
+    places = np.arange(len(losses))[::-1]
+    mean, half = np.array(list(losses.values())).reshape(-1, 2).T
+    half = np.where(np.isfinite(half), half, 0)
+    right.errorbar(100 * mean, places, xerr=100 * half, fmt="o", color="tab:blue", capsize=3)
+    right.axvline(0, color="black", linewidth=0.8)
+    right.set_yticks(places, list(losses))
+    right.set_ylim(-0.6, len(losses) - 0.4)
+    right.set_xlabel("points of test error lost without it")
+    return figure.save(drawing, stem)
