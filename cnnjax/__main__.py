@@ -420,6 +420,8 @@ class Data:
         from cnnjax.data import fetch, find, is_streamed, list_datasets, open_data, prepare_imagenet, spec
         from cnnjax.data.streams import IMAGENET
 
+        if (self.recipe or self.settings or self.step) and not self.show:
+            raise UserError("--recipe, --settings and --step say what to --show: give that too")
         if self.check:
             self._check()
             return

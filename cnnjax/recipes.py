@@ -24,7 +24,6 @@ from cnnjax.data.augment import (
     augmentation,
     byte_scaler,
     crop,
-    cut_out,
     normalizer,
     photograph_normalizer,
 )
@@ -32,6 +31,7 @@ from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colou
 from cnnjax.data.photometry import change_photometry
 from cnnjax.data.pictures import CROPS
 from cnnjax.data.whiten import Whitening, fit_whitening
+from cnnjax.data.windows import cut_out
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss

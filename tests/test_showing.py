@@ -111,3 +111,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             main()
         assert message in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["cnnjax", "data", "fashion_mini", "--step", "3"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "say what to --show: give that too" in capsys.readouterr().err

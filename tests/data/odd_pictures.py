@@ -36,9 +36,11 @@ def _rotated(image: Image.Image) -> bytes:
     return encode(image, "png", exif=exif)
 
 
-def _half_zeros(encoded: bytes) -> bytes:
+def _half_zeros(number: int) -> bytes:
     """What is left where a download broke off but the file had its length."""
-    return encoded[: len(encoded) * 3 // 4] + bytes(len(encoded) // 4)
+    encoded = encode(picture(number).resize((99, 99)), "jpeg", quality=98)
+    kept = len(encoded) * 3 // 4
+    return encoded[:kept] + bytes(len(encoded) - kept)
 
 
 def _twelve_bits(number: int) -> bytes:
@@ -93,7 +95,7 @@ ODD: dict[str, tuple[str, tuple[str, ...], str, Callable[[int], bytes]]] = {
     "a PNG called .jpg": (".jpg", ("wrong suffix",), "used", lambda n: encode(picture(n), "png")),
     "frames": (".webp", ("several frames",), "used", _frames),
     "cut short": (".jpg", ("damaged",), "refused", lambda n: encode(picture(n), "jpeg")[:-40]),
-    "half zeros": (".jpg", ("damaged",), "refused", lambda n: _half_zeros(encode(picture(n), "jpeg"))),
+    "half zeros": (".jpg", ("damaged",), "refused", _half_zeros),
     "cut short PNG": (".png", ("damaged",), "refused", lambda n: encode(picture(n), "png")[:-40]),
     "empty": (".jpg", ("empty",), "refused", lambda n: b""),
     "text": (".jpg", ("no picture",), "refused", lambda n: b"<html>404 Not Found</html>" * n),

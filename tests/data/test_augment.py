@@ -13,15 +13,13 @@ from PIL import Image
 from cnnjax.data.augment import (
     AUGMENTATIONS,
     alternating_flip,
-    area_crop,
     augmentation,
     crop,
-    cut_out,
     flip,
     normalizer,
     photograph_normalizer,
-    scale_crop,
 )
+from cnnjax.data.windows import area_crop, cut_out, scale_crop
 from cnnjax.errors import UserError
 from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
