@@ -56,8 +56,6 @@ def whitener(whitening: Whitening, dtype: Any = np.float32) -> Callable[[Any], j
 def fit_whitening(images: np.ndarray) -> Whitening:
     """Fit the whitening of training images of bytes [image, ...], in float64.
 
-    CIFAR-10's takes about a minute on two cores.
-
     Raises:
         UserError: the images are so large that the matrix would not be small.
     """
