@@ -1,5 +1,6 @@
 """The loss along lines and planes of weights, eigenvalues of its Hessian, and ways between minima."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,12 @@ def _contours(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -
         axis.grid(False)
     place = axes[0][-1].inset_axes((1.06, 0, 0.06, 1))  # beside the last panel, which keeps its size
     bar = drawing.colorbar(shown, cax=place, label="loss (nats)")
-    ticks = [tick for tick in (0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 1_000, 1e4, 1e5) if low <= tick <= high]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    apart = 1 + len(decades) // 8
+    ticks = [10.0**power for power in decades if power % apart == 0]
+    if len(decades) < 4:
+        ticks = sorted([*ticks, *(3 * tick for tick in ticks)])
+    ticks = [tick for tick in ticks if low <= tick <= high]
     if len(ticks) > 1:
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         bar.minorticks_off()
@@ -173,7 +179,7 @@ def ways(panels: Mapping[str, Mapping[str, np.ndarray]], t: np.ndarray, stem: Pa
         axis.set_ylim(bottom=0)
         axis.set_xlabel("t, from one seed's minimum to another's")
         axis.set_ylabel(label)
-    axes[0][0].legend(frameon=False)
+    axes[0][0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return figure.save(drawing, stem)
 
 

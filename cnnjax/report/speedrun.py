@@ -31,6 +31,8 @@ def errors_against_seconds(
         half = np.where(np.isfinite(half), half, 0)
         left.errorbar(seconds, 100 * mean, 100 * half, color=colour, marker="o", capsize=3, label=name)
     left.set_xscale("log")
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(lambda seconds, _: f"{seconds:g}" if f"{seconds:e}"[0] in "25" else "")
     left.set_xlabel("seconds of training")
     left.set_ylabel("test error (%)")
     left.legend(frameon=False)
