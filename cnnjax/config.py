@@ -13,7 +13,8 @@ Augment = Literal[
     "none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip", "translate_alternating_flip",
     "scale_crop_flip", "area_crop_flip",
 ]  # fmt: skip
-Normalize = Literal["pixel_mean", "raw_mean", "channel", "none"]
+Normalize = Literal["pixel_mean", "raw_mean", "channel", "gcn", "zca", "none"]
+Unreadable = Literal["refuse", "skip"]
 Loss = Literal["cross_entropy", "map"]
 Warmup = Literal["linear", "tenth"]
 Dtype = Literal["float32", "bfloat16", "float64"]
@@ -32,7 +33,7 @@ _KINDS: dict[type, tuple[type, str]] = {
 """A default's type to what the field's value must be, as a class and in words."""
 _CHOICES = {
     "decay": Decay, "augment": Augment, "normalize": Normalize, "loss": Loss, "warmup": Warmup,
-    "dtype": Dtype,
+    "dtype": Dtype, "unreadable": Unreadable,
 }  # fmt: skip
 _TEXTS = ("freeze", "metrics", "probes")
 _MAPPINGS = ("model_options", "optimizer_options", "schedule_options", "groups")
@@ -42,7 +43,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
         (lambda x: x >= 1, "must be at least 1"),
     ),
     **dict.fromkeys(
-        ("validation", "warmup_steps", "patience", "lookahead"),
+        ("validation", "warmup_steps", "patience", "cutout", "lookahead"),
         (lambda x: x >= 0, "must not be negative"),
     ),
     **dict.fromkeys(
@@ -68,6 +69,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rate_drop": (lambda x: 0 < x < 1, "must be between 0 and 1, such as 0.1"),
     "colour": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 0.1"),
     "mixup": (lambda x: 0 <= x <= FLOAT32, "must not be negative, such as 1.0"),
+    "photometry": (lambda x: 0 <= x <= 1, "must be in [0, 1], such as 0.5"),
     "label_smoothing": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.1"),
     "momentum": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.9"),
     "ema": (lambda x: 0 <= x < 1, "must be in [0, 1), such as 0.999"),
@@ -92,23 +94,29 @@ class Config:
         dtype: of the network's computation. With bfloat16, parameters, statistics and the loss are float32;
             float64 means float64 everywhere, and needs the environment variable JAX_ENABLE_X64=1.
         data: a name that `cnnjax.data.load` knows, "imagenet2012", or the path of a folder of photographs.
+        unreadable: what to do about pictures of a folder that can't be read: "refuse" stops where one is
+            needed; "skip" reads them all first, and leaves these out of training and test.
         validation: number of training images, drawn by `seed`, to hold out and test on instead of the
             test set (the paper chose its schedule on 45,000 / 5,000).
         downsample: side of the squares of pixels to average.
         augment: how training images are augmented; "crop_flip" pads by 4 pixels of zeros, crops at random and
             flips half of them, "reflect_crop_flip" pads by reflection (Zagoruyko and Komodakis 2016),
             "translate_flip" the same by 2 pixels, and "translate_alternating_flip" flips each image in every
-            second epoch (Jordan 2024).
-            Photographs are cropped to the network's input; "scale_crop_flip" (He et al. 2015) and
-            "area_crop_flip" (Szegedy et al. 2014) are only for them (`cnnjax.data.pictures`).
+            second epoch (Jordan 2024). "scale_crop_flip" enlarges first (He et al. 2015), "area_crop_flip"
+            resizes a random window (Szegedy et al. 2014). Photographs are cropped to the network's input
+            (`cnnjax.data.pictures`).
         colour: standard deviation of a random change of each training image's colour, along the principal
             components of pixels (Krizhevsky et al. 2012, section 4.1: 0.1).
         mixup: alpha of mixup (Zhang et al. 2017), which mixes each batch with itself in another order, images
             and labels alike, by a share from Beta(alpha, alpha); 0: none.
+        photometry: bound of a random change of each training image's brightness, contrast and saturation, as
+            a part of them (Howard 2013, section 2.2: 0.5).
+        cutout: side in pixels of a square that is hidden in each training image (DeVries and Taylor 2017).
         normalize: "pixel_mean" subtracts the mean training image and divides by 255, "raw_mean" only
             subtracts, as nets without BatchNorm had it; "channel" standardises each channel;
-            photographs use ImageNet's statistics for both; "none" only divides by 255. It applies to images
-            of bytes; other arrays reach the network unchanged.
+            photographs use ImageNet's statistics for both; "gcn" normalises each image's contrast and "zca"
+            whitens too (Goodfellow et al. 2013; `cnnjax.data.whiten`); "none" only divides by 255. It applies
+            to images of bytes; other arrays reach the network unchanged.
         seed: of the initial weights and, unless there is a `data_seed`, of the order of the images, the
             augmentation and dropout.
         data_seed: a seed of its own for the order of the images, the augmentation and dropout.
@@ -165,11 +173,14 @@ class Config:
     dtype: Dtype = "float32"
 
     data: str = "cifar10"
+    unreadable: Unreadable = "refuse"
     validation: int = 0
     downsample: int = 1
     augment: Augment = "crop_flip"
     colour: float = 0.0
     mixup: float = 0.0
+    photometry: float = 0.0
+    cutout: int = 0
     normalize: Normalize = "pixel_mean"
 
     seed: int = 0

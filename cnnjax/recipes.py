@@ -19,6 +19,7 @@ from flax import linen as nn
 from cnnjax.config import Config
 from cnnjax.data import Arrays, Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import (
+    MIXING,
     alternating_flip,
     augmentation,
     byte_scaler,
@@ -28,7 +29,10 @@ from cnnjax.data.augment import (
 )
 from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
 from cnnjax.data.mixup import mix
+from cnnjax.data.photometry import change_photometry
 from cnnjax.data.pictures import CROPS
+from cnnjax.data.whiten import Whitening, fit_whitening
+from cnnjax.data.windows import cut_out
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
@@ -54,7 +58,7 @@ OWNED = {
     "model": ("model", "model_options", "bn_group_size"),
     "loss": ("loss", "map_constant", "label_smoothing"),
     "data": ("data",),
-    "augment": ("augment", "colour", "mixup"),
+    "augment": ("augment", "colour", "photometry", "cutout", "mixup"),
     "metrics": ("metrics",),
     "initial": ("initial",),
     "optimizer": (
@@ -79,6 +83,8 @@ class Objects:
     metrics: Mapping[str, PerExample] | Sequence[str] | None = None
     probes: Any = ()
     initial: Any = None
+    whitening: Whitening | None = None
+    """Of the training set, as fitted before, where `normalize` is "zca"."""
 
     @property
     def given(self) -> dict[str, Any]:
@@ -96,13 +102,16 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
     given = objects.given
     _check_contradictions(config, given)
     whole = as_data(given["data"] if "data" in given else open_data(config.data))
+    if config.unreadable == "skip" and isinstance(whole, Stream):
+        whole = whole.readable()
     data = _prepare(whole, config)
     own_objects = dict(given)
     if "model" not in given and is_object(config.model):
         own_objects["model"] = load_named(config, data)
     network = as_network(own_objects["model"] if "model" in own_objects else _build(config, data))
     raw, _ = example(data, config.batch_size, network.source)
-    normalize, normalized = _normalizer(config, data, raw)
+    whitening = _whitening(config, data, objects)
+    normalize, normalized = _normalizer(config, data, raw, whitening)
     augment, augmented = _augment(config, objects, data, raw, normalize)
     if config.mixup:
         augment = _mixed(config, network, data, augment)
@@ -122,6 +131,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         probes=make_probes(objects.probes or config.probes),
         averaging=config.ema or None,
         frozen=functools.partial(frozen_leaves, patterns=config.freeze),
+        whitening=whitening,
     )
     initial = _initial(config, objects, task)
     are_logits, fingerprints = _try_out(task, own_objects)
@@ -130,8 +140,8 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         # Outputs that are no logits have no class to be wrong about.
         metrics={name: one for name, one in task.metrics.items() if are_logits or one is not error},
         initial=initial or _from_inputs(task),
-        notes=(*_notes(config, given), *(initial.notes if initial else ())),
-        identity={"data": whole.digest, "objects": _traced(fingerprints, initial)},
+        notes=(*_notes(config, given, whole), *(initial.notes if initial else ())),
+        identity={"data": whole.digest, "objects": _traced(fingerprints, initial), **_skipped(whole)},
         in_place=_in_place(given, data, normalized, augmented),
     )
 
@@ -308,16 +318,28 @@ def _from_inputs(task: Task) -> Initial | None:
     return Initial(found, "", ()) if found else None
 
 
-def _notes(config: Config, given: Mapping[str, Any]) -> list[str]:
+def _skipped(data: Any) -> dict[str, list[str]]:
+    """The pictures that are left out, for the record, if there are any."""
+    return {"skipped": list(data.skipped)} if isinstance(data, Stream) and data.skipped else {}
+
+
+def _notes(config: Config, given: Mapping[str, Any], data: Any) -> list[str]:
     """Remarks on settings that are allowed but perhaps unintended, one line each."""
+    notes = []
+    if skipped := _skipped(data).get("skipped"):
+        pictures = "pictures are" if len(skipped) > 1 else "picture is"
+        notes.append(
+            f"{data.name}: {len(skipped):,} unreadable {pictures} skipped, such as {skipped[0]}; "
+            "config.json lists all"
+        )
     late = [step for step in config.boundaries if step >= config.steps]
     if config.schedule == "piecewise" and "optimizer" not in given and late:
         stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"
-        return [
+        notes.append(
             f"boundaries={config.boundaries}: the rate {stays}, for there are {config.steps} steps; another "
             f"choice is boundaries {config.steps // 2} {config.steps * 3 // 4}, or the schedule cosine"
-        ]
-    return []
+        )
+    return notes
 
 
 def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
@@ -334,10 +356,19 @@ def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
     }
 
 
-def _normalizer(config: Config, data: Data, raw: Any) -> tuple[Callable[[Any], Any], str]:
+def _whitening(config: Config, data: Data, objects: Objects) -> Whitening | None:
+    if config.normalize != "zca" or not isinstance(data, Dataset):
+        return None
+    return objects.whitening or fit_whitening(data.train_images)
+
+
+def _normalizer(
+    config: Config, data: Data, raw: Any, whitening: Whitening | None
+) -> tuple[Callable[[Any], Any], str]:
     """The function from raw inputs to the network's, and its name for the record."""
     if isinstance(data, Dataset):
-        return normalizer(data.train_images, config.normalize, wide(config.dtype)), config.normalize
+        make = functools.partial(normalizer, data.train_images, config.normalize, wide(config.dtype))
+        return make(whitening), config.normalize
     if isinstance(data, Stream):
         return photograph_normalizer(config.normalize, wide(config.dtype)), config.normalize
     scale = byte_scaler(wide(config.dtype))
@@ -350,18 +381,31 @@ def _augment(
     config: Config, objects: Objects, data: Data, raw: Any, normalize: Callable[[Any], Any]
 ) -> tuple[Augment, str]:
     """The augmentation of a training batch inside the step, and its name for the record."""
-    augment, name = _geometry(config, objects, data, raw)
-    if not config.colour:
-        return augment, name
-    if not isinstance(data, Dataset | Stream):
-        raise UserError("colour: is for images of bytes; give augment= a function of your own")
-    colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
+    geometry, name = _geometry(config, objects, data, raw)
+    is_bytes = isinstance(data, Dataset | Stream)
+    for field in ("colour", "photometry", "cutout"):
+        if getattr(config, field) and not is_bytes:
+            raise UserError(f"{field}: is for images of bytes; give augment= a function of your own")
+        if getattr(config, field) and field != "cutout" and config.normalize in MIXING:
+            raise UserError(f"{field}: changes colours, of which normalize={config.normalize!r} leaves none")
+    if name == "translate_alternating_flip" and (config.colour or config.photometry):
+        raise UserError(f"augment={name!r}: knows an image by its pixels; leave out colour and photometry")
+    changes = []
+    if config.photometry:
+        changes.append(functools.partial(change_photometry, strength=config.photometry, normalize=normalize))
+    if config.colour:
+        colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
+        changes.append(
+            functools.partial(change_colours, colours=colours, std=config.colour, normalize=normalize)
+        )
 
-    def coloured(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
-        inputs = change_colours(inputs, moment.key, colours, config.colour, normalize)
-        return augment(moment, inputs, labels)
+    def augment(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        for change in changes:
+            inputs = change(inputs, moment.key)
+        inputs, labels = geometry(moment, inputs, labels)
+        return cut_out(inputs, moment.key, config.cutout) if config.cutout else inputs, labels
 
-    return coloured, name
+    return augment if changes or config.cutout else geometry, name
 
 
 def _geometry(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:

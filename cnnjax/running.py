@@ -1,5 +1,6 @@
 """`train`, `train_many` and `evaluate`: from a Config, and objects that replace its names, to results."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cnnjax.recipes import Objects, resolve
 from cnnjax.training.arguments import check_arguments, check_config, check_mesh, check_variables
 from cnnjax.training.callbacks import Callback
 from cnnjax.training.program import Program
+from cnnjax.training.record import kept_whitening
 from cnnjax.training.session import Result, Session, train_runs
 from cnnjax.training.stop import Stop
 from cnnjax.training.task import PerExample
@@ -181,7 +183,10 @@ def _train(
     session: Session,
 ) -> list[Result]:
     check_arguments(configs, outs, session)
-    return train_runs(resolve(configs[0], objects), configs, [Path(out) for out in outs], how, session)
+    folders = [Path(out) for out in outs]
+    if configs[0].normalize == "zca":  # a run goes on with the numbers it began with
+        objects = dataclasses.replace(objects, whitening=kept_whitening(folders) or objects.whitening)
+    return train_runs(resolve(configs[0], objects), configs, folders, how, session)
 
 
 def _objects(given: Mapping[str, Any]) -> Objects:

@@ -23,6 +23,7 @@ from cnnjax.recipes import Objects, resolve
 from cnnjax.running import evaluate
 from cnnjax.training.checkpoint import kept_steps
 from cnnjax.training.inputs import example
+from cnnjax.training.record import read_whitening
 from cnnjax.training.run import read_variables
 from cnnjax.training.task import Task
 
@@ -55,7 +56,7 @@ class OpenRun:
             UserError: one is missing that the network or its test depends on.
         """
         given = {name: value for name, value in vars(self.objects).items() if value is not None}
-        given = {**given, **others, "probes": ()}
+        given = {"whitening": read_whitening(self.out), **given, **others, "probes": ()}
         there, replaced = self.held["config"], set(self.held.get("objects", {}))
         if there.get("model_options") is not None:
             replaced -= {"model"}  # it was named by its file

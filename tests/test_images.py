@@ -114,6 +114,23 @@ def test_a_picture_that_is_cut_short_is_one_line(form):
     refused(encoded(form)[:1], "no known format")
 
 
+def test_a_jpeg_whose_rest_is_zeros_is_refused():
+    """libjpeg makes grey of it, and only warns; a download that broke off may leave it."""
+    whole = encoded("jpeg")
+    cut = len(whole) * 7 // 10
+    zeros = whole[:cut] + bytes(len(whole) - cut)
+    refused(zeros, "image file is truncated: it has no end")
+    thumbnail = b"\xff\xe1\x00\x08\xff\xd8\xff\xd9\xff\xda"  # a header that holds an end of its own
+    refused(zeros[:2] + thumbnail + zeros[2:], "image file is truncated: it has no end")
+    pixels = np.asarray(decode(whole, "it"))
+    for same in (
+        whole + b"\xff\xda more",
+        whole[:2] + thumbnail + whole[2:],
+        whole[:2] + b"\xff" + whole[2:],
+    ):
+        np.testing.assert_array_equal(np.asarray(decode(same, "it")), pixels)
+
+
 def test_a_picture_too_large_or_in_a_form_that_is_not_read_is_one_line(monkeypatch):
     refused(b"DDS " + (124).to_bytes(4, "little") + bytes(120), ".*pixel format.*")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

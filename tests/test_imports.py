@@ -66,6 +66,7 @@ MAY_IMPORT = {
     "report": LEAVES,
     "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
+    "showing": LEAVES | {"config", "data", "recipes", "report", "training"},
     "doctor": LEAVES | {"compilation", "data", "ops"},
     "__main__": LEAVES
     | {
@@ -85,6 +86,7 @@ MAY_IMPORT = {
         "papers",
         "running",
         "runs",
+        "showing",
         "slurm",
     },
     "__init__": LEAVES

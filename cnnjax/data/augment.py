@@ -4,6 +4,7 @@ Images are `[batch, height, width, channel]`. The random numbers of a whole batc
 the result does not depend on how the batch is spread over devices.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data.dataset import CHUNK
+from cnnjax.data.whiten import Whitening, contrast_normalizer, fit_whitening, whitener
+from cnnjax.data.windows import area_crop, scale_crop
 from cnnjax.errors import UserError
 from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
-NORMALIZATIONS = ("pixel_mean", "raw_mean", "channel", "none")
+NORMALIZATIONS = ("pixel_mean", "raw_mean", "channel", "gcn", "zca", "none")
+MIXING = ("gcn", "zca")
+"""Those in which each number depends on the whole image, so that black and white are no values."""
+Augmentation = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def crop(images: jax.Array, key: jax.Array, padding: int = 4, mode: str = "constant") -> jax.Array:
@@ -42,18 +48,23 @@ def flip(images: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
-def _crop_flip(key: jax.Array, images: jax.Array, mode: str, padding: int = 4) -> jax.Array:
-    crop_key, flip_key = jax.random.split(key)
-    return flip(crop(images, crop_key, padding, mode), flip_key)
+def _then_flip(crop: Callable[[jax.Array, jax.Array], jax.Array]) -> Augmentation:
+    def augment(key: jax.Array, images: jax.Array) -> jax.Array:
+        crop_key, flip_key = jax.random.split(key)
+        return flip(crop(images, crop_key), flip_key)
+
+    return augment
 
 
-AUGMENTATIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+AUGMENTATIONS: dict[str, Augmentation] = {
     "none": lambda key, images: images,
     "flip": lambda key, images: flip(images, key),
     "crop": lambda key, images: crop(images, key),
-    "crop_flip": lambda key, images: _crop_flip(key, images, "constant"),
-    "reflect_crop_flip": lambda key, images: _crop_flip(key, images, "reflect"),
-    "translate_flip": lambda key, images: _crop_flip(key, images, "reflect", padding=2),
+    "crop_flip": _then_flip(crop),
+    "reflect_crop_flip": _then_flip(functools.partial(crop, mode="reflect")),
+    "translate_flip": _then_flip(functools.partial(crop, padding=2, mode="reflect")),
+    "scale_crop_flip": _then_flip(scale_crop),
+    "area_crop_flip": _then_flip(area_crop),
 }
 """Name to function of (key, images)."""
 
@@ -78,25 +89,31 @@ def alternating_flip(images: jax.Array, run_key: jax.Array, step: jax.Array, exa
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
-def augmentation(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def augmentation(name: str) -> Augmentation:
     """Look up the augmentation of this name, a function of (key, images)."""
     if name not in AUGMENTATIONS:
-        raise UserError(f"augment={name!r} is for photographs; small images take {', '.join(AUGMENTATIONS)}")
+        raise UserError(f"no augmentation is called {name!r}; there are: {', '.join(AUGMENTATIONS)}")
     return AUGMENTATIONS[name]
 
 
 def normalizer(
-    train_images: np.ndarray, kind: str, dtype: Any = np.float32
+    train_images: np.ndarray, kind: str, dtype: Any = np.float32, whitening: Whitening | None = None
 ) -> Callable[[jax.Array], jax.Array]:
     """Make a function from uint8 images to normalised images of the same shape, in `dtype`.
 
     `pixel_mean` subtracts the training set's mean image and divides by 255 (He et al. 2015, section 4.2);
     `raw_mean` does not divide, as for nets without BatchNorm (Krizhevsky et al. 2012, section 2); `channel`
-    brings each channel of the training set to mean 0 and standard deviation 1; `none` divides by 255.
+    brings each channel of the training set to mean 0 and standard deviation 1; `gcn` normalises each image's
+    contrast, and `zca` then whitens (`cnnjax.data.whiten`), by `whitening` instead of the training set's if
+    it is given; `none` divides by 255.
     """
     _check(kind)
     if kind == "none":
         return byte_scaler(dtype)
+    if kind == "gcn":
+        return contrast_normalizer(dtype)
+    if kind == "zca":
+        return whitener(whitening or fit_whitening(train_images), dtype)
     total, squares = _sums(train_images)
     if kind in ("pixel_mean", "raw_mean"):
         mean, scale = total / len(train_images), np.array(255.0 if kind == "pixel_mean" else 1.0)
@@ -117,6 +134,10 @@ def photograph_normalizer(kind: str, dtype: Any = np.float32) -> Callable[[jax.A
     _check(kind)
     if kind == "none":
         return byte_scaler(dtype)
+    if kind == "gcn":
+        return contrast_normalizer(dtype)
+    if kind == "zca":
+        raise UserError("normalize='zca': whitening is for small images in memory; photographs take gcn")
     scale = {"pixel_mean": 255.0, "raw_mean": 1.0, "channel": 255 * np.array(IMAGENET_STD)}[kind]
     return _normalizer(255 * np.array(IMAGENET_MEAN), np.array(scale), dtype)
 

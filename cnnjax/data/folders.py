@@ -1,4 +1,7 @@
-"""Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone."""
+"""Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone.
+
+Or in tar files there (`cnnjax.data.shards`).
+"""
 
 import hashlib
 import os
@@ -10,15 +13,17 @@ import numpy as np
 
 from cnnjax.data.local import find_packing
 from cnnjax.data.pictures import SUFFIXES
+from cnnjax.data.shards import ShardRecords, shards_of
 from cnnjax.data.specs import SPECS
 from cnnjax.errors import UserError
 
 TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 """Names of the splits' folders, in any case; the first that is there is taken."""
 _JUNK = ("__MACOSX", "@eaDir", "lost+found")  # left by a Mac's archives, a Synology's index, a file system
+_NO_TEST = "no test pictures: hold some out by --validation N"
 _LAYOUT = (
     "a data set of photographs holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone, "
-    "or was prepared by tensorflow-datasets and holds dataset_info.json"
+    "or train/*.tar, or was prepared by tensorflow-datasets and holds dataset_info.json"
 )
 
 
@@ -68,13 +73,17 @@ class Folder(NamedTuple):
 
     Attributes:
         test: empty if the folder is not divided.
-        classes: how many; their folders' names, sorted, are the labels.
+        classes: their folders' names, sorted, or in tar files their numbers; a label counts them.
+        others: paths of files that are passed over: no picture by their name, or in no class's folder.
+        dead: paths of links to nothing.
         remarks: notes for its owner, as lines of text.
     """
 
-    train: FolderRecords
-    test: FolderRecords
-    classes: int
+    train: FolderRecords | ShardRecords
+    test: FolderRecords | ShardRecords
+    classes: tuple[str, ...]
+    others: tuple[str, ...]
+    dead: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -86,23 +95,33 @@ def open_folder(folder: Path) -> Folder:
     Raises:
         UserError: it has another layout, a class has no training pictures, or a link leads nowhere.
     """
+    found = list_folder(folder)
+    if found.dead:
+        raise UserError(f"{found.dead[0]} is a link to nothing; remove it or bring the picture back")
+    return found
+
+
+def list_folder(folder: Path) -> Folder:
+    """Like `open_folder`, but links that lead nowhere are in `dead`."""
     inner = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if _is_folder(entry)}
     train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
+    if train is not None and shards_of(train):
+        return _of_shards(train, test)
     if train is None:
         if test is not None:
             raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {_LAYOUT}")
         _check_undivided(folder, list(inner.values()))
         train = folder
-    pictures, others = _by_class(train)
+    pictures, others, dead = _by_class(train)
     if empty := [kind for kind, names in pictures.items() if not names]:
         raise UserError(
             f"{_named(empty, train)} no training pictures; remove the folder, or fill it with files that end "
             f"in {', '.join(sorted(SUFFIXES))}"
         )
-    test_pictures, remarks = {}, ["no test pictures: hold some out by --validation N"]
+    test_pictures, remarks = {}, [_NO_TEST]
     if test is not None:
-        test_pictures, more = _by_class(test)
-        others += more
+        test_pictures, *more = _by_class(test)
+        others, dead = others + more[0], dead + more[1]
         if unknown := sorted(test_pictures.keys() - pictures.keys()):
             raise UserError(f"{test / unknown[0]}: there is no class {unknown[0]} in {train}")
         if not any(test_pictures.values()):
@@ -115,9 +134,25 @@ def open_folder(folder: Path) -> Folder:
     return Folder(
         FolderRecords(train, list(pictures.values())),
         FolderRecords(test or folder, [test_pictures.get(kind, []) for kind in pictures]),
-        len(pictures),
+        tuple(pictures),
+        tuple(others),
+        tuple(dead),
         tuple(remarks),
     )
+
+
+def _of_shards(train: Path, test: Path | None) -> Folder:
+    """What tar files hold; their labels are numbers."""
+    records, test_records = ShardRecords(shards_of(train)), ShardRecords(shards_of(test) if test else [])
+    classes = int(records.labels.max()) + 1
+    for each in (records, test_records):
+        if (wrong := np.flatnonzero((each.labels < 0) | (each.labels >= classes))).size:
+            raise UserError(
+                f"{each.name(wrong[0])}: its label is {each.labels[wrong[0]]}; "
+                f"those of {train} are from 0 to {classes - 1}"
+            )
+    remarks = () if len(test_records) else (_NO_TEST,)
+    return Folder(records, test_records, tuple(map(str, range(classes))), (), (), remarks)
 
 
 def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
@@ -133,29 +168,30 @@ def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
             raise UserError(f"{folder} is no data set itself; name the folder in it, {child}")
 
 
-def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
-    """Sorted names, relative to `split`, of its pictures by class; and the paths of all other files."""
+def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
+    """Sorted names, relative to `split`, of its pictures by class; paths of all other files; dead links."""
     pictures: dict[str, list[str]] = {}
     others: list[str] = []
+    dead: list[str] = []
     for entry in _visible(split):
         if not _is_folder(entry):
             others.append(entry.path)
             continue
         names = pictures[entry.name] = []
         for name, file in _files(entry.path, f"{entry.name}/"):
-            if not _is_picture(name):
+            if not is_picture(name):
                 others.append(file.path)
             elif file.is_file():
                 names.append(name)
             else:
-                raise UserError(f"{file.path} is a link to nothing; remove it or bring the picture back")
+                dead.append(file.path)
     if not pictures:
         raise UserError(
             f"{split} holds pictures but no class folders; they must lie in {split}/CLASS/"
-            if any(map(_is_picture, others))
+            if any(map(is_picture, others))
             else f"{split} holds no pictures: {_LAYOUT}"
         )
-    return pictures, others
+    return pictures, others, dead
 
 
 def _files(
@@ -184,7 +220,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its name."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 

@@ -13,7 +13,9 @@ from PIL import Image
 from cnnjax.images import centre_square
 
 SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}
-_SMALLEST, _ASPECT, _TRIES = 0.08, 4 / 3, 10
+SMALLEST, ASPECT, TRIES = 0.08, 4 / 3, 10
+"""Of random windows: the least part of the area, the widest aspect, and how often one that does not fit is
+drawn again."""
 
 Crop = Callable[[Image.Image, int, np.random.Generator], Image.Image]  # picture, side of the square
 
@@ -40,9 +42,9 @@ def area_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.
     then it is the largest central one of an allowed aspect.
     """
     width, height = image.size
-    for _ in range(_TRIES):
-        area = width * height * rng.uniform(_SMALLEST, 1)
-        aspect = math.exp(rng.uniform(-math.log(_ASPECT), math.log(_ASPECT)))
+    for _ in range(TRIES):
+        area = width * height * rng.uniform(SMALLEST, 1)
+        aspect = math.exp(rng.uniform(-math.log(ASPECT), math.log(ASPECT)))
         across, down = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < across <= width and 0 < down <= height:
             left, top = (
@@ -51,7 +53,7 @@ def area_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.
             )
             break
     else:
-        across, down = min(width, round(height * _ASPECT)), min(height, round(width * _ASPECT))
+        across, down = min(width, round(height * ASPECT)), min(height, round(width * ASPECT))
         left, top = (width - across) // 2, (height - down) // 2
     box = (float(left), float(top), float(left + across), float(top + down))
     return image.resize((size, size), Image.Resampling.BILINEAR, box)

@@ -43,6 +43,7 @@ class Spec:
 
     `flips` says whether a mirrored image is still an example of its class. `packings` are alternatives, the
     first is the one tensorflow-datasets reads; it also wants `tfds_extra`, which nothing here uses.
+    `class_names` are by label; without them labels speak for themselves, or there are too many.
     A data set without packings is part of the program.
     """
 
@@ -58,6 +59,7 @@ class Spec:
     url: str = ""
     packings: tuple[Packing, ...] = ()
     tfds_extra: tuple[Archive, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def tfds_packing(self) -> Packing:
@@ -80,9 +82,14 @@ def _idx(*archives: Archive) -> Packing:
     return Packing(tuple(unpacked), read_idx)
 
 
+_CLOTHES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _TABLE = (
     Spec(
         name="fashion_mini",
+        class_names=_CLOTHES,
         title="12,000 + 2,000 images drawn from Fashion-MNIST, part of cnnjax",
         classes=10,
         shape=(28, 28, 1),
@@ -152,6 +159,7 @@ _TABLE = (
     ),
     Spec(
         name="fashion_mnist",
+        class_names=_CLOTHES,
         title="Fashion-MNIST, Zalando's articles of clothing",
         classes=10,
         shape=(28, 28, 1),
@@ -193,6 +201,7 @@ _TABLE = (
     ),
     Spec(
         name="cifar10",
+        class_names=_CIFAR10,
         title="CIFAR-10 tiny colour photographs",
         classes=10,
         shape=(32, 32, 3),

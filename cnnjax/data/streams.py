@@ -18,6 +18,7 @@ from PIL import Image
 
 from cnnjax.data import tfds_source
 from cnnjax.data.batches import batch_indices
+from cnnjax.data.check import bad_pictures
 from cnnjax.data.dataset import draw_held_out
 from cnnjax.data.folders import open_folder
 from cnnjax.data.pictures import CROPS, centre
@@ -72,6 +73,9 @@ class Part:
 class Stream:
     """A data set of photographs of any size. `source` is for the record of a run, `remarks` for its owner.
 
+    `skipped` are the pictures that `readable` left out, each with the reason; `class_names` are by label, or
+    empty where they are not known.
+
     `test` may be empty until `split` holds something out.
     `workers` processes read ahead, or threads of this one if it is 0; the numbers do not depend on it.
     """
@@ -83,6 +87,8 @@ class Stream:
     source: str
     workers: int = 0
     remarks: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -114,6 +120,22 @@ class Stream:
             source=f"{self.source}, {validation} training images held out by seed {seed}",
             remarks=(),
         )
+
+    def readable(self) -> "Stream":
+        """Without the pictures that cannot be used; reads them all.
+
+        Raises:
+            UserError: no picture is left of a split that had some.
+        """
+        parts, skipped = [], []
+        for split in (self.train, self.test):
+            bad = bad_pictures(split)
+            skipped += [f"{found.path}: {found.kinds[0]} ({found.why})" for found in bad.values()]
+            if bad and len(bad) == len(split):
+                raise UserError(f"{self.name}: none of {len(bad):,} pictures can be read: {skipped[-1]}")
+            left = np.delete(np.arange(len(split)), list(bad))
+            parts.append(Part(split, left) if bad else split)
+        return dataclasses.replace(self, train=parts[0], test=parts[1], skipped=tuple(skipped))
 
     def downsampled(self, factor: int) -> "Stream":
         """Only by 1: photographs are resized to what the network takes."""
@@ -153,8 +175,17 @@ def open_stream(name: str | Path, workers: int = 0) -> Stream:
     if (folder / "dataset_info.json").exists():
         train, test, classes = tfds_source.open_records(folder)
         return Stream(str(name), train, test, classes, f"tensorflow-datasets in {folder}", workers)
-    train, test, classes, remarks = open_folder(folder)
-    return Stream(str(name), train, test, classes, f"pictures in {folder}", workers, remarks)
+    found = open_folder(folder)
+    return Stream(
+        str(name),
+        found.train,
+        found.test,
+        len(found.classes),
+        f"pictures in {folder}",
+        workers,
+        found.remarks,
+        class_names=found.classes,
+    )
 
 
 def prepare_imagenet(archives: Path, progress: bool = True) -> Stream:
@@ -190,11 +221,21 @@ class TrainingRows:
         for run, seed in enumerate(self.seeds):
             indices = batch_indices(seed, step, self.batch_size, len(self.records))
             for place, row in enumerate(self.rows):
-                # The third number sets these draws apart from those of the epochs' orders.
-                rng = np.random.default_rng([seed, step * self.batch_size + row, 1])
                 picture, labels[run, 0, place] = _read(self.records, indices[row])
-                images[run, 0, place] = np.asarray(CROPS[self.augment](picture, self.side, rng))
+                images[run, 0, place] = self.crop(seed, step, row, picture)
         return images, labels
+
+    def crop(self, seed: int, step: int, row: int, picture: Image.Image) -> np.ndarray:
+        """What augmentation makes of a picture in this place of a batch: uint8 [side, side, 3]."""
+        # The third number sets these draws apart from those of the epochs' orders.
+        rng = np.random.default_rng([seed, step * self.batch_size + row, 1])
+        return np.asarray(CROPS[self.augment](picture, self.side, rng))
+
+    def pictures(self, seed: int, step: int) -> tuple[list[Image.Image], np.ndarray]:
+        """The pictures of a step's rows, whole, and their labels int32 [row]."""
+        indices = batch_indices(seed, step, self.batch_size, len(self.records))
+        read = [_read(self.records, indices[row]) for row in self.rows]
+        return [picture for picture, _ in read], np.array([label for _, label in read], np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from cnnjax.data.whiten import Whitening
 from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
 from cnnjax.training.run_dir import Identity, environment, with_defaults
+
+WHITENING = "whitening.npz"
 
 
 class Record:
@@ -216,3 +219,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # zipfile and numpy have many words for it
         raise UserError(f"{path} is damaged ({error or type(error).__name__})") from error
+
+
+def write_whitening(out: Path, whitening: Whitening) -> None:
+    """Keep what the training images were whitened by, unless the run has it."""
+    if not (out / WHITENING).exists():
+        write_arrays(out / WHITENING, whitening._asdict())
+
+
+def kept_whitening(outs: Sequence[Path]) -> Whitening | None:
+    """What runs of one program were whitened by, from the first that keeps it."""
+    return on_process_zero(lambda: next(filter(None, map(read_whitening, outs)), None))
+
+
+def read_whitening(out: Path) -> Whitening | None:
+    """What the run in `out` was whitened by, if it keeps it; raises UserError when the file is damaged."""
+    with contextlib.suppress(FileNotFoundError):
+        arrays = read_arrays(out / WHITENING)
+        if arrays.keys() != set(Whitening._fields):
+            raise UserError(f"{out / WHITENING} is damaged: move it away, and it is fitted again")
+        return Whitening(**arrays)

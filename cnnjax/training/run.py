@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from cnnjax.config import CheckpointPolicy, Config
+from cnnjax.data.whiten import Whitening
 from cnnjax.distributed import on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl, set_aside
@@ -25,6 +26,7 @@ from cnnjax.training.record import (
     read_result,
     write_arrays,
     write_result,
+    write_whitening,
 )
 from cnnjax.training.run_dir import Identity, elsewhere, init_run_dir
 from cnnjax.training.step import Measured, Metrics, State
@@ -47,12 +49,18 @@ class Run:
     checkpoints: Checkpoints
     record: Record
     result: dict[str, float] | None  # the final metrics, when it is finished
+    whitening: Whitening | None = None
 
     def begin(self) -> None:
         """Take possession of the folder: a step was taken, or there is something to write down."""
         if not self.record.begun:
-            on_process_zero(lambda: init_run_dir(self.out, self.identity))
+            on_process_zero(self._init_folder)
             self.record.begin()
+
+    def _init_folder(self) -> None:
+        init_run_dir(self.out, self.identity)
+        if self.whitening is not None:
+            write_whitening(self.out, self.whitening)
 
     def write(self, steps: range, metrics: Metrics, measured: Measured, probes: Sequence[Probe]) -> list[str]:
         """Write down what `steps`, counted from 1, gave: metrics [step], and arrays [step, ...] of probes.

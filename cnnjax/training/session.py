@@ -111,6 +111,7 @@ def train_runs(
                     for config, identity, out in zip(configs[some], identities[some], outs[some], strict=True)
                 ]
                 for run in runs:
+                    run.whitening = task.whitening
                     run.check_probes(task.probes, say)
                 results += _train_together(task, runs, lambda group: program(mesh_for(group)), session, stop)
     by_out = {result.out: result for result in results}

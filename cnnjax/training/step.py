@@ -60,6 +60,12 @@ def compares_gradients(probes: Sequence[Probe]) -> bool:
     return any(probe.compares_gradients for probe in probes)
 
 
+def at_step(run_key: jax.Array, step: Any) -> tuple[Moment, jax.Array]:
+    """The moment of a step's augmentation, and the step's key for the rest, from the run's key."""
+    own, rest = jax.random.split(jax.random.fold_in(run_key, step))
+    return Moment(own, run_key, step), rest
+
+
 def make_train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
@@ -83,9 +89,8 @@ def make_train_step(
     update = optax.with_extra_args_support(optimizer).update
 
     def train_step(state: State, raw: Any, labels: Any, key: jax.Array):
-        run_key = key
-        augment_key, key = jax.random.split(jax.random.fold_in(run_key, state.step))
-        x, y = task.augment(Moment(augment_key, run_key, state.step), task.normalize(raw), labels)
+        moment, key = at_step(key, state.step)
+        x, y = task.augment(moment, task.normalize(raw), labels)
 
         def forward(params: Any, x: Any) -> tuple[Any, Variables]:
             variables = {"params": gather(params), **state.carried}

@@ -9,6 +9,7 @@ import optax
 
 from cnnjax.config import Config
 from cnnjax.data import Data
+from cnnjax.data.whiten import Whitening
 from cnnjax.network import Network, Variables
 from cnnjax.probes.probe import Probe
 
@@ -49,6 +50,7 @@ class Task:
         probes: what measures the steps.
         frozen: from parameters to whether each leaf stays as it is.
         initial: from the network's own initial variables to those to start from; None leaves them.
+        whitening: what `normalize` was fitted to, kept in the run's folder; None where it is exact.
         averaging: decay of the exponential moving average of the parameters; None keeps none.
         notes: remarks for the user before the first step, one line each.
         identity: what must be the same to continue a run, besides its config: the digest of its `data`, and
@@ -69,6 +71,7 @@ class Task:
     probes: Sequence[Probe] = ()
     frozen: Callable[[Any], list[bool]] = lambda params: [False] * len(jax.tree.leaves(params))
     initial: Callable[[Variables], Variables] | None = None
+    whitening: Whitening | None = None
     averaging: float | None = None
     notes: Sequence[str] = ()
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnjax.data.augment import (
     AUGMENTATIONS,
@@ -18,6 +19,7 @@ from cnnjax.data.augment import (
     normalizer,
     photograph_normalizer,
 )
+from cnnjax.data.windows import area_crop, cut_out, scale_crop
 from cnnjax.errors import UserError
 from cnnjax.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -74,7 +76,8 @@ def test_flip_mirrors_about_half_of_the_images():
 
 
 def test_named_augmentations():
-    assert list(AUGMENTATIONS) == ["none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip"]
+    plain = ["none", "flip", "crop", "crop_flip", "reflect_crop_flip", "translate_flip"]
+    assert list(AUGMENTATIONS) == [*plain, "scale_crop_flip", "area_crop_flip"]
     key, images = jax.random.key(3), jnp.asarray(IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["none"](key, images), IMAGES)
     np.testing.assert_array_equal(AUGMENTATIONS["flip"](key, images), flip(images, key))
@@ -101,7 +104,8 @@ SHARDED = """
         key = jax.random.key(5)
         whole, parts = jax.jit(augment)(key, images), jax.jit(augment)(key, spread)
         assert len(parts.sharding.device_set) == 4, name
-        np.testing.assert_array_equal(np.asarray(whole), np.asarray(parts), err_msg=name)
+        rounding = 1e-5 if name in ("scale_crop_flip", "area_crop_flip") else 0  # these multiply matrices
+        np.testing.assert_allclose(whole, parts, rtol=0, atol=rounding, err_msg=name)
 """
 
 
@@ -136,12 +140,95 @@ def test_photographs_are_normalised_by_imagenets_colours():
     )
 
 
-def test_an_augmentation_of_photographs_is_not_for_small_images():
+def test_an_augmentation_that_there_is_not():
     assert augmentation("flip") is AUGMENTATIONS["flip"]
-    with pytest.raises(
-        UserError, match=r"'scale_crop_flip' is for photographs; small images take none, flip"
-    ):
-        augmentation("scale_crop_flip")
+    with pytest.raises(UserError, match=r"no augmentation is called 'zoom'; there are: none, flip"):
+        augmentation("zoom")
+
+
+def resized(image, box):
+    """The window `box` of an image, resized to the image's size by Pillow."""
+    channels = [
+        Image.fromarray(channel).resize(image.shape[1::-1], Image.Resampling.BILINEAR, tuple(box))
+        for channel in np.moveaxis(image, 2, 0)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], -1)
+
+
+RAMP = np.stack(np.broadcast_arrays(*np.mgrid[:24.0, :32.0], 0.0), -1).astype(np.float32)  # row, column
+
+
+def boxes(crop, draws=400):
+    """[draw, 4]: left, top, right and bottom of each window of the ramp, read off its middle."""
+    cropped = np.asarray(jax.jit(crop)(np.tile(RAMP, (draws, 1, 1, 1)), jax.random.key(3)))
+    sides = []
+    for axis, length in ((1, 32), (0, 24)):
+        line = np.moveaxis(cropped[..., axis], 1 + axis, 1)[:, :, 12]
+        first, last = line[:, length // 4], line[:, 3 * length // 4]
+        slope = (last - first) / (3 * length // 4 - length // 4)
+        start = first + 0.5 - slope * (length // 4 + 0.5)
+        sides.append((start, start + slope * length))
+    (left, right), (top, bottom) = sides
+    return np.stack([left, top, right, bottom], -1), cropped
+
+
+@pytest.mark.parametrize("crop", [area_crop, scale_crop])
+def test_a_window_is_resized_as_pillow_does(crop):
+    found, cropped = boxes(crop)
+    for box, pixels in list(zip(found, cropped, strict=True))[:20]:
+        np.testing.assert_allclose(pixels, resized(RAMP, box.clip(0, [32, 24, 32, 24])), atol=0.02)
+
+
+def test_windows_have_areas_and_aspects_of_the_paper():
+    left, top, right, bottom = boxes(area_crop)[0].T
+    width, height = right - left, bottom - top
+    np.testing.assert_allclose(np.stack([width, height, left, top]) % 1 % 0.999, 0, atol=0.02)  # whole pixels
+    area, aspect = width * height / (24 * 32), width / height
+    assert 0.07 < area.min() < 0.1
+    assert 0.9 < area.max() <= 1.001
+    rng = np.random.default_rng(0)  # of windows drawn by numpy, and drawn again where they do not fit
+    areas, aspects = rng.uniform(0.08, 1, 100_000), (4 / 3) ** rng.uniform(-1, 1, 100_000)
+    fit = (areas * aspects <= 32 / 24) & (areas / aspects <= 24 / 32)
+    for part in (0.25, 0.5, 0.75):
+        assert np.quantile(area, part) == pytest.approx(np.quantile(areas[fit], part), abs=0.06)
+    assert 0.7 < aspect.min() < 0.8
+    assert 1.28 < aspect.max() < 1.42
+    assert min(left.min(), top.min()) > -0.01
+    assert (right.max(), bottom.max()) == pytest.approx((32, 24), abs=0.01)
+
+
+def test_where_no_window_fits_it_is_the_largest_in_the_middle():
+    strip = np.tile(np.arange(128, dtype=np.float32)[:, None, None], (2, 1, 4, 1))
+    found = np.asarray(area_crop(strip, jax.random.key(0)))[0, :, 0, 0]
+    assert found.mean() == pytest.approx(63.5, abs=1.1)
+    assert found[-1] - found[0] < 5.4  # 5 rows, as 4 * 4/3 is
+
+
+def test_windows_of_the_shorter_sides_from_256_to_480():
+    left, top, right, bottom = boxes(scale_crop)[0].T
+    np.testing.assert_allclose((right - left) / (bottom - top), 32 / 24, rtol=0.01)
+    shorter = 24 * 24 / (bottom - top)  # of the enlarged image, at 224 pixels from 256 to 480
+    assert shorter.min() == pytest.approx(round(256 * 24 / 224), abs=0.1)
+    assert shorter.max() == pytest.approx(round(480 * 24 / 224), abs=0.1)
+    np.testing.assert_allclose(shorter, np.rint(shorter), atol=0.1)
+    assert min(left.min(), top.min()) == pytest.approx(0, abs=0.01)
+    assert right.max() == pytest.approx(32, abs=0.5)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_a_square_is_hidden_whose_centre_is_any_pixel(size):
+    images = np.ones((2000, 6, 5, 2), np.float32)
+    hidden = np.asarray(jax.jit(cut_out, static_argnums=2)(images, jax.random.key(0), size)) == 0
+    assert (hidden[..., 0] == hidden[..., 1]).all()
+    centres = [(row, column) for row in range(6) for column in range(5)]
+    possible = {}
+    for row, column in centres:
+        mask = np.zeros((6, 5), bool)
+        top, left = row - size // 2, column - size // 2
+        mask[max(top, 0) : top + size, max(left, 0) : left + size] = True
+        possible[mask.tobytes()] = row, column
+    seen = [possible[mask.tobytes()] for mask in hidden[..., 0]]
+    assert set(seen) == set(possible.values())
 
 
 def test_normalizations():
