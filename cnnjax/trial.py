@@ -11,7 +11,7 @@ import optax
 from cnnjax.errors import UserError
 from cnnjax.objects import describe, fingerprint
 from cnnjax.optimizers import path_name
-from cnnjax.training.task import Task
+from cnnjax.training.task import Moment, Task
 
 KEY = jax.ShapeDtypeStruct((), jax.dtypes.prng_key)
 
@@ -30,8 +30,12 @@ def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -
     """
     network, key = task.network, jax.eval_shape(lambda: jax.random.key(0))
     inputs = jax.eval_shape(task.normalize, raw)
+
+    def augment(key: jax.Array, inputs: Any, labels: Any) -> tuple[Any, Any]:
+        return task.augment(Moment(key, key, jnp.int32(0)), inputs, labels)
+
     with _blamed("augment", own_objects):
-        x, y = jax.eval_shape(task.augment, key, inputs, labels)
+        x, y = jax.eval_shape(augment, key, inputs, labels)
     with _blamed("model", own_objects, f" on inputs {_show(inputs)}"):
         variables = jax.eval_shape(network.init, key, inputs)
 
@@ -64,7 +68,7 @@ def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -
     if "loss" in own_objects:
         found["loss"] = fingerprint(task.loss, outputs, y)
     if "augment" in own_objects:
-        found["augment"] = fingerprint(task.augment, key, inputs, labels)
+        found["augment"] = fingerprint(augment, key, inputs, labels)
     if "optimizer" in own_objects:
         found["optimizer"] = _fingerprint_of_optimizer(task, own_objects, variables["params"])
     if {"model", "loss"} & set(own_objects):
