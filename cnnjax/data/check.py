@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageFile
-from tqdm import tqdm
 
 from cnnjax.data.folders import Folder, is_picture, list_folder
 from cnnjax.images import BadPicture, decode, turn_of
@@ -126,6 +125,8 @@ def bad_pictures(records: _Records) -> dict[int, Finding]:
 
 def _look(records: _Records) -> Iterator[_Seen]:
     """Read and decode all pictures, in order, with a thread for each core."""
+    from tqdm import tqdm  # names of data sets are listed without it
+
     cores = len(usable_cores())
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(cores) as pool:
         warnings.simplefilter("ignore")  # Pillow's, of damaged tags

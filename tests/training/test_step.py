@@ -68,7 +68,7 @@ def test_without_a_probe_the_program_is_the_plain_one():
         return State(state.step + 1, params, {}, opt_state), metrics, {}
 
     task = make_task(
-        TwoHeads(), optimizer, augment=lambda key, x, y: (x + jax.random.normal(key, x.shape), y)
+        TwoHeads(), optimizer, augment=lambda moment, x, y: (x + jax.random.normal(moment.key, x.shape), y)
     )
     ours = make_train_step(task, optimizer, schedule=lambda step: jnp.float32(1))
     state = init_state(task, optimizer, jax.random.key(0), jax.ShapeDtypeStruct((1, 2, 2, 1), jnp.float32))

@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_one_line(config, tmp_path):
             cnnjax.train(dataclasses.replace(config, **fields), tmp_path / message[:5])
 
     refused("LeNet5Modern takes images of 32x32x1", model="lenet5_modern", model_options={})
-    refused("augment='scale_crop_flip' is for photographs", data="synthetic")
+    refused("augment='reflect_crop_flip' is for small images", augment="reflect_crop_flip")
     refused("leave out downsample", downsample=2)
 
 
