@@ -17,6 +17,7 @@ import pytest
 from cnnjax.errors import UserError
 from cnnjax.interop import keras as ours
 from cnnjax.interop import load_weights, preprocess, read_weights
+from cnnjax.interop.family import matching
 from cnnjax.models import build
 from tests.interop.double import logits64
 from tests.reference.make_keras_reference import FILE, SIDES, draw_keras_weights
@@ -65,7 +66,7 @@ def save_keras2(path, weights, root="/"):
                 group[one] = value
 
 
-@pytest.mark.parametrize("name", ["resnet50", "densenet121"])
+@pytest.mark.parametrize("name", ["resnet50", pytest.param("densenet121", marks=pytest.mark.slow)])
 def test_logits(name, reference, tmp_path):
     weights = draw_keras_weights(shapes_of(name, reference))
     save_keras3(tmp_path / "weights", weights)
@@ -79,11 +80,12 @@ def test_logits(name, reference, tmp_path):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_names_and_shapes_of_vgg(reference):
-    (family,) = (one for one in ours.FAMILIES if one.bgr == "stage1_conv1")
-    arrays = family.arrays(build("vgg16", num_classes=10))
-    assert {array.name: array.shape for array in arrays} == shapes_of("vgg16", reference)
-    assert [array.name for array in arrays if array.reverse] == ["block1_conv1/0"]
+@pytest.mark.parametrize(("name", "first"), [("vgg16", ["block1_conv1/0"]), ("densenet121", [])])
+def test_names_and_shapes(name, first, reference):
+    (family,) = matching(ours.FAMILIES, name)
+    arrays = family.arrays(build(name, num_classes=10))
+    assert {array.name: array.shape for array in arrays} == shapes_of(name, reference)
+    assert [array.name for array in arrays if array.reverse] == first
 
 
 WEIGHTS = {f"{layer}/{i}": np.full((2, 3), i, np.float32) for layer in ("conv1_conv", "bn") for i in range(2)}
