@@ -30,7 +30,8 @@ def try_out(task: Task, own_objects: Mapping[str, Any], raw: Any, labels: Any) -
     """
     network, key = task.network, jax.eval_shape(lambda: jax.random.key(0))
     inputs = jax.eval_shape(task.normalize, raw)
-    moment = Moment(key, key, jax.ShapeDtypeStruct((), jnp.int32))
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    moment = Moment(key, key, step)
     with _blamed("augment", own_objects):
         x, y = jax.eval_shape(task.augment, moment, inputs, labels)
     with _blamed("model", own_objects, f" on inputs {_show(inputs)}"):

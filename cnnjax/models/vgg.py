@@ -100,7 +100,7 @@ class VGG(BatchNormNetwork, kw_only=True):
         side = IMAGES[self.head]
         if min(x.shape[1:3]) < side:
             raise UserError(
-                f"vgg takes images of 224x224, or of 32x32 with head='cifar', or larger ones: "
+                f"vgg takes images of at least 224x224, or 32x32 with head='cifar': "
                 f"not {x.shape[1]}x{x.shape[2]} with head={self.head!r}"
             )
         conv_init, dense_init = INITS[self.kernel_init]
