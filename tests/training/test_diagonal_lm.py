@@ -21,6 +21,7 @@ LENET = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_config_takes_the_curvature_of_its_task():
     """That of four images at equal distances, with the criterion of equation 9 as a function of F6."""
     task = resolve(Config(**LENET))
@@ -51,6 +52,7 @@ def test_a_config_takes_the_curvature_of_its_task():
     np.testing.assert_allclose(updates[path[0]][path[1]], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path):
     """Ended after 4 of 6 steps, in the middle of a pass of 3: h is of parameters that are no more."""
     config = Config(**LENET, steps=6, evaluate_every=6, checkpoint_every=2)
