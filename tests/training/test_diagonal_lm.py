@@ -1,13 +1,10 @@
-"""LeNet-5's optimizer in a run."""
-
-import dataclasses
+"""LeNet-5's optimizer by a config; papers/test_every_recipe.py stops and resumes a run with it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import cnnjax
 from cnnjax.config import Config
 from cnnjax.errors import UserError
 from cnnjax.models.lenet5 import CODES
@@ -21,6 +18,7 @@ LENET = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_config_takes_the_curvature_of_its_task():
     """That of four images at equal distances, with the criterion of equation 9 as a function of F6."""
     task = resolve(Config(**LENET))
@@ -49,16 +47,6 @@ def test_a_config_takes_the_curvature_of_its_task():
     ]
     expected = -5e-4 / (0.02 + np.mean(each, 0))
     np.testing.assert_allclose(updates[path[0]][path[1]], expected, rtol=1e-5)
-
-
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path):
-    """Ended after 4 of 6 steps, in the middle of a pass of 3: h is of parameters that are no more."""
-    config = Config(**LENET, steps=6, evaluate_every=6, checkpoint_every=2)
-    whole = cnnjax.train(config, tmp_path / "whole")
-    cnnjax.train(dataclasses.replace(config, steps=4), tmp_path / "parts")
-    parts = cnnjax.train(config, tmp_path / "parts")
-    for ours, theirs in zip(*map(jax.tree.leaves, (parts.variables, whole.variables)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
