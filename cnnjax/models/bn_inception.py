@@ -4,13 +4,13 @@ Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by R
 Shift", 2015 (arXiv 1502.03167), figure 5. Dropout and local response normalisation are removed, as in section
 4.2.1. The figure does not add up in modules 4c and 4d: 576 outputs need a pool projection of 96, but it
 prints 128, which makes 608. `projection` is 96, as in the authors' released code, or 128, as in the
-widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters with a dense
-`stem`).
+widespread Caffe version, which in one form has biases too (`use_bias`; 11,295,240 parameters).
 
-The first convolution is separable with a depth multiplier of 8, as the appendix says: a 7x7 convolution makes
-8 maps of each colour, and a 1x1 convolution, without anything in between, 64 of these 24. The Caffe versions
-have a dense 7x7 convolution, `stem="dense"`. Section 4.2 gives the net 13.6 million parameters; figure 5 adds
-up to 11.2 million, and no reading of it that we know explains the difference.
+The first convolution is dense, 7x7, as figure 5 lists it and Caffe's versions have it: 11,194,984 parameters.
+The appendix says that it is separable with a depth multiplier of 8: `stem="separable"`, where a 7x7
+convolution makes 8 maps of each colour, and a 1x1 convolution, without anything in between, 64 of these 24;
+so does the recipe `bn_inception`. Section 4.2 gives the net 13.6 million parameters; figure 5 adds up to 11.2
+million either way, and no reading of it that we know explains the difference.
 
 The paper prints neither the initial weights nor BatchNorm's epsilon and decay. Here kernels are drawn from
 N(0, 2 / fan-in); the released code uses truncated normals with several deviations. Epsilon is 1e-3, as in
@@ -77,7 +77,7 @@ def modules(projection: int) -> dict[str, tuple[tuple[Step, ...], ...]]:
 
 
 def dense_stem(conv: Template, layers: LayerTemplates, x: jax.Array) -> jax.Array:
-    """One 7x7 convolution: Caffe's."""
+    """One 7x7 convolution, as figure 5 lists it."""
     return layers(x, Conv(64, 7, strides=2), 1)
 
 
@@ -103,7 +103,7 @@ class BNInception(BatchNormNetwork, kw_only=True):
 
     Attributes:
         projection: filters of the pool projection in modules 4c and 4d, 96 or 128.
-        stem: the first convolution, "separable" (the paper's) or "dense" (Caffe's).
+        stem: the first convolution, "dense" (figure 5) or "separable" (the appendix).
         use_bias: whether convolutions have biases besides BatchNorm's.
         dropout: rate before the classifier; the paper removes it.
         width: filters of the first convolution.
@@ -111,7 +111,7 @@ class BNInception(BatchNormNetwork, kw_only=True):
     """
 
     projection: int = 96
-    stem: str = "separable"
+    stem: str = "dense"
     use_bias: bool = False
     dropout: float = 0.0
     width: int = 64

@@ -143,7 +143,6 @@ class SEBNInception(BNInception, kw_only=True):
     """
 
     projection: int = 128
-    stem: str = "dense"
     reduction: int = 16
 
     def __post_init__(self) -> None:

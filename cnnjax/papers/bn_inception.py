@@ -7,6 +7,7 @@ RECIPES = {
         "Ioffe and Szegedy 2015, Batch normalization, arXiv 1502.03167",
         {
             **stated("Figure 5", model="bn_inception", data="imagenet2012"),
+            **stated("appendix: a separable first convolution", model_options={"stem": "separable"}),
             **stated("section 4.2: SGD with momentum, 32 images", optimizer="sgd", batch_size=32),
             **stated("Szegedy et al. 2014, section 6", momentum=0.9),
             **stated(

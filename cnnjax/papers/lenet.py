@@ -40,7 +40,7 @@ RECIPES = {
         (
             "curvatures are the exact Gauss-Newton diagonal, not the paper's backpropagated approximation of "
             "it, and of the same 500 samples before each pass (`cnnjax.second_order`)",
-            "at the paper's rates the first pass diverged when we tried (3,000 steps on `fashion_mini`, loss "
+            "at the paper's rates the first pass diverged when we tried (2,000 steps on `fashion_mini`, loss "
             "83 to 245); a tenth of them, `--learning-rate 5e-5`, trains (loss 43, test error 52 % by then)",
             "the constant j of the loss is not stated: Config's is taken",
             "the codes of the digits are our drawings (`cnnjax.models.lenet5`)",

@@ -33,10 +33,15 @@ COUNTS = [
     ("googlenet", {"aux_heads": False, "norm": "batch"}, 7_005_832, 1_582_671_872),
     ("googlenet_torchvision", {}, 13_004_888, 1_498_376_192),
     ("googlenet_torchvision", {"aux_heads": False}, 6_624_904, 1_498_376_192),
-    ("bn_inception", {}, 11_188_288, 1_934_857_216),  # 7 x 7 x 24 + 24 x 64 for 7 x 7 x 3 x 64
-    ("bn_inception", {"stem": "dense"}, 11_194_984, 2_018_851_840),
-    ("bn_inception", {"stem": "dense", "projection": 128}, 11_285_224, 2_032_600_064),
-    ("bn_inception", {"stem": "dense", "projection": 128, "use_bias": True}, 11_295_240, 2_032_600_064),
+    (
+        "bn_inception",
+        {"stem": "separable"},
+        11_188_288,
+        1_934_857_216,
+    ),  # 7 x 7 x 24 + 24 x 64 for 7 x 7 x 3 x 64
+    ("bn_inception", {}, 11_194_984, 2_018_851_840),
+    ("bn_inception", {"projection": 128}, 11_285_224, 2_032_600_064),
+    ("bn_inception", {"projection": 128, "use_bias": True}, 11_295_240, 2_032_600_064),
     ("inception_v3", {}, 27_161_264, 5_713_216_096),
     ("inception_v3", {"aux_heads": False}, 23_834_568, 5_713_216_096),
     ("inception_v3_torchvision", {}, 27_161_264, 5_713_216_096),
@@ -189,8 +194,8 @@ def some_modules(monkeypatch):
     [
         ("googlenet", {"auxiliary_pool": "adaptive", "remat": True}, (56, 56, 3)),
         ("googlenet_torchvision", {"dtype": jnp.bfloat16}, (32, 32, 3)),
-        ("bn_inception", {"activation": "sigmoid", "dropout": 0.2}, (63, 63, 3)),
-        ("bn_inception", {"stem": "dense"}, (63, 63, 3)),
+        ("bn_inception", {"stem": "separable", "activation": "sigmoid", "dropout": 0.2}, (63, 63, 3)),
+        ("bn_inception", {}, (63, 63, 3)),
         ("inception_v3", {}, (299, 299, 3)),
     ],
 )
