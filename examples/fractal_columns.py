@@ -29,7 +29,9 @@ if __name__ == "__main__":
         result = cnnjax.train(chosen, f"runs/fractal_columns/{title.replace(' ', '_')}{DEPTH}_seed{seed}")
         errors = {"training": result.metrics["train_error"], "test": result.metrics["test_error"]}
         # BatchNorm's averages are those of training, where drop-path left some columns out.
-        errors["test, averages anew"] = cnnjax.evaluate(chosen, result.variables, reestimate=True)["test_error"]
+        errors["test, averages anew"] = cnnjax.evaluate(chosen, result.variables, reestimate=True)[
+            "test_error"
+        ]
         for column in range(1, COLUMNS + 1) if "column" not in options else ():
             one = config({"column": column}, seed)
             variables = extract(result.variables, cnnjax.build(one.model, **one.model_options))

@@ -40,7 +40,8 @@ def test_paper_is_the_papers():
         "nesterov": False, "weight_decay": 1e-4, "decay": "convolutions", "evaluate_every": 400,
         "checkpoint_every": 1_000, "data_seed": None, "initial": None, "freeze": [], "optimizer_options": {},
         "schedule_options": {}, "groups": {}, "clip_value": None, "clip_layer_norm": None, "clip_norm": None,
-        "mixup": 0.0, "fixed_norms": False, "max_filter_rms": None, "accumulate": 1,
+        "mixup": 0.0, "photometry": 0.0, "cutout": 0, "unreadable": "refuse",
+        "fixed_norms": False, "max_filter_rms": None, "lookahead": 0, "accumulate": 1,
         "ema": 0.0, "metrics": [], "probes": [],
     }  # fmt: skip
     expected = {}

@@ -103,11 +103,9 @@ def test_resolutions(name, sizes):
     assert tuple(dict.fromkeys(outputs)) == sizes
 
 
-@pytest.mark.parametrize(("name", "layers"), [("googlenet", 22), ("bn_inception", 35), ("inception_v3", 48)])
+@pytest.mark.parametrize(("name", "layers"), [("googlenet", 22), ("bn_inception", 34), ("inception_v3", 48)])
 def test_layers_in_depth(name, layers):
-    """Along the longest branches: GoogLeNet's 22; 10 more, one of them in the first layer, and a module more;
-    5 + 9 + 3 + 20 + 4 + 6 + 1.
-    """
+    """Along the longest branches: GoogLeNet's 22; 9 more and a module more; 5 + 9 + 3 + 20 + 4 + 6 + 1."""
     rows = [layer for layer in summary(name).layers if layer.parameters and "training" not in layer.kind]
     longest: dict[str, int] = {}
     for row in rows:
