@@ -19,6 +19,7 @@ def out(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_summary_holds_what_was_measured(out):
     (row,) = json.loads((out / "summary.json").read_text())["results"]
     assert row["contestant"] == "cnnjax"
@@ -30,6 +31,7 @@ def test_the_summary_holds_what_was_measured(out):
     assert row["cnnjax_time_over_this"]["values"] == [1, 1]
 
 
+@pytest.mark.slow
 def test_figure_and_profile_are_written(out):
     assert (out / "throughput.png").stat().st_size > 1000
     assert list(out.glob("trace/plain8/**/*.xplane.pb"))

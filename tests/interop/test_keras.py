@@ -111,6 +111,7 @@ def test_every_format_is_known_by_its_content(tmp_path):
 
 
 @pytest.mark.slow  # Keras takes seconds to import
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, with NumPy 2
 @pytest.mark.parametrize("name", ["net.keras", "net.weights.h5", "net.h5"])
 def test_files_that_keras_writes(name, tmp_path):
     keras = pytest.importorskip("keras")

@@ -178,6 +178,7 @@ def test_the_mean_of_those_alive():
     assert join([value.astype(jnp.bfloat16) for value in values]).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_half_of_the_batches_train_a_column_alone():
     """Their logits and gradients are those of the column; the other columns get none."""
     model = build("fractalnet10", width=1, num_classes=2, dropout=(0,) * 5, dtype="float64")
