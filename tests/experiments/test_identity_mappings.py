@@ -132,7 +132,8 @@ def test_the_recorded_result_is_what_the_docs_say():
     names = dict.fromkeys(row["variant"] for row in rows)
     errors = {name: [row.get("test_error", FAIL) for row in rows if row["variant"] == name] for name in names}
     original = max(errors["original"])
-    assert all(min(errors[variant.name]) > original for variant in shortcuts((0, -6))[1:])
+    behind = [variant.name for variant in shortcuts((0, -6))[1:] if min(errors[variant.name]) > original]
+    assert behind == [v.name for v in shortcuts((0, -6))[1:] if v.name != "shortcut_only_gating_-6"]
     assert all(row["seed"] == 0 for row in rows) == ("one seed" in page)
     for own in errors.values():
         assert FAIL in own or f"{100 * sum(own) / len(own):.1f}" in page
