@@ -3,7 +3,6 @@
 tests/reference/make_keras_reference.py made them, and says how.
 """
 
-import json
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -20,6 +19,7 @@ from cnnjax.interop import load_weights, preprocess, read_weights
 from cnnjax.interop.family import matching
 from cnnjax.models import build
 from tests.interop.double import logits64
+from tests.interop.stored import shapes_of, stored
 from tests.reference.make_keras_reference import FILE, SIDES, draw_keras_weights
 from tests.reference.make_timm_reference import picture
 from tests.reference.make_torchvision_reference import draw_images
@@ -27,14 +27,7 @@ from tests.reference.make_torchvision_reference import draw_images
 h5py = pytest.importorskip("h5py", reason="needs the extra keras")
 
 
-@pytest.fixture(scope="module")
-def reference():
-    with np.load(FILE) as file:
-        return dict(file)
-
-
-def shapes_of(name, reference):
-    return {key: tuple(shape) for key, shape in json.loads(str(reference[f"shapes/{name}"])).items()}
+reference = stored(FILE)
 
 
 def layers(weights):

@@ -20,19 +20,12 @@ from cnnjax.interop.pytorch import TRACKED
 from cnnjax.interop.timm import plain_name, preprocessing_in
 from cnnjax.models import build
 from tests.interop.double import logits64
+from tests.interop.stored import shapes_of, stored
 from tests.reference import make_torchvision_reference as torchvision_reference
 from tests.reference.make_timm_reference import CONFIGS, EVERY, FILE, LOGITS, picture
 from tests.reference.make_torchvision_reference import draw_images, draw_weights
 
-
-@pytest.fixture(scope="module")
-def reference():
-    with np.load(FILE) as file:
-        return dict(file)
-
-
-def shapes_of(name, reference):
-    return {key: tuple(shape) for key, shape in json.loads(str(reference[f"shapes/{name}"])).items()}
+reference = stored(FILE)
 
 
 def save(path, name, reference):

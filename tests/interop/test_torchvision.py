@@ -3,7 +3,6 @@
 tests/reference/make_torchvision_reference.py made them, and says how.
 """
 
-import json
 import re
 
 import jax
@@ -18,17 +17,10 @@ from cnnjax.interop.family import as_numpy
 from cnnjax.interop.pytorch import TRACKED, unwrapped
 from cnnjax.interop.torchvision import find
 from cnnjax.models import stack
+from tests.interop.stored import shapes_of, stored
 from tests.reference.make_torchvision_reference import FILE, LOGITS, draw_images, draw_weights
 
-
-@pytest.fixture(scope="module")
-def reference():
-    with np.load(FILE) as file:
-        return dict(file)
-
-
-def shapes_of(name, reference):
-    return {key: tuple(shape) for key, shape in json.loads(str(reference[f"shapes/{name}"])).items()}
+reference = stored(FILE)
 
 
 def weights_of(name, reference):
