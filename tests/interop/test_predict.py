@@ -1,4 +1,3 @@
-import json
 import sys
 
 import numpy as np
@@ -11,6 +10,7 @@ from cnnjax.errors import UserError
 from cnnjax.interop import Preprocessing, preprocess
 from cnnjax.interop.predict import predict
 from cnnjax.interop.torchvision import find
+from tests.interop.stored import shapes_of
 from tests.reference.make_torchvision_reference import FILE, draw_weights
 
 DRAW = np.random.RandomState(0)
@@ -25,8 +25,7 @@ def files(tmp_path_factory):
     """Weights of ResNet-18 for ten classes, and two images."""
     folder = tmp_path_factory.mktemp("predict")
     with np.load(FILE) as file:
-        shapes = json.loads(str(file["shapes/resnet18"]))
-    weights = draw_weights({name: tuple(shape) for name, shape in shapes.items()})
+        weights = draw_weights(shapes_of("resnet18", file))
     save_file(weights, folder / "weights.safetensors")
     picture(300, 260).save(folder / "a.png")
     picture(260, 400).convert("L").save(folder / "b.png")
