@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 
-from cnnjax.report.marks import PIXELS, Mark, Panel, css, rich_text, rounded, trace
+from cnnjax.report.marks import PIXELS, Mark, Panel, css, ink, rich_text, rounded, trace
 
 DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
 SYMBOLS = {
@@ -55,7 +55,7 @@ def _line(line: Line2D, panel: Panel) -> Mark:
         raise NotImplementedError(f"a line drawn as {line.get_drawstyle()}")
     x, y = (np.asarray(values, float) for values in line.get_data(orig=False))
     colour, dash = line.get_color(), DASHES.get(str(line.get_linestyle()))
-    style = {"color": css(colour), "width": rounded(PIXELS * line.get_linewidth())}
+    style = {"color": ink(colour), "width": rounded(PIXELS * line.get_linewidth())}
     if line.get_transform().contains_branch_seperately(panel.axes.transData) != (True, True):
         shape = {"type": "line", "line": {**style, "dash": dash}}
         return _shape(panel, line, (x[0], x[-1]), (y[0], y[-1]), shape, colour)
@@ -72,7 +72,7 @@ def _marker(line: Line2D) -> dict[str, Any]:
     symbol, face = SYMBOLS[str(line.get_marker())], to_rgba(line.get_markerfacecolor())
     hollow = face[:3] != to_rgba(line.get_markeredgecolor())[:3] or symbol.endswith("thin")
     size = PIXELS * line.get_markersize() * (0.5 if line.get_marker() == "." else 1)
-    edge = css(line.get_markeredgecolor())
+    edge = ink(line.get_markeredgecolor())
     return {
         "symbol": f"{symbol}-open" if hollow else symbol,
         "size": rounded(size),
@@ -102,7 +102,7 @@ def _shape(
 @_mark.register
 def _span(patch: Rectangle, panel: Panel) -> Mark:
     (x, y), colour = patch.get_xy(), patch.get_facecolor()
-    shape = {"type": "rect", "fillcolor": css(colour, 1), "line": {"width": 0}}
+    shape = {"type": "rect", "fillcolor": ink(colour, 1), "line": {"width": 0}}
     return _shape(panel, patch, (x, x + patch.get_width()), (y, y + patch.get_height()), shape, colour)
 
 
@@ -116,7 +116,7 @@ def _joined(parts: Any) -> dict[str, Any]:
 @_mark.register
 def _areas(areas: PolyCollection, panel: Panel) -> Mark:
     colour, outlines = areas.get_facecolor()[0], [path.vertices for path in areas.get_paths()]
-    fill = {"fill": "toself", "fillcolor": css(colour), "line": {"width": 0}}
+    fill = {"fill": "toself", "fillcolor": ink(colour), "line": {"width": 0}}
     mark = trace(panel, "scatter", areas, colour, **_joined(outlines), **fill)
     mark.content.pop("opacity", None)  # the fill has it
     return mark
@@ -136,7 +136,7 @@ def _contours(contours: ContourSet, panel: Panel) -> Mark:
 
 def _thin_lines(artist: Any, parts: Any, panel: Panel) -> Mark:
     colour = artist.get_edgecolor()[0]
-    line = {"color": css(colour, 1), "width": rounded(PIXELS * artist.get_linewidth()[0])}
+    line = {"color": ink(colour, 1), "width": rounded(PIXELS * artist.get_linewidth()[0])}
     return trace(panel, "scatter", artist, colour, **_joined(parts), line=line)
 
 
@@ -155,7 +155,7 @@ def _errorbars(container: ErrorbarContainer, panel: Panel) -> Mark:
             "symmetric": False,
             "arrayminus": rounded(away[:, 0]),
             "array": rounded(away[:, 1]),
-            "color": css(bar.get_edgecolor()[0], 1),
+            "color": ink(bar.get_edgecolor()[0], 1),
             "thickness": rounded(PIXELS * bar.get_linewidth()[0]),
             "width": 3,
         }
@@ -176,14 +176,14 @@ def _bars(container: BarContainer, panel: Panel) -> Mark:
         "base": rounded(low[:, along]),
         "width": rounded(size[:, 1 - along]),
         "orientation": "v" if along else "h",
-        "marker": {"color": css(colour)},
+        "marker": {"color": ink(colour)},
     }
     return trace(panel, "bar", container, colour, **bars)
 
 
 @_mark.register
 def _text(text: Text, panel: Panel) -> Mark:
-    if text.get_transform() != panel.axes.transData:
+    if text.get_transform().contains_branch_seperately(panel.axes.transData) != (True, True):
         raise NotImplementedError(f"the text {text.get_text()!r} is not placed by the data")
     return _written(text, *text.get_position(), panel)
 
@@ -201,7 +201,7 @@ def _written(text: Text, x: float, y: float, panel: Panel) -> Mark:
     colour = to_rgba(text.get_color())
     font = {"size": rounded(PIXELS * float(text.get_fontsize()))}
     if any(colour[:3]):  # black is the page's colour of text
-        font["color"] = css(colour)
+        font["color"] = ink(colour)
     place = {"x": rounded([x]), "y": rounded([y]), "textposition": f"{up}{across}", "textfont": font}
     named = {"mode": "text", "text": [rich_text(text.get_text())], "hoverinfo": "skip"}
     return trace(panel, "scatter", text, colour, **place, **named)

@@ -50,13 +50,18 @@ def rounded(values: Any) -> Any:
 
 
 def css(colour: Any, alpha: float | None = None) -> str:
-    """A colour as a page has it; black is `INK`."""
+    """A colour as a page has it."""
     red, green, blue, own = to_rgba(colour)
-    if red == green == blue < 0.4:
-        red, green, blue = INK
     channels = ",".join(f"{round(255 * value)}" for value in (red, green, blue))
     opacity = own if alpha is None else alpha
     return f"rgb({channels})" if opacity == 1 else f"rgba({channels},{opacity:g})"
+
+
+def ink(colour: Any, alpha: float | None = None) -> str:
+    """The colour of a line or a mark: `css`, but `INK` for black."""
+    red, green, blue, own = to_rgba(colour)
+    dark = red == green == blue < 0.4
+    return css((*INK, own) if dark else colour, alpha)
 
 
 def rich_text(text: str) -> str:
