@@ -147,7 +147,7 @@ def test_imports_go_one_way(path):
         assert first not in ("experiments", "tests"), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("library", ["grain", "jinja2", "matplotlib", "starlette", "tensorboardX", "uvicorn"])
+@pytest.mark.parametrize("library", ["grain", "jinja2", "starlette", "tensorboardX", "uvicorn"])
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
     assert len(users) == 1

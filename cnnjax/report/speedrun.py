@@ -22,7 +22,7 @@ def errors_against_seconds(
         stem: the figure's path without an ending.
 
     Returns:
-        The paths of the files, by "png" and "svg".
+        The paths of the files by their endings.
     """
     drawing, axes = figure.panels(1, 2, 5.4, 3.8)
     left, right = axes[0]
@@ -39,7 +39,7 @@ def errors_against_seconds(
     places = np.arange(len(losses))[::-1]
     mean, half = np.array(list(losses.values())).reshape(-1, 2).T
     half = np.where(np.isfinite(half), half, 0)
-    right.errorbar(100 * mean, places, xerr=100 * half, fmt="o", color="tab:blue", capsize=3)
+    right.errorbar(100 * mean, places, xerr=100 * half, fmt="o", color=figure.COLOURS[0], capsize=3)
     right.axvline(0, color="black", linewidth=0.8)
     right.set_yticks(places, list(losses))
     right.set_ylim(-0.6, len(losses) - 0.4)
