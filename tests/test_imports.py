@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files", "images", "machine", "watchdog"}
+LEAVES = {"errors", "files", "images", "machine", "npz", "watchdog"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "images": {"errors"},
     "machine": set(),
+    "npz": {"errors", "files"},
     "watchdog": set(),
     "config": LEAVES,
     "mesh": LEAVES | {"ops"},  # which arrays are stacked over depth
@@ -64,6 +65,7 @@ MAY_IMPORT = {
     "probes": {"errors", "network", "ops"},
     "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes"},
     "report": LEAVES,
+    "reporting": LEAVES | {"distributed", "report"},
     "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
     "showing": LEAVES | {"config", "data", "recipes", "report", "training"},
@@ -84,6 +86,7 @@ MAY_IMPORT = {
         "mesh",
         "models",
         "papers",
+        "reporting",
         "running",
         "runs",
         "showing",
@@ -109,7 +112,10 @@ ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
     "tensorboardX": {"training"},
+    "jinja2": {"report"},
     "matplotlib": {"report"},
+    "starlette": {"report"},
+    "uvicorn": {"report"},
     "torch": set(),
     "tensorflow": set(),
 }
@@ -141,7 +147,7 @@ def test_imports_go_one_way(path):
         assert first not in ("experiments", "tests"), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("library", ["grain", "tensorboardX"])
+@pytest.mark.parametrize("library", ["grain", "jinja2", "starlette", "tensorboardX", "uvicorn"])
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
     assert len(users) == 1
