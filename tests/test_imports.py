@@ -59,10 +59,11 @@ MAY_IMPORT = {
     "evaluation": LEAVES
     | {"config", "counting", "data", "distributed", "mesh", "network", "ops", "probes", "training"},
     "evaluating": LEAVES | {"compilation", "data", "evaluation", "runs"},
-    "running": LEAVES | {"config", "evaluation", "mesh", "recipes", "training"},
+    "running": LEAVES | {"config", "evaluation", "mesh", "recipes", "sinks", "training"},
     "runs": LEAVES | {"config", "data", "evaluation", "network", "recipes", "running", "training"},
     "probes": {"errors", "network", "ops"},
-    "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes"},
+    "sinks": LEAVES | {"objects"},
+    "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes", "sinks"},
     "report": LEAVES,
     "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
@@ -102,13 +103,17 @@ MAY_IMPORT = {
         "probes",
         "running",
         "runs",
+        "sinks",
         "training",
     },
 }
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
-    "tensorboardX": {"training"},
+    "tensorboardX": {"sinks"},
+    "wandb": {"sinks"},
+    "mlflow": {"sinks"},
+    "trackio": {"sinks"},
     "matplotlib": {"report"},
     "torch": set(),
     "tensorflow": set(),
@@ -141,7 +146,7 @@ def test_imports_go_one_way(path):
         assert first not in ("experiments", "tests"), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("library", ["grain", "matplotlib", "tensorboardX"])
+@pytest.mark.parametrize("library", ["grain", "matplotlib", "mlflow", "tensorboardX", "trackio", "wandb"])
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
     assert len(users) == 1
