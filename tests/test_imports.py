@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "optimizers": LEAVES | {"config", "layerwise", "lookahead", "schedules", "second_order"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
+    "preprocessing": LEAVES | {"config", "data", "objects", "ops", "training"},
     "recipes": LEAVES
     | {
         "config",
@@ -48,8 +49,8 @@ MAY_IMPORT = {
         "models",
         "network",
         "objects",
-        "ops",
         "optimizers",
+        "preprocessing",
         "probes",
         "second_order",
         "training",

@@ -39,7 +39,7 @@ def each_once(rows, step):
         ((row[step], name), value)
         for row in rows
         for name, value in row.items()
-        if name.startswith(("train_", "test_"))
+        if name.startswith(("train_", "test_", "learning_rate"))
     ]
     assert len(dict(found)) == len(found)
     return dict(found)
