@@ -54,11 +54,15 @@ def _display(self: HTML5Translator, node: nodes.math_block) -> None:
 
 def _as_prose(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Outside backticks our docstrings are prose: their | and * are no markup."""
+    code = False
     for number, line in enumerate(lines):
-        if not re.match(r" +\*+\w+:", line):  # of an argument's name napoleon takes care
+        code = line.startswith("    ") or not line if code else line.endswith("::")
+        if not code and not re.match(r" +\*+\w+:", line):  # of an argument's name napoleon takes care
             parts = line.split("`")
             parts[::2] = [re.sub(r"([|*])", r"\\\1", prose) for prose in parts[::2]]
             lines[number] = "`".join(parts)
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")  # or napoleon takes what is before a colon for a type
 
 
 def setup(app: Sphinx) -> None:
