@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cnnjax.config import Config, MultiRunMode
 from cnnjax.counting import summary, table
-from cnnjax.data import Dataset
+from cnnjax.data import Dataset, Stream
 from cnnjax.data.batches import batch_indices
 from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
@@ -40,7 +40,7 @@ from .workers import Job, one_by_one, side_by_side
 def run_all(
     runs: Mapping[str, Config],
     out: Path,
-    data: Dataset,
+    data: Dataset | Stream,
     *,
     how: MultiRunMode = "sequential",
     mesh: str | None = None,
