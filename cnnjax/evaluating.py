@@ -84,15 +84,11 @@ class Evaluate:
 
     @property
     def _how(self) -> dict[str, Any]:
-        crops = self.crops if self.crops == "dense" else int(self.crops)
-        scales = self.scales or None
-        return {
-            "crops": crops,
-            "side": self.side,
-            "padding": self.padding,
-            "scales": scales,
-            "reestimate": self.reestimate,
-        }
+        from cnnjax.evaluation import Cropping
+
+        crops: Any = self.crops if self.crops == "dense" else int(self.crops)
+        how = Cropping(crops, self.side, self.padding, self.scales or None)
+        return {"crops": how, "reestimate": self.reestimate}
 
     def _metrics(self) -> None:
         (folder,) = self.run_dirs

@@ -15,7 +15,7 @@ from cnnjax.config import Config
 from cnnjax.data import Stream, is_streamed, list_datasets
 from cnnjax.data.pictures import centre
 from cnnjax.errors import UserError, short
-from cnnjax.evaluation import Cropping, Crops, Predictions, classify, reestimate_averages
+from cnnjax.evaluation import Cropping, Crops, Predictions, as_cropping, classify, reestimate_averages
 from cnnjax.files import read_json, sort_lines
 from cnnjax.images import decode
 from cnnjax.network import Variables
@@ -178,10 +178,7 @@ class OpenRun:
         step: int | None = None,
         *,
         averaged: bool = False,
-        crops: Crops = 1,
-        side: int | None = None,
-        padding: int | None = None,
-        scales: tuple[int, ...] | None = None,
+        crops: Crops | Cropping = 1,
         reestimate: bool = False,
         data: Any = None,
     ) -> Predictions:
@@ -189,7 +186,7 @@ class OpenRun:
 
         The other arguments are those of `cnnjax.evaluate`; `data` may be others than in training.
         """
-        how = Cropping(crops, side, padding, scales)
+        how = as_cropping(crops)
         task = self.task if data is None else resolve(self.config, Objects(**self._given(data=data)))
         variables = self.at(step, averaged)
         if reestimate:
@@ -200,10 +197,7 @@ class OpenRun:
         self,
         step: int | None = None,
         *,
-        crops: Crops = 1,
-        side: int | None = None,
-        padding: int | None = None,
-        scales: tuple[int, ...] | None = None,
+        crops: Crops | Cropping = 1,
         reestimate: bool = False,
         **objects: Any,
     ) -> dict[str, float]:
@@ -212,16 +206,7 @@ class OpenRun:
         `data`, `metrics` or `loss` may be others than in training; the rest is as in `cnnjax.evaluate`.
         """
         given = self._given(**{name: value for name, value in objects.items() if value})
-        test = functools.partial(
-            evaluate,
-            self.config,
-            crops=crops,
-            side=side,
-            padding=padding,
-            scales=scales,
-            reestimate=reestimate,
-            **given,
-        )
+        test = functools.partial(evaluate, self.config, crops=crops, reestimate=reestimate, **given)
         found = test(self.at(step))
         if self.config.ema:
             averaged = test(self.at(step, averaged=True))
