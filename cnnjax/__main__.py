@@ -17,6 +17,7 @@ from cnnjax.errors import UserError, one_line_errors
 from cnnjax.evaluating import Evaluate
 from cnnjax.launch import joined
 from cnnjax.papers import RECIPES, find, recipe
+from cnnjax.reporting import Report, Watch, write_run_report
 from cnnjax.slurm import Slurm
 
 
@@ -74,7 +75,7 @@ class Predict:
     images: tyro.conf.Positional[tuple[Path, ...]]
     """The image files."""
     weights: Path | None = None
-    """File of torchvision's, timm's, Keras's or Caffe's weights, or a folder of timm's (docs/weights.md)."""
+    """File of torchvision's, timm's, Keras's or Caffe's weights, or a folder of timm's (docs/guides/weights.md)."""
     labels: Path | None = None
     """Text file with one class name per line."""
     resize: int | None = None
@@ -176,6 +177,7 @@ class Train:
         mesh = None if self.running.mesh is None else parse_mesh(self.running.mesh)
         data = open_data(config.data, self.workers, self.data_dir, verify=self.verify)
         result = train(config, self.out, data=data, **{**vars(self.running), "mesh": mesh})
+        write_run_report(self.out)
         print("\n".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
         if paper is not None and config.model in paper.published:
             print(f"published {paper.published[config.model]}")
@@ -463,6 +465,8 @@ Verb = (
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Slurm, tyro.conf.subcommand("slurm")]
     | Annotated[Runs, tyro.conf.subcommand("runs")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Doctor, tyro.conf.subcommand("doctor")]
 )

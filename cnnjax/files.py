@@ -138,19 +138,26 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def sort_lines(path: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Split the lines of a metrics file, in order, into those that are whole and the raw rest.
+    """Split the lines of a metrics file, in order, into those that are whole and the raw rest."""
+    try:
+        return parse_lines(path.read_bytes())
+    except FileNotFoundError:
+        return [], []
+
+
+def parse_lines(raw: bytes) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Split lines of metrics, in order, into those that are whole and the raw rest.
 
     A whole line is a JSON object of numbers, one of them the whole number `step`.
     """
     whole, rest = [], []
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_bytes().split(b"\n"):
-            bare = line.strip(b"\0")  # a power cut may leave zeros before the next line
-            metrics = _metrics(bare)
-            if metrics is not None:
-                whole.append(metrics)
-            if line and (metrics is None or line != bare):
-                rest.append(line)
+    for line in raw.split(b"\n"):
+        bare = line.strip(b"\0")  # a power cut may leave zeros before the next line
+        metrics = _metrics(bare)
+        if metrics is not None:
+            whole.append(metrics)
+        if line and (metrics is None or line != bare):
+            rest.append(line)
     return whole, rest
 
 

@@ -101,7 +101,7 @@ class OpenRun:
 
     @functools.cached_property
     def metrics(self) -> dict[str, np.ndarray]:
-        """Each metric as [line, 2] of step and value; `metrics["train_loss"][:, 1]` are its values."""
+        """Each metric as [line, 2]: its steps and its values."""
         names = dict.fromkeys(name for line in self.lines for name in line if name not in ("step", "time"))
         return {
             name: np.array([(line["step"], line[name]) for line in self.lines if name in line])

@@ -14,21 +14,23 @@ from tqdm import tqdm
 
 from cnnjax.config import Config, MultiRunMode
 from cnnjax.counting import summary, table
-from cnnjax.data import Dataset
+from cnnjax.data import Dataset, Stream
 from cnnjax.data.batches import batch_indices
 from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import read_json, set_aside, sort_lines, write_json
 from cnnjax.machine import usable_cores
 from cnnjax.mesh import parse_mesh
+from cnnjax.npz import read_arrays, write_arrays
 from cnnjax.objects import is_object
 from cnnjax.recipes import Objects, resolve
-from cnnjax.report.page import Table, write_page
+from cnnjax.report.contents import report_of, write_findings
+from cnnjax.report.page import Study, Table, write_page
 from cnnjax.running import train_many
 from cnnjax.sinks import Sinks, make_sinks
 from cnnjax.training import program_key
 from cnnjax.training.inputs import example
-from cnnjax.training.record import finished, read_arrays, write_arrays
+from cnnjax.training.record import finished
 from cnnjax.training.rewind import check_rewind, has_begun
 
 from . import parts
@@ -38,7 +40,7 @@ from .workers import Job, one_by_one, side_by_side
 def run_all(
     runs: Mapping[str, Config],
     out: Path,
-    data: Dataset,
+    data: Dataset | Stream,
     *,
     how: MultiRunMode = "sequential",
     mesh: str | None = None,
@@ -297,8 +299,9 @@ class Findings:
         """Write summary.json and report.html, print tables and paths; `question` is a title and its text."""
         write_json(out / "summary.json", {"results": self.results, **self.others})
         title, text = question.split("\n\n", 1)
-        drawn = {caption: paths["svg"] for caption, paths in self.figures.items()}
-        write_page(out / "report.html", title, text, drawn, self.tables, out / "config.json")
+        drawn = {caption: paths["json"] for caption, paths in self.figures.items()}
+        write_findings(out, Study(title, text, tables=self.tables), drawn)
+        write_page(out / "report.html", report_of([out]))
         for caption, (header, rows) in self.tables.items():
             print(f"\n{text_table(header, rows)}\n{caption}")
         print()

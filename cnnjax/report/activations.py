@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.report import figure
-from cnnjax.report.lesions import COLOURS
 
 
 @figure.styled
@@ -23,14 +22,15 @@ def training_errors(
     """
     drawing, axes = figure.panels(1, len(panels), 4.2, 3.8, sharex=True, sharey=True)
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
-        for number, (name, seeds) in enumerate(curves.items()):
+        colours = figure.categories(list(curves))
+        for name, seeds in curves.items():
             length = min(map(len, seeds))
             size = min(window, length)
             if not length:
                 continue
             average = np.full(size, 1 / size)
             errors = 100 * np.stack([np.convolve(seed[:length], average, "valid") for seed in seeds])
-            steps, colour = np.arange(size, length + 1), COLOURS[number % len(COLOURS)]
+            steps, colour = np.arange(size, length + 1), colours[name]
             axis.plot(steps, errors.mean(0), color=colour, linewidth=1.6, label=name)
             axis.fill_between(steps, errors.min(0), errors.max(0), color=colour, alpha=0.15, linewidth=0)
         axis.axhline(100 * threshold, color="black", linewidth=1, linestyle=":")
@@ -55,8 +55,9 @@ def gradients_in_stacks(
     """
     drawing, axes = figure.panels(1, len(panels), 4.2, 3.8)
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
-        for number, (name, (norms, theory)) in enumerate(curves.items()):
-            layers, colour = np.arange(1, norms.shape[1] + 1), COLOURS[number % len(COLOURS)]
+        colours = figure.categories(list(curves))
+        for name, (norms, theory) in curves.items():
+            layers, colour = np.arange(1, norms.shape[1] + 1), colours[name]
             axis.plot(layers, np.exp(np.log(norms).mean(0)), color=colour, linewidth=1.6, label=name)
             axis.fill_between(layers, norms.min(0), norms.max(0), color=colour, alpha=0.15, linewidth=0)
             axis.plot(layers, theory, "--", color=colour, linewidth=1)

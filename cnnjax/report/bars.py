@@ -10,7 +10,7 @@ from cnnjax.report.figure import panels, save, styled
 
 @styled
 def bars(values: Sequence[tuple[str, str, float]], stem: Path, label: str) -> dict[str, Path]:
-    """Draw (group, contestant, value) as bars; the files' paths, by "png" and "svg"."""
+    """Draw (group, contestant, value) as bars; the files' paths by their endings."""
     groups = list(dict.fromkeys(group for group, _, _ in values))
     contestants = list(dict.fromkeys(contestant for _, contestant, _ in values))
     figure, axes = panels(1, 1, width=2 + 1.6 * len(groups), height=3.8)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnjax.report import figure
 
-COLOURS = {"reference": "#444444", "training": "#1f4e9c", "network": "#d95f02", "shortcuts": "#2a9d5c"}
+COLOURS = {"reference": "#444444", "training": "#0072b2", "network": "#d55e00", "shortcuts": "#009e73"}
 """Of what a remedy changes."""
 LABELS = {
     "reference": "nothing changed",
@@ -92,9 +92,8 @@ def against_statistics(columns: Mapping[str, Sequence[Point]], stem: Path, label
     shown = {}
     for axis, (name, points) in zip(axes.flat, columns.items(), strict=False):
         for point in points:
-            (shown[point.title],) = axis.plot(
-                point.x, point.y, marks[point.title], color=COLOURS[point.kind], markersize=6, alpha=0.75
-            )
+            style = {"color": COLOURS[point.kind], "markersize": 6, "alpha": 0.75, "label": point.title}
+            (shown[point.title],) = axis.plot(point.x, point.y, marks[point.title], **style)
         axis.set_xscale("log")
         axis.set_xlabel(name)
     for row in axes:

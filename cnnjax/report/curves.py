@@ -21,11 +21,11 @@ def error_curves(
     Args:
         panels: family to label, from the shallowest network to the deepest, to the metrics.jsonl of
             each seed. Lines are means over seeds, bands reach from the lowest to the highest.
-        stem: the figure's path without an ending; a PNG and an SVG are written.
+        stem: the figure's path without an ending.
         title: above the panels.
 
     Returns:
-        Their paths, by "png" and "svg".
+        The paths of the files by their endings.
     """
     colours = figure.shades(list(dict.fromkeys(label for family in panels.values() for label in family)))
     drawing, axes = figure.panels(1, len(panels), 5.2, 4.4, sharex=True, sharey=True)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from cnnjax.report import figure
-from cnnjax.report.lesions import COLOURS
 
 Points = Mapping[float, Sequence[float]]
 """Errors by what they are drawn against."""
@@ -31,14 +30,10 @@ def errors_of_ensembles(
     """
     drawing, axes = figure.panels(1, 2, 5.2, 4.0)
     for axis, nets in zip(axes[0], (members, shares), strict=True):
-        for number, (name, kinds) in enumerate(nets.items()):
+        colours = figure.categories(list(nets))
+        for name, kinds in nets.items():
             for kind, points in kinds.items():
-                _draw(
-                    axis,
-                    points,
-                    {"color": COLOURS[2 * number % len(COLOURS)], **STYLES[kind]},
-                    f"{name}, {kind}",
-                )
+                _draw(axis, points, {"color": colours[name], **STYLES[kind]}, f"{name}, {kind}")
         axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     axes[0][0].set_ylabel("test error (%)")
     axes[0][0].set_xlabel("members")

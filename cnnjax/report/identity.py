@@ -13,11 +13,11 @@ POINTS = 15  # along a curve; each is the mean of the steps since the point befo
 
 
 COLOURS = {
-    (False, False, False): "#1f4e9c",
-    (False, True, False): "#6aaed6",
-    (True, False, False): "#b2182b",
-    (True, False, True): "#f0932b",
-    (True, True, False): "#2a9d5c",
+    (False, False, False): "#0072b2",
+    (False, True, False): "#56b4e9",
+    (True, False, False): "#d55e00",
+    (True, False, True): "#e69f00",
+    (True, True, False): "#009e73",
 }
 """Of a start, by whether it is deep, without BatchNorm, calibrated."""
 
@@ -58,13 +58,14 @@ def further_training(
     top = 1.1 * max(np.max(part, initial=0) for part in (*means, *scratch.values()))
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
         for label, ends in scratch.items():
-            shown[label] = axis.axhline(np.mean(ends), color="black", linestyle=":", linewidth=1.4)
+            style = {"color": "black", "linestyle": ":", "linewidth": 1.4, "label": label}
+            shown[label] = axis.axhline(np.mean(ends), **style)
             axis.axhspan(min(ends), max(ends), color="black", alpha=0.08, linewidth=0)
         for curve in curves:
             steps, errors = _smooth([_errors(file) for file in curve.files])
             colour, mean = COLOURS[curve.kind], errors.mean(0)
-            style = "--" if curve.kind[1] else "-"
-            (shown[curve.label],) = axis.plot(steps, mean, style, color=colour, linewidth=1.6)
+            style = {"linestyle": "--" if curve.kind[1] else "-", "linewidth": 1.6, "label": curve.label}
+            (shown[curve.label],) = axis.plot(steps, mean, color=colour, **style)
             axis.fill_between(steps, errors.min(0), errors.max(0), color=colour, alpha=0.15, linewidth=0)
             if curve.diverged:
                 at = steps[-1:], np.minimum(mean[-1:], top)

@@ -9,7 +9,6 @@ import numpy as np
 
 from cnnjax.report import figure
 
-COLOURS = ("#1f4e9c", "#d95f02", "#6aaed6", "#e7298a", "#2a9d5c", "#a6761d", "#9467bd", "#444444")
 LEVELS = 24
 EIGENVALUES = (-1_000, -100, -10, 0, 10, 100, 1_000, 10_000)
 
@@ -55,17 +54,18 @@ def trajectories(
 
 
 def _contours(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[Any, np.ndarray]:
-    """Panels with filled contours of z [x, y], which is positive, on one logarithmic scale, and its bar."""
+    """Panels with colours and contours of z [x, y], which is positive, on one logarithmic scale, its bar."""
     drawing, axes = figure.panels(1, len(panels), 3.3, 3.2)
     finite = np.concatenate([z[np.isfinite(z)] for *_, z in panels.values()])
     low, high = finite.min(), finite.max() * 1.0001
     levels = np.geomspace(low, high, LEVELS)
     shown: Any = None
     for axis, (title, (x, y, z)) in zip(axes[0], panels.items(), strict=True):
-        options = {"levels": levels, "norm": "log", "vmin": low, "vmax": high}
         z = np.clip(np.nan_to_num(z.T, nan=high, posinf=high), low, high)
-        shown = axis.contourf(x, y, z, cmap="viridis", **options)
-        axis.contour(x, y, z, colors="black", linewidths=0.3, alpha=0.6, **options)
+        shown = axis.pcolormesh(
+            x, y, z, norm="log", vmin=low, vmax=high, cmap="viridis", shading="gouraud", rasterized=True
+        )
+        axis.contour(x, y, z, levels=levels, colors="black", linewidths=0.3, alpha=0.6)
         axis.set_title(title, fontsize=10)
         axis.grid(False)
     place = axes[0][-1].inset_axes((1.06, 0, 0.06, 1))  # beside the last panel, which keeps its size
@@ -86,7 +86,9 @@ def _contours(panels: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -
 def lines(nets: Mapping[str, np.ndarray], radius: float, stem: Path) -> dict[str, Path]:
     """The loss [seed, point] of each network along a line from -`radius` to `radius`, a panel for each."""
     drawing, axes = figure.panels(1, len(nets), 3.0, 3.2, sharey=True)
-    for axis, colour, (name, losses) in zip(axes[0], COLOURS * len(nets), nets.items(), strict=False):
+    colours = figure.categories(list(nets))
+    for axis, (name, losses) in zip(axes[0], nets.items(), strict=True):
+        colour = colours[name]
         places = np.linspace(-radius, radius, losses.shape[1])
         for number, loss in enumerate(losses):
             axis.plot(places, loss, color=colour, linewidth=1.4, alpha=1 - 0.25 * (number % 3))
@@ -140,7 +142,7 @@ def batch_sizes(
         stem: the figure's path without an ending.
     """
     drawing, axes = figure.panels(1, 1 + len(measures), 3.4, 3.4)
-    colours = dict(zip(arms, COLOURS, strict=False))
+    colours = figure.categories(list(arms))
     axis = axes[0][0]
     for arm, losses in arms.items():
         places = np.linspace(-radius, radius, losses.shape[1])
@@ -173,9 +175,10 @@ def ways(panels: Mapping[str, Mapping[str, np.ndarray]], t: np.ndarray, stem: Pa
     """A panel for each measure: its values [pair, point] along each way between two minima, at places `t`."""
     drawing, axes = figure.panels(1, len(panels), 4.2, 3.4)
     for axis, (label, by_way) in zip(axes[0], panels.items(), strict=True):
-        for colour, (way, values) in zip(COLOURS, by_way.items(), strict=False):
+        colours = figure.categories(list(by_way))
+        for way, values in by_way.items():
             for number, each in enumerate(values):
-                axis.plot(t, each, color=colour, linewidth=1.4, label=way if number == 0 else None)
+                axis.plot(t, each, color=colours[way], linewidth=1.4, label=way if number == 0 else None)
         axis.set_ylim(bottom=0)
         axis.set_xlabel("t, from one seed's minimum to another's")
         axis.set_ylabel(label)

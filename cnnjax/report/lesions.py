@@ -8,15 +8,14 @@ import numpy as np
 
 from cnnjax.report import figure
 
-COLOURS = ("#1f4e9c", "#6aaed6", "#d95f02", "#a6761d", "#2a9d5c", "#9467bd", "#444444")
 MARKS = "osD^vP*X"
 
 
 def styles(nets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A colour and a mark for each network."""
     return {
-        name: {"color": COLOURS[number % len(COLOURS)], "marker": MARKS[number % len(MARKS)]}
-        for number, name in enumerate(nets)
+        name: {"color": colour, "marker": MARKS[number % len(MARKS)]}
+        for number, (name, colour) in enumerate(figure.categories(nets).items())
     }
 
 

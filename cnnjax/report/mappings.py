@@ -10,8 +10,8 @@ import numpy as np
 
 from cnnjax.report import figure
 
-MEASURED = "#1f4e9c"
-PUBLISHED = ("#d95f02", "#2a9d5c")
+MEASURED = "#0072b2"
+PUBLISHED = ("#d55e00", "#009e73")
 SMALLEST = 1e-16
 """Where the axis of products ends; what is 0 lies below."""
 
@@ -62,17 +62,17 @@ def errors(panels: Mapping[str, Sequence[Errors]], stem: Path, fails: float) -> 
     shown: dict[str, Any] = {}
     for axis, (title, each) in zip(axes[:, 0], panels.items(), strict=True):
         for place, row in enumerate(each):
-            (shown["measured, each seed"],) = axis.plot(
-                row.measured, [place] * len(row.measured), "o", color=MEASURED, markersize=5, alpha=0.7
-            )
+            style = {"color": MEASURED, "markersize": 5, "alpha": 0.7, "label": "measured, each seed"}
+            (shown[style["label"]],) = axis.plot(row.measured, [place] * len(row.measured), "o", **style)
             for name, colour, mark in zip(names, PUBLISHED, "Ds", strict=False):
                 error = row.published.get(name, math.nan)
                 if math.isinf(error):
                     axis.plot(fails, place, ">", color=colour, markersize=6)
                     axis.text(fails, place - 0.12, " fail", color=colour, fontsize=9, va="center", ha="left")
                 else:
-                    style = {"color": colour, "markersize": 6, "markerfacecolor": "white"}
-                    (shown[f"published: {name}"],) = axis.plot(error, place, mark, **style)
+                    label = f"published: {name}"
+                    style = {"color": colour, "markersize": 6, "markerfacecolor": "white", "label": label}
+                    (shown[label],) = axis.plot(error, place, mark, **style)
         axis.set_yticks(range(len(each)), [row.title for row in each])
         axis.set_ylim(len(each) - 0.4, -0.6)
         axis.set_title(title, fontsize=10, loc="left")
@@ -98,8 +98,9 @@ def products(
     drawing, axes = figure.panels(len(panels), columns, 5.2, 3.9)
     for row, (kind, directions) in zip(axes, panels.items(), strict=True):
         for axis, (direction, lines) in zip(row, directions.items(), strict=True):
+            colours = figure.categories(range(len(lines)))
             for number, line in enumerate(lines):
-                _line(axis, line, f"C{number % 10}")
+                _line(axis, line, colours[number])
             axis.set_yscale("log")
             bottom, top = axis.get_ylim()
             axis.set_ylim(max(bottom, SMALLEST), max(top, 2.0))
@@ -110,7 +111,7 @@ def products(
     return figure.save(drawing, stem, "solid: measured, mean and range over seeds; dotted: closed form")
 
 
-def _line(axis: Any, line: Product, colour: str) -> None:
+def _line(axis: Any, line: Product, colour: Any) -> None:
     blocks = np.arange(1, line.measured.shape[1] + 1)
     seen = np.where(line.measured > 0, line.measured, np.nan)
     mean = np.where((line.measured > 0).all(0), line.measured.mean(0), np.nan)

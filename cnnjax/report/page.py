@@ -1,74 +1,135 @@
-"""One self-contained HTML page: figures, tables, and what was run."""
+"""One self-contained HTML page that can be explored: charts, tables, what was run, and where.
 
-import html
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from cnnjax.files import replacing
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222 }}
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-h1 {{ font-size: 1.5rem }}
-figure {{ margin: 1rem 0 }}
-svg {{ width: 100%; height: auto }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd }}
-th:first-child, td:first-child {{ text-align: left }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow: auto; font-size: .85rem }}
-</style>
-<h1>{title}</h1>
-{text}
-{figures}
-{tables}
-<h2>What was run</h2>
-<pre>{config}</pre>
-</html>
+The page's content is data, embedded as JSON; `web/*.js` draws it with plotly.js, which is embedded too. It
+asks nothing of any other place, and its content security policy forbids it.
 """
 
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from cnnjax.errors import UserError
+from cnnjax.files import replacing
+
+WEB = Path(__file__).parent / "web"
+SCRIPTS = ("dom", "tables", "charts", "curves", "layers", "page")
+"""In this order: each uses those before it."""
+MARK = '<meta name="generator" content="cnnjax report">'
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Header and rows."""
 
 
-def write_page(
-    path: Path,
-    title: str,
-    text: str,
-    figures: Mapping[str, Path],
-    tables: Mapping[str, Table],
-    config: Path,
-) -> None:
-    """Write the page to `path` from SVG figures and tables, by their captions, and a JSON file."""
-    page = _PAGE.format(
-        title=html.escape(title),
-        text="\n".join(f"<p>{_prose(paragraph)}</p>" for paragraph in text.strip().split("\n\n")),
-        figures="\n".join(_figure(caption, svg.read_text()) for caption, svg in figures.items()),
-        tables="\n".join(_table(caption, *table) for caption, table in tables.items()),
-        config=html.escape(config.read_text()),
+@dataclasses.dataclass
+class Study:
+    """What an experiment has found.
+
+    Attributes:
+        title: its question.
+        text: paragraphs with `code` in backticks, an empty line between them.
+        figures: caption to a plotly figure, an object with `data` and `layout`.
+        tables: caption to header and rows.
+    """
+
+    title: str
+    text: str = ""
+    figures: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Comparison:
+    """Settings of several: what all share, by name, and a table of those that differ."""
+
+    shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    differing: Table = ((), ())
+
+
+@dataclasses.dataclass
+class Page:
+    """The content of a report, as data that JSON can hold.
+
+    Attributes:
+        title: of the page.
+        studies: of the experiments.
+        overview: a row per run.
+        families: of runs that differ in their seeds only, each with a `label` and its `runs`.
+        curves: what was measured along the steps (`cnnjax.report.series`); empty if nothing was.
+        layers: statistics of layers against depth and step; empty without.
+        samples: cosines between gradients of samples; empty without.
+        configurations: of the runs, and the settings of experiments.
+        environments: where they ran.
+        commands: that made them.
+    """
+
+    title: str
+    studies: Sequence[Study] = ()
+    overview: Table = ((), ())
+    families: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    layers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    samples: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    configurations: Comparison = dataclasses.field(default_factory=Comparison)
+    environments: Comparison = dataclasses.field(default_factory=Comparison)
+    commands: Sequence[str] = ()
+
+
+def to_json(page: Page) -> str:
+    """The page's content as JSON; numbers that are not finite are null."""
+    return json.dumps(_finite(dataclasses.asdict(page)), allow_nan=False, separators=(",", ":"))
+
+
+def render(page: Page, live: str = "") -> str:
+    """The page as HTML; with `live`, it asks that address for new content every other second."""
+    return _template().render(
+        title=page.title,
+        content=to_json(page).replace("<", "\\u003c"),  # no text in it can end the script
+        mark=MARK,
+        live=live,
+        **_assets(),
     )
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page to `path`, whole or not at all."""
     with replacing(path) as file:
-        file.write(page)
+        file.write(render(page))
 
 
-def _figure(caption: str, svg: str) -> str:
-    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{_prose(caption)}</figcaption></figure>"
+def check_writable(path: Path) -> None:
+    """Raise UserError if `path` is a file that is no report of ours: it is not overwritten."""
+    if not path.exists():
+        return
+    if not path.is_file() or MARK.encode() not in path.read_bytes()[:1000]:
+        raise UserError(f"{path} exists and is no report of cnnjax: give another --out FILE.html")
 
 
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = "\n".join(f"<tr>{_cells('td', row)}</tr>" for row in rows)
-    return f"<table>\n<tr>{_cells('th', header)}</tr>\n{lines}\n</table>\n<p>{_prose(caption)}</p>"
+@functools.cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(WEB)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("page.html.j2")
 
 
-def _prose(text: str) -> str:
-    return re.sub("`(.*?)`", r"<code>\1</code>", html.escape(text))
+@functools.cache
+def _assets() -> dict[str, str]:
+    return {
+        "style": (WEB / "page.css").read_text(),
+        "plotly": (WEB / "plotly-cartesian.min.js").read_text(),
+        "script": "\n".join((WEB / f"{name}.js").read_text() for name in SCRIPTS),
+    }
 
 
-def _cells(tag: str, values: Sequence[str]) -> str:
-    return "".join(f"<{tag}>{html.escape(value)}</{tag}>" for value in values)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value

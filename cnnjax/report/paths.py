@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnjax.report import figure
 
-COLOURS = {"initial": "#d95f02", "trained": "#1f4e9c"}
+COLOURS = {"initial": "#d55e00", "trained": "#0072b2"}
 
 
 @figure.styled

@@ -9,7 +9,7 @@ from cnnjax.report.figure import panels, save, styled
 
 @styled
 def scaling(rows: Sequence[dict[str, Any]], stem: Path) -> dict[str, Path]:
-    """Draw the rows of `experiments.scaling`'s summary; the files' paths, by "png" and "svg"."""
+    """Draw the rows of `experiments.scaling`'s summary; the files' paths by their endings."""
     most = max(row["devices"] for row in rows)
     whole = max(row["batch"] for row in rows)
     share = min(row["batch"] for row in rows)
@@ -23,7 +23,8 @@ def scaling(rows: Sequence[dict[str, Any]], stem: Path) -> dict[str, Path]:
     for name, (about, curve) in curves.items():
         devices = [row["devices"] for row in curve]
         speed.plot(devices, [row["images_per_second"] for row in curve], "o-", label=f"{name}: {about}")
-        cost.plot(devices, [100 * row[f"{name}_efficiency"] for row in curve], "o-")
+        efficiency = [100 * row[f"{name}_efficiency"] for row in curve]
+        cost.plot(devices, efficiency, "o-", label=f"{name}: {about}")
     speed.set_ylabel("images a second")
     cost.set_ylabel("efficiency, %")
     for axis in (speed, cost):

@@ -21,7 +21,7 @@ def signals(series: Mapping[str, np.ndarray], stem: Path) -> dict[str, Path]:
     for column, (title, gradients) in enumerate(series.items()):
         scaled = gradients / np.sqrt(np.mean(gradients**2, 1, keepdims=True))
         top, bottom = axes[:, column]
-        top.plot(np.linspace(-2, 2, scaled.shape[1]), scaled[0], linewidth=0.8, color="tab:blue")
+        top.plot(np.linspace(-2, 2, scaled.shape[1]), scaled[0], linewidth=0.8, color=figure.COLOURS[0])
         top.set_title(title.replace(", ", "\n", 1), fontsize=10)
         top.set_yticks([])
         bottom.imshow(scaled.T @ scaled / len(scaled), cmap="gray", vmin=-1, vmax=1, extent=(-2, 2, 2, -2))

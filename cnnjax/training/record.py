@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from cnnjax.data.whiten import Whitening
 from cnnjax.distributed import on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
+from cnnjax.npz import read_arrays, write_arrays
 from cnnjax.sinks.group import Sinks
 from cnnjax.training.run_dir import Identity, environment, with_defaults
 
@@ -200,23 +199,6 @@ def write_result(out: Path, identity: Identity, step: int, metrics: Mapping[str,
         set_aside(path, "before")
     found = {**identity, "step": step, "metrics": dict(metrics)}
     write_json(path, {**found, "environment": environment(identity["config"])})
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays, by name, as an npz file, whole or not at all."""
-    with replacing(path, "wb") as file:
-        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # pyright: ignore
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file by name; raises UserError when it is damaged."""
-    try:
-        with open(path, "rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile and numpy have many words for it
-        raise UserError(f"{path} is damaged ({error or type(error).__name__})") from error
 
 
 def write_whitening(out: Path, whitening: Whitening) -> None:

@@ -15,6 +15,7 @@ from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl, set_aside
 from cnnjax.network import Variables
+from cnnjax.npz import read_arrays, write_arrays
 from cnnjax.probes.probe import Probe
 from cnnjax.sinks.group import Sinks
 from cnnjax.sinks.sink import Sink
@@ -24,9 +25,7 @@ from cnnjax.training.plateau import drops, tested
 from cnnjax.training.record import (
     Record,
     final_metrics,
-    read_arrays,
     read_result,
-    write_arrays,
     write_result,
     write_whitening,
 )

@@ -6,9 +6,9 @@ import numpy as np
 
 from cnnjax.config import Config
 from cnnjax.data import Dataset, spec
+from cnnjax.npz import read_arrays
 from cnnjax.probes import LayerProbe
 from cnnjax.report.depth import against_step, heat_map, microscope, responses
-from cnnjax.training.record import read_arrays
 
 from ..runner import Findings, run_all
 from .rows import row
