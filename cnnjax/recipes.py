@@ -127,6 +127,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         initial=initial or _from_inputs(task),
         notes=(*_notes(config, given, whole), *(initial.notes if initial else ())),
         identity={"data": whole.digest, "objects": _traced(fingerprints, initial), **_skipped(whole)},
+        omitted=_omitted(whole),
         in_place=_in_place(given, data, prepared.normalized, prepared.augmented),
     )
 
@@ -314,15 +315,15 @@ def _skipped(data: Any) -> dict[str, list[str]]:
     return {"skipped": list(data.skipped)} if isinstance(data, Stream) and data.skipped else {}
 
 
+def _omitted(data: Any) -> str:
+    return data.omitted if isinstance(data, Stream) else ""
+
+
 def _notes(config: Config, given: Mapping[str, Any], data: Any) -> list[str]:
     """Remarks on settings that are allowed but perhaps unintended, one line each."""
     notes = []
-    if skipped := _skipped(data).get("skipped"):
-        pictures = "pictures are" if len(skipped) > 1 else "picture is"
-        notes.append(
-            f"{data.name}: {len(skipped):,} unreadable {pictures} skipped, such as {skipped[0]}; "
-            "config.json lists all"
-        )
+    if omitted := _omitted(data):
+        notes.append(f"{omitted}; config.json lists all")
     late = [step for step in config.boundaries if step >= config.steps]
     if config.schedule == "piecewise" and "optimizer" not in given and late:
         stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"

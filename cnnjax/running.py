@@ -137,6 +137,7 @@ def evaluate(
     mesh: Mesh | None = None,
     crops: Crops | Cropping = 1,
     reestimate: bool = False,
+    say: Callable[[str], None] = tqdm.write,
     **objects: Any,
 ) -> dict[str, float]:
     """Compute `test_loss` (nats) and the other `test_` metrics on the config's test set, each example once.
@@ -149,6 +150,7 @@ def evaluate(
             image; or a `cnnjax.evaluation.Cropping`, which has their side, padding and scales too. Then
             `test_loss` is the negative log-likelihood of the mean, and metrics get its logarithm as outputs.
         reestimate: whether to estimate BatchNorm's averages over the training set first.
+        say: called with a line about pictures that are skipped.
         objects: they replace names as in `train`: `model`, `loss`, `data`, `metrics`.
 
     Raises:
@@ -160,6 +162,8 @@ def evaluate(
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
     task = dataclasses.replace(resolve(config, _objects(objects)), initial=None)  # nothing begins
+    if task.omitted:
+        say(task.omitted)
     program = Program(task, mesh)
     check_variables(variables, program.state_shapes.variables, config.model)
     if reestimate:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 from PIL import Image
+from tqdm import tqdm
 
 from cnnjax.config import Config
 from cnnjax.data import Stream, is_streamed, list_datasets
@@ -181,6 +182,7 @@ class OpenRun:
         crops: Crops | Cropping = 1,
         reestimate: bool = False,
         data: Any = None,
+        say: Callable[[str], None] = tqdm.write,
     ) -> Predictions:
         """The probabilities of each test example, by the variables of `step` or their average.
 
@@ -188,6 +190,8 @@ class OpenRun:
         """
         how = as_cropping(crops)
         task = self.task if data is None else resolve(self.config, Objects(**self._given(data=data)))
+        if task.omitted:
+            say(task.omitted)
         variables = self.at(step, averaged)
         if reestimate:
             variables = reestimate_averages(task, variables)
@@ -199,6 +203,7 @@ class OpenRun:
         *,
         crops: Crops | Cropping = 1,
         reestimate: bool = False,
+        say: Callable[[str], None] = tqdm.write,
         **objects: Any,
     ) -> dict[str, float]:
         """Compute the test metrics of the variables of `step`, and of their average if the run has one.
@@ -207,9 +212,9 @@ class OpenRun:
         """
         given = self._given(**{name: value for name, value in objects.items() if value})
         test = functools.partial(evaluate, self.config, crops=crops, reestimate=reestimate, **given)
-        found = test(self.at(step))
+        found = test(self.at(step), say=say)
         if self.config.ema:
-            averaged = test(self.at(step, averaged=True))
+            averaged = test(self.at(step, averaged=True), say=lambda line: None)
             found |= {f"averaged_{name}": value for name, value in averaged.items()}
         return found
 
