@@ -23,7 +23,7 @@ from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
 from cnnjax.models import build
-from cnnjax.network import as_network
+from cnnjax.network import Variables, as_network
 from cnnjax.objects import describe, is_object, load_object
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
 from cnnjax.preprocessing import make_preprocessing
@@ -127,6 +127,7 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         initial=initial or _from_inputs(task),
         notes=(*_notes(config, given, whole), *(initial.notes if initial else ())),
         identity={"data": whole.digest, "objects": _traced(fingerprints, initial), **_skipped(whole)},
+        omitted=_omitted(whole),
         in_place=_in_place(given, data, prepared.normalized, prepared.augmented),
     )
 
@@ -287,20 +288,26 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
-def _from_inputs(task: Task) -> Initial | None:
-    """The initial variables that a network computes from training inputs, if it has `initial_from`.
+def _from_inputs(task: Task) -> Callable[[Variables], Variables] | None:
+    """How a network starts from what it computes of training inputs, if it has `initial_from`.
 
     That is a method of normalised inputs [example, ...], the first ones, to arrays by path, such as
-    "params/whiten/kernel".
+    "params/whiten/kernel". It is called once, when a run begins; what exists already needs no start.
     """
     compute = getattr(task.network.source, "initial_from", None)
     if compute is None:
         return None
     if not isinstance(task.data, Dataset | Arrays):
         raise UserError(f"{task.short_name} computes its initial weights from inputs: give data in memory")
-    some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), train_of(task.data)[0])
-    found = compute(jax.tree.map(np.asarray, task.normalize(some)))
-    return Initial(found, "", ()) if found else None
+    inputs, _ = train_of(task.data)
+
+    @functools.cache
+    def computed() -> Initial:
+        with jax.ensure_compile_time_eval():  # a run begins inside a trace
+            some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), inputs)
+            return Initial(compute(jax.tree.map(np.asarray, task.normalize(some))), "", ())
+
+    return lambda own: computed()(own)
 
 
 def _skipped(data: Any) -> dict[str, list[str]]:
@@ -308,15 +315,15 @@ def _skipped(data: Any) -> dict[str, list[str]]:
     return {"skipped": list(data.skipped)} if isinstance(data, Stream) and data.skipped else {}
 
 
+def _omitted(data: Any) -> str:
+    return data.omitted if isinstance(data, Stream) else ""
+
+
 def _notes(config: Config, given: Mapping[str, Any], data: Any) -> list[str]:
     """Remarks on settings that are allowed but perhaps unintended, one line each."""
     notes = []
-    if skipped := _skipped(data).get("skipped"):
-        pictures = "pictures are" if len(skipped) > 1 else "picture is"
-        notes.append(
-            f"{data.name}: {len(skipped):,} unreadable {pictures} skipped, such as {skipped[0]}; "
-            "config.json lists all"
-        )
+    if omitted := _omitted(data):
+        notes.append(f"{omitted}; config.json lists all")
     late = [step for step in config.boundaries if step >= config.steps]
     if config.schedule == "piecewise" and "optimizer" not in given and late:
         stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"

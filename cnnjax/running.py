@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard
 from cnnjax.errors import UserError
-from cnnjax.evaluation import AS_TRAINED, Cropping, Crops, classify, reestimate_averages
+from cnnjax.evaluation import AS_TRAINED, Cropping, Crops, as_cropping, classify, reestimate_averages
 from cnnjax.evaluation.scores import log_of
 from cnnjax.mesh import check_divisible, make_mesh
 from cnnjax.recipes import Objects, resolve
@@ -135,11 +135,9 @@ def evaluate(
     variables: dict[str, Any],
     *,
     mesh: Mesh | None = None,
-    crops: Crops = 1,
-    side: int | None = None,
-    padding: int | None = None,
-    scales: tuple[int, ...] | None = None,
+    crops: Crops | Cropping = 1,
     reestimate: bool = False,
+    say: Callable[[str], None] = tqdm.write,
     **objects: Any,
 ) -> dict[str, float]:
     """Compute `test_loss` (nats) and the other `test_` metrics on the config's test set, each example once.
@@ -149,23 +147,23 @@ def evaluate(
         variables: of the network.
         mesh: the devices; by default all of them.
         crops: windows of each image whose softmax is averaged: 1, 5, 10, 144, 150, or "dense" for the whole
-            image (`cnnjax.evaluation.Cropping` has this and the next three). Then `test_loss` is the
-            negative log-likelihood of the mean, and metrics get its logarithm as outputs.
-        side: of the windows.
-        padding: around each image.
-        scales: to which images are resized.
+            image; or a `cnnjax.evaluation.Cropping`, which has their side, padding and scales too. Then
+            `test_loss` is the negative log-likelihood of the mean, and metrics get its logarithm as outputs.
         reestimate: whether to estimate BatchNorm's averages over the training set first.
+        say: called with a line about pictures that are skipped.
         objects: they replace names as in `train`: `model`, `loss`, `data`, `metrics`.
 
     Raises:
         UserError: bad input, such as `variables` of another network.
     """
-    how = Cropping(crops, side, padding, scales)
+    how = as_cropping(crops)
     check_config(config)
     check_mesh(mesh)
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
-    task = resolve(config, _objects(objects))
+    task = dataclasses.replace(resolve(config, _objects(objects)), initial=None)  # nothing begins
+    if task.omitted:
+        say(task.omitted)
     program = Program(task, mesh)
     check_variables(variables, program.state_shapes.variables, config.model)
     if reestimate:
