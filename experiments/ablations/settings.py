@@ -38,11 +38,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     # Its response normalisation is for pixels from 0 to 255: with others the squares are next to nothing.
     "alexnet": {
         "model": "alexnet",
-        "model_options": {"width": 16, "stem": "small", "kernel_init": "he"},
+        "model_options": {"width": 16, "stem": "small", "kernel_init": "glorot"},
         "downsample": 1,
         "normalize": "raw_mean",
         "colour": 0.1,
-        "learning_rate": 0.005,
+        "learning_rate": 0.001,
         "decay": "kernels",
     },
     "vgg": {**_SMALL_VGG, "model_options": {**_SMALL_VGG_OPTIONS, "stages": ((3, 3, 3),) * 2}},
