@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cnnjax import interop as interop
     from cnnjax import models as models
     from cnnjax import probes as probes
+    from cnnjax import sinks as sinks
     from cnnjax.config import CheckpointPolicy as CheckpointPolicy
     from cnnjax.config import Config as Config
     from cnnjax.counting import summary as summary
@@ -49,6 +50,7 @@ _HOME = {
     "probes": "cnnjax",
     "recipe": "cnnjax.papers",
     "register": "cnnjax.models",
+    "sinks": "cnnjax",
     "summary": "cnnjax.counting",
     "train": "cnnjax.running",
     "train_many": "cnnjax.running",
@@ -74,6 +76,7 @@ __all__ = [
     "probes",
     "recipe",
     "register",
+    "sinks",
     "summary",
     "train",
     "train_many",

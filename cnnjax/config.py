@@ -4,7 +4,9 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
+
+import tyro
 
 from cnnjax.errors import UserError, short
 
@@ -334,8 +336,8 @@ KEEP = CheckpointPolicy()
 class Running:
     """How runs are recorded and divided over devices. Changes no numbers."""
 
-    tensorboard: bool = False
-    """Whether to write TensorBoard files too."""
+    sinks: Annotated[tuple[str, ...], tyro.conf.arg(name="log", metavar="NAME [NAME ...]")] = ()
+    """Where to log besides metrics.jsonl: tensorboard, wandb, mlflow, trackio, or path/sink.py:Mine."""
     keep: CheckpointPolicy = KEEP
     resume: int | None = None
     """Go back to the checkpoint of this step, once; everything later is moved to RUN/after_STEP."""

@@ -1,7 +1,9 @@
 """The verb `cnnjax evaluate`: one run's metrics, or runs and checkpoints as the papers tested them."""
 
 import dataclasses
+import functools
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -84,15 +86,12 @@ class Evaluate:
 
     @property
     def _how(self) -> dict[str, Any]:
-        crops = self.crops if self.crops == "dense" else int(self.crops)
-        scales = self.scales or None
-        return {
-            "crops": crops,
-            "side": self.side,
-            "padding": self.padding,
-            "scales": scales,
-            "reestimate": self.reestimate,
-        }
+        from cnnjax.evaluation import Cropping
+
+        crops: Any = self.crops if self.crops == "dense" else int(self.crops)
+        how = Cropping(crops, self.side, self.padding, self.scales or None)
+        say = functools.partial(print, file=sys.stderr)  # the table or JSON is alone in stdout
+        return {"crops": how, "reestimate": self.reestimate, "say": say}
 
     def _metrics(self) -> None:
         (folder,) = self.run_dirs

@@ -18,33 +18,19 @@ from flax import linen as nn
 
 from cnnjax.config import Config
 from cnnjax.data import Arrays, Dataset, Stream, as_data, open_data
-from cnnjax.data.augment import (
-    MIXING,
-    alternating_flip,
-    augmentation,
-    byte_scaler,
-    crop,
-    normalizer,
-    photograph_normalizer,
-)
-from cnnjax.data.colour import IMAGENET_COLOURS, change_colours, principal_colours
-from cnnjax.data.mixup import mix
-from cnnjax.data.photometry import change_photometry
-from cnnjax.data.pictures import CROPS
-from cnnjax.data.whiten import Whitening, fit_whitening
-from cnnjax.data.windows import cut_out
+from cnnjax.data.whiten import Whitening
 from cnnjax.errors import UserError
 from cnnjax.initial import Initial, match, read_initial
 from cnnjax.losses import METRICS, error, make_loss
 from cnnjax.models import build
-from cnnjax.network import Network, as_network
+from cnnjax.network import Variables, as_network
 from cnnjax.objects import describe, is_object, load_object
-from cnnjax.ops.precision import wide
 from cnnjax.optimizers import frozen_leaves, learning_rate, make_optimizer, with_frozen
+from cnnjax.preprocessing import make_preprocessing
 from cnnjax.probes import Health, LayerProbe, Probe, SampleProbe
 from cnnjax.second_order import Curvature, sample_curvature
 from cnnjax.training.inputs import Data, example, train_of
-from cnnjax.training.task import Augment, Moment, PerExample, Task
+from cnnjax.training.task import PerExample, Task
 from cnnjax.trial import try_out
 
 PROBES: Mapping[str, Callable[[], Probe]] = {
@@ -110,13 +96,12 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         own_objects["model"] = load_named(config, data)
     network = as_network(own_objects["model"] if "model" in own_objects else _build(config, data))
     raw, _ = example(data, config.batch_size, network.source)
-    whitening = _whitening(config, data, objects)
-    normalize, normalized = _normalizer(config, data, raw, whitening)
-    augment, augmented = _augment(config, objects, data, raw, normalize)
-    if config.mixup:
-        augment = _mixed(config, network, data, augment)
+    classes = getattr(network.source, "num_classes", data.classes)  # a net may have more than the data
+    prepared = make_preprocessing(config, data, raw, objects.augment, objects.whitening, classes)
     loss = objects.loss or make_loss(config)
-    curvature = functools.partial(_curvature, config, data, network=network, normalize=normalize, loss=loss)
+    curvature = functools.partial(
+        _curvature, config, data, network=network, normalize=prepared.normalize, loss=loss
+    )
     task = Task(
         config=config,
         network=network,
@@ -126,12 +111,12 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         optimizer=_optimizer(config, objects, curvature),
         schedule=None if "optimizer" in given else functools.partial(learning_rate, config),
         data=data,
-        normalize=normalize,
-        augment=augment,
+        normalize=prepared.normalize,
+        augment=prepared.augment,
         probes=make_probes(objects.probes or config.probes),
         averaging=config.ema or None,
         frozen=functools.partial(frozen_leaves, patterns=config.freeze),
-        whitening=whitening,
+        whitening=prepared.whitening,
     )
     initial = _initial(config, objects, task)
     are_logits, fingerprints = _try_out(task, own_objects)
@@ -142,7 +127,8 @@ def resolve(config: Config, objects: Objects = Objects()) -> Task:
         initial=initial or _from_inputs(task),
         notes=(*_notes(config, given, whole), *(initial.notes if initial else ())),
         identity={"data": whole.digest, "objects": _traced(fingerprints, initial), **_skipped(whole)},
-        in_place=_in_place(given, data, normalized, augmented),
+        omitted=_omitted(whole),
+        in_place=_in_place(given, data, prepared.normalized, prepared.augmented),
     )
 
 
@@ -302,20 +288,26 @@ def _initial(config: Config, objects: Objects, task: Task) -> Initial | None:
     return match(given, jax.eval_shape(task.network.init, key, inputs))
 
 
-def _from_inputs(task: Task) -> Initial | None:
-    """The initial variables that a network computes from training inputs, if it has `initial_from`.
+def _from_inputs(task: Task) -> Callable[[Variables], Variables] | None:
+    """How a network starts from what it computes of training inputs, if it has `initial_from`.
 
     That is a method of normalised inputs [example, ...], the first ones, to arrays by path, such as
-    "params/whiten/kernel".
+    "params/whiten/kernel". It is called once, when a run begins; what exists already needs no start.
     """
     compute = getattr(task.network.source, "initial_from", None)
     if compute is None:
         return None
     if not isinstance(task.data, Dataset | Arrays):
         raise UserError(f"{task.short_name} computes its initial weights from inputs: give data in memory")
-    some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), train_of(task.data)[0])
-    found = compute(jax.tree.map(np.asarray, task.normalize(some)))
-    return Initial(found, "", ()) if found else None
+    inputs, _ = train_of(task.data)
+
+    @functools.cache
+    def computed() -> Initial:
+        with jax.ensure_compile_time_eval():  # a run begins inside a trace
+            some = jax.tree.map(lambda leaf: jnp.asarray(leaf[:INPUTS_TO_START_FROM]), inputs)
+            return Initial(compute(jax.tree.map(np.asarray, task.normalize(some))), "", ())
+
+    return lambda own: computed()(own)
 
 
 def _skipped(data: Any) -> dict[str, list[str]]:
@@ -323,15 +315,15 @@ def _skipped(data: Any) -> dict[str, list[str]]:
     return {"skipped": list(data.skipped)} if isinstance(data, Stream) and data.skipped else {}
 
 
+def _omitted(data: Any) -> str:
+    return data.omitted if isinstance(data, Stream) else ""
+
+
 def _notes(config: Config, given: Mapping[str, Any], data: Any) -> list[str]:
     """Remarks on settings that are allowed but perhaps unintended, one line each."""
     notes = []
-    if skipped := _skipped(data).get("skipped"):
-        pictures = "pictures are" if len(skipped) > 1 else "picture is"
-        notes.append(
-            f"{data.name}: {len(skipped):,} unreadable {pictures} skipped, such as {skipped[0]}; "
-            "config.json lists all"
-        )
+    if omitted := _omitted(data):
+        notes.append(f"{omitted}; config.json lists all")
     late = [step for step in config.boundaries if step >= config.steps]
     if config.schedule == "piecewise" and "optimizer" not in given and late:
         stays = "never drops" if len(late) == len(config.boundaries) else f"does not drop at {late[0]}"
@@ -354,105 +346,3 @@ def _metrics(config: Config, objects: Objects) -> dict[str, PerExample]:
         **{name: METRICS[name] for name in named},
         **(given if isinstance(given, Mapping) else {}),
     }
-
-
-def _whitening(config: Config, data: Data, objects: Objects) -> Whitening | None:
-    if config.normalize != "zca" or not isinstance(data, Dataset):
-        return None
-    return objects.whitening or fit_whitening(data.train_images)
-
-
-def _normalizer(
-    config: Config, data: Data, raw: Any, whitening: Whitening | None
-) -> tuple[Callable[[Any], Any], str]:
-    """The function from raw inputs to the network's, and its name for the record."""
-    if isinstance(data, Dataset):
-        make = functools.partial(normalizer, data.train_images, config.normalize, wide(config.dtype))
-        return make(whitening), config.normalize
-    if isinstance(data, Stream):
-        return photograph_normalizer(config.normalize, wide(config.dtype)), config.normalize
-    scale = byte_scaler(wide(config.dtype))
-    return lambda raw: jax.tree.map(
-        lambda leaf: scale(leaf) if leaf.dtype == jnp.uint8 else leaf, raw
-    ), "none"
-
-
-def _augment(
-    config: Config, objects: Objects, data: Data, raw: Any, normalize: Callable[[Any], Any]
-) -> tuple[Augment, str]:
-    """The augmentation of a training batch inside the step, and its name for the record."""
-    geometry, name = _geometry(config, objects, data, raw)
-    is_bytes = isinstance(data, Dataset | Stream)
-    for field in ("colour", "photometry", "cutout"):
-        if getattr(config, field) and not is_bytes:
-            raise UserError(f"{field}: is for images of bytes; give augment= a function of your own")
-        if getattr(config, field) and field != "cutout" and config.normalize in MIXING:
-            raise UserError(f"{field}: changes colours, of which normalize={config.normalize!r} leaves none")
-    if name == "translate_alternating_flip" and (config.colour or config.photometry):
-        raise UserError(f"augment={name!r}: knows an image by its pixels; leave out colour and photometry")
-    changes = []
-    if config.photometry:
-        changes.append(functools.partial(change_photometry, strength=config.photometry, normalize=normalize))
-    if config.colour:
-        colours = principal_colours(data.train_images) if isinstance(data, Dataset) else IMAGENET_COLOURS
-        changes.append(
-            functools.partial(change_colours, colours=colours, std=config.colour, normalize=normalize)
-        )
-
-    def augment(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
-        for change in changes:
-            inputs = change(inputs, moment.key)
-        inputs, labels = geometry(moment, inputs, labels)
-        return cut_out(inputs, moment.key, config.cutout) if config.cutout else inputs, labels
-
-    return augment if changes or config.cutout else geometry, name
-
-
-def _geometry(config: Config, objects: Objects, data: Data, raw: Any) -> tuple[Augment, str]:
-    if objects.augment is not None:
-        return _with_labels(objects.augment), describe(objects.augment)
-    if isinstance(data, Stream):
-        if config.augment not in CROPS:
-            raise UserError(
-                f"augment={config.augment!r} is for small images; photographs take {', '.join(CROPS)}"
-            )
-        return _nothing, config.augment  # done where the pictures are cropped
-    if not isinstance(data, Dataset) and getattr(raw, "ndim", 0) != 4:
-        return _nothing, "none"  # no images [batch, height, width, channel]
-    if config.augment == "translate_alternating_flip":
-        if not isinstance(data, Dataset):
-            raise UserError(f"augment={config.augment!r}: is for images of bytes in memory")
-        return functools.partial(_over_epochs, len(data.train_images)), config.augment
-    return _with_labels(augmentation(config.augment)), config.augment
-
-
-def _over_epochs(examples: int, moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
-    """Jordan 2024: mirrored in every second epoch, then moved by up to 2 pixels with reflection."""
-    inputs = alternating_flip(inputs, moment.run_key, moment.step, examples)
-    return crop(inputs, moment.key, padding=2, mode="reflect"), labels
-
-
-def _mixed(config: Config, network: Network, data: Data, augment: Augment) -> Augment:
-    """The augmentation, and then mixtures."""
-    classes = getattr(network.source, "num_classes", data.classes)  # a net may have more than the data
-    if classes is None:
-        raise UserError(f"mixup={config.mixup}: is for labels that are classes")
-
-    def mixed(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
-        return mix(moment.key, *augment(moment, inputs, labels), classes=classes, alpha=config.mixup)
-
-    return mixed
-
-
-def _nothing(moment: Moment, inputs: Any, labels: Any) -> tuple[Any, Any]:
-    return inputs, labels
-
-
-def _with_labels(augment: Callable[..., Any]) -> Augment:
-    if not callable(augment):
-        raise UserError(
-            f"augment={describe(augment)}: give a function of (key, inputs) or (key, inputs, labels)"
-        )
-    if len(inspect.signature(augment).parameters) == 3:
-        return lambda moment, inputs, labels: augment(moment.key, inputs, labels)
-    return lambda moment, inputs, labels: (augment(moment.key, inputs), labels)

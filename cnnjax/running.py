@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard
 from cnnjax.errors import UserError
-from cnnjax.evaluation import AS_TRAINED, Cropping, Crops, classify, reestimate_averages
+from cnnjax.evaluation import AS_TRAINED, Cropping, Crops, as_cropping, classify, reestimate_averages
 from cnnjax.evaluation.scores import log_of
 from cnnjax.mesh import check_divisible, make_mesh
 from cnnjax.recipes import Objects, resolve
+from cnnjax.sinks import make_sinks
 from cnnjax.training.arguments import check_arguments, check_config, check_mesh, check_variables
 from cnnjax.training.callbacks import Callback
 from cnnjax.training.program import Program
@@ -40,7 +41,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     mesh: Mesh | None = None,
     shard: Shard = "replicated",
-    tensorboard: bool = False,
+    sinks: Any = (),
     steps_per_dispatch: int | None = None,
     keep: CheckpointPolicy = KEEP,
     resume: int | None = None,
@@ -72,7 +73,9 @@ def train(
         callbacks: instances of `cnnjax.Callback`, called on the host, such as `cnnjax.EarlyStopping()`.
         mesh: the devices; by default all of them, on the data axis.
         shard: how the state is divided over them, a name in `cnnjax.mesh.SHARDS`.
-        tensorboard: also write TensorBoard files, to `out`/tensorboard.
+        sinks: one or a list of where the numbers go besides metrics.jsonl: instances of
+            `cnnjax.sinks.Sink`, such as `cnnjax.sinks.TensorBoard()`, names of `cnnjax.sinks.SINKS`, or
+            objects with metrax's logging protocol. A sink that fails is left out.
         steps_per_dispatch: largest number of steps in one program, by default 1 on CPUs and 20 elsewhere; the
             number used divides the steps between evaluations and between checkpoints.
         keep: which checkpoints to keep.
@@ -86,7 +89,7 @@ def train(
         Diverged: a loss or metric is not finite; everything saved before is intact.
     """
     objects = Objects(model, optimizer, loss, data, augment, metrics, probes, initial)
-    session = Session(mesh, shard, tensorboard, callbacks, steps_per_dispatch, keep, resume, say)
+    session = Session(mesh, shard, make_sinks(sinks), callbacks, steps_per_dispatch, keep, resume, say)
     return _train([config], [out], "sequential", objects, session)[0]
 
 
@@ -97,7 +100,7 @@ def train_many(
     *,
     mesh: Mesh | None = None,
     shard: Shard = "replicated",
-    tensorboard: bool = False,
+    sinks: Any = (),
     callbacks: Sequence[Callback] = (),
     steps_per_dispatch: int | None = None,
     keep: CheckpointPolicy = KEEP,
@@ -123,7 +126,7 @@ def train_many(
     Raises:
         UserError, Interrupted, Diverged: as in `train`; an error in one run stops all.
     """
-    session = Session(mesh, shard, tensorboard, callbacks, steps_per_dispatch, keep, resume, say)
+    session = Session(mesh, shard, make_sinks(sinks), callbacks, steps_per_dispatch, keep, resume, say)
     return _train(configs, outs, how, _objects(objects), session)
 
 
@@ -132,11 +135,9 @@ def evaluate(
     variables: dict[str, Any],
     *,
     mesh: Mesh | None = None,
-    crops: Crops = 1,
-    side: int | None = None,
-    padding: int | None = None,
-    scales: tuple[int, ...] | None = None,
+    crops: Crops | Cropping = 1,
     reestimate: bool = False,
+    say: Callable[[str], None] = tqdm.write,
     **objects: Any,
 ) -> dict[str, float]:
     """Compute `test_loss` (nats) and the other `test_` metrics on the config's test set, each example once.
@@ -146,23 +147,23 @@ def evaluate(
         variables: of the network.
         mesh: the devices; by default all of them.
         crops: windows of each image whose softmax is averaged: 1, 5, 10, 144, 150, or "dense" for the whole
-            image (`cnnjax.evaluation.Cropping` has this and the next three). Then `test_loss` is the
-            negative log-likelihood of the mean, and metrics get its logarithm as outputs.
-        side: of the windows.
-        padding: around each image.
-        scales: to which images are resized.
+            image; or a `cnnjax.evaluation.Cropping`, which has their side, padding and scales too. Then
+            `test_loss` is the negative log-likelihood of the mean, and metrics get its logarithm as outputs.
         reestimate: whether to estimate BatchNorm's averages over the training set first.
+        say: called with a line about pictures that are skipped.
         objects: they replace names as in `train`: `model`, `loss`, `data`, `metrics`.
 
     Raises:
         UserError: bad input, such as `variables` of another network.
     """
-    how = Cropping(crops, side, padding, scales)
+    how = as_cropping(crops)
     check_config(config)
     check_mesh(mesh)
     mesh = mesh or make_mesh()
     check_divisible(config.batch_size, mesh, runs=1)
-    task = resolve(config, _objects(objects))
+    task = dataclasses.replace(resolve(config, _objects(objects)), initial=None)  # nothing begins
+    if task.omitted:
+        say(task.omitted)
     program = Program(task, mesh)
     check_variables(variables, program.state_shapes.variables, config.model)
     if reestimate:

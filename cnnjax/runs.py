@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import jax
 import numpy as np
 import optax
 from PIL import Image
+from tqdm import tqdm
 
 from cnnjax.config import Config
 from cnnjax.data import Stream, is_streamed, list_datasets
 from cnnjax.data.pictures import centre
 from cnnjax.errors import UserError, short
-from cnnjax.evaluation import Cropping, Crops, Predictions, classify, reestimate_averages
+from cnnjax.evaluation import Cropping, Crops, Predictions, as_cropping, classify, reestimate_averages
 from cnnjax.files import read_json, sort_lines
 from cnnjax.images import decode
 from cnnjax.network import Variables
@@ -101,7 +102,7 @@ class OpenRun:
 
     @functools.cached_property
     def metrics(self) -> dict[str, np.ndarray]:
-        """Each metric as [line, 2] of step and value; `metrics["train_loss"][:, 1]` are its values."""
+        """Each metric as [line, 2]: its steps and its values."""
         names = dict.fromkeys(name for line in self.lines for name in line if name not in ("step", "time"))
         return {
             name: np.array([(line["step"], line[name]) for line in self.lines if name in line])
@@ -178,19 +179,19 @@ class OpenRun:
         step: int | None = None,
         *,
         averaged: bool = False,
-        crops: Crops = 1,
-        side: int | None = None,
-        padding: int | None = None,
-        scales: tuple[int, ...] | None = None,
+        crops: Crops | Cropping = 1,
         reestimate: bool = False,
         data: Any = None,
+        say: Callable[[str], None] = tqdm.write,
     ) -> Predictions:
         """The probabilities of each test example, by the variables of `step` or their average.
 
         The other arguments are those of `cnnjax.evaluate`; `data` may be others than in training.
         """
-        how = Cropping(crops, side, padding, scales)
+        how = as_cropping(crops)
         task = self.task if data is None else resolve(self.config, Objects(**self._given(data=data)))
+        if task.omitted:
+            say(task.omitted)
         variables = self.at(step, averaged)
         if reestimate:
             variables = reestimate_averages(task, variables)
@@ -200,11 +201,9 @@ class OpenRun:
         self,
         step: int | None = None,
         *,
-        crops: Crops = 1,
-        side: int | None = None,
-        padding: int | None = None,
-        scales: tuple[int, ...] | None = None,
+        crops: Crops | Cropping = 1,
         reestimate: bool = False,
+        say: Callable[[str], None] = tqdm.write,
         **objects: Any,
     ) -> dict[str, float]:
         """Compute the test metrics of the variables of `step`, and of their average if the run has one.
@@ -212,19 +211,10 @@ class OpenRun:
         `data`, `metrics` or `loss` may be others than in training; the rest is as in `cnnjax.evaluate`.
         """
         given = self._given(**{name: value for name, value in objects.items() if value})
-        test = functools.partial(
-            evaluate,
-            self.config,
-            crops=crops,
-            side=side,
-            padding=padding,
-            scales=scales,
-            reestimate=reestimate,
-            **given,
-        )
-        found = test(self.at(step))
+        test = functools.partial(evaluate, self.config, crops=crops, reestimate=reestimate, **given)
+        found = test(self.at(step), say=say)
         if self.config.ema:
-            averaged = test(self.at(step, averaged=True))
+            averaged = test(self.at(step, averaged=True), say=lambda line: None)
             found |= {f"averaged_{name}": value for name, value in averaged.items()}
         return found
 

@@ -202,7 +202,9 @@ def main(args: Args) -> None:
         "test values are those of the last step."
     )
     tables = {caption: table(results, published=args.preset == "paper")}
-    Findings(results, {"": figures}, tables).write(args.out, str(__doc__))
+    found = Findings(results, {"": figures}, tables)
+    found.write(args.out, str(__doc__))
+    found.log(args.out, args.running.sinks)
 
 
 def table(results: list[dict[str, Any]], published: bool) -> Table:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cnnjax.config import Config, MultiRunMode
 from cnnjax.counting import summary, table
-from cnnjax.data import Dataset
+from cnnjax.data import Dataset, Stream
 from cnnjax.data.batches import batch_indices
 from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import Diverged, UserError
@@ -27,6 +27,7 @@ from cnnjax.recipes import Objects, resolve
 from cnnjax.report.contents import report_of, write_findings
 from cnnjax.report.page import Study, Table, write_page
 from cnnjax.running import train_many
+from cnnjax.sinks import Sinks, make_sinks
 from cnnjax.training import program_key
 from cnnjax.training.inputs import example
 from cnnjax.training.record import finished
@@ -39,7 +40,7 @@ from .workers import Job, one_by_one, side_by_side
 def run_all(
     runs: Mapping[str, Config],
     out: Path,
-    data: Dataset,
+    data: Dataset | Stream,
     *,
     how: MultiRunMode = "sequential",
     mesh: str | None = None,
@@ -66,6 +67,7 @@ def run_all(
     """
     if mesh is not None:
         parse_mesh(mesh)  # what cannot be is said here, not by every worker
+    make_sinks(options.get("sinks", ()))
     everything, runs = runs, runs if part is None else parts.of(part, runs)
     groups: dict[str, list[str]] = {}
     for name, config in runs.items():
@@ -284,6 +286,14 @@ class Findings:
     tables: dict[str, Table] = dataclasses.field(default_factory=dict)
     others: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     """Results with other fields, by name."""
+
+    def log(self, out: Path, names: Sequence[str]) -> None:
+        """Send the figures to sinks, by their names, as those of a run in `out`."""
+        sinks = Sinks(make_sinks(names), out, read_json(out / "config.json")["experiment"], 0, tqdm.write)
+        sinks.start()
+        for paths in self.figures.values():
+            sinks.figure(0, paths["png"].stem, paths["png"])
+        sinks.close()
 
     def write(self, out: Path, question: str) -> None:
         """Write summary.json and report.html, print tables and paths; `question` is a title and its text."""

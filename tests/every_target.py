@@ -1,6 +1,6 @@
 """Compile a training step of every family of networks for every kind of accelerator, and look into it.
 
-    python -m tests.every_target --out docs/every_target.md
+    python -m tests.every_target --out docs/reference/every_target.md
 
 takes hours of a core, and goes on where it was stopped (its findings are kept beside the table). Networks are
 as narrow and images as small as they can be, with at most two blocks in a stage; each family's first listed
@@ -110,7 +110,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/every_target.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/reference/every_target.md"))
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--settings", type=int, default=4, help="how many of the four to compile")
     parser.add_argument("--networks", nargs="+", default=None)

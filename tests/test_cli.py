@@ -75,7 +75,7 @@ def test_train_hands_its_options_on(monkeypatch, capsys, tmp_path):
         "--shard",
         "fsdp",
     ]
-    words += ["--resume", "4000", "--keep.best", "1", "--tensorboard"]
+    words += ["--resume", "4000", "--keep.best", "1", "--log", "tensorboard", "wandb"]
     monkeypatch.setattr("cnnjax.running.train", train)
     monkeypatch.setattr(sys, "argv", ["cnnjax", "train", "--out", str(tmp_path), *words])
     main()
@@ -86,7 +86,7 @@ def test_train_hands_its_options_on(monkeypatch, capsys, tmp_path):
         "out": tmp_path,
         "mesh": cnnjax.make_mesh(data=1),
         "shard": "fsdp",
-        "tensorboard": True,
+        "sinks": ("tensorboard", "wandb"),
         "keep": CheckpointPolicy(best=1),
         "resume": 4000,
     }

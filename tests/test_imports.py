@@ -1,6 +1,7 @@
 """The house: who may import whom. A new direction fails here and needs a reason."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ MAY_IMPORT = {
     "optimizers": LEAVES | {"config", "layerwise", "lookahead", "schedules", "second_order"},
     "initial": LEAVES | {"interop", "network", "ops", "optimizers", "training"},
     "trial": LEAVES | {"objects", "optimizers", "training"},
+    "preprocessing": LEAVES | {"config", "data", "objects", "ops", "training"},
     "recipes": LEAVES
     | {
         "config",
@@ -49,8 +51,8 @@ MAY_IMPORT = {
         "models",
         "network",
         "objects",
-        "ops",
         "optimizers",
+        "preprocessing",
         "probes",
         "second_order",
         "training",
@@ -60,10 +62,11 @@ MAY_IMPORT = {
     "evaluation": LEAVES
     | {"config", "counting", "data", "distributed", "mesh", "network", "ops", "probes", "training"},
     "evaluating": LEAVES | {"compilation", "data", "evaluation", "runs"},
-    "running": LEAVES | {"config", "evaluation", "mesh", "recipes", "training"},
+    "running": LEAVES | {"config", "evaluation", "mesh", "recipes", "sinks", "training"},
     "runs": LEAVES | {"config", "data", "evaluation", "network", "recipes", "running", "training"},
     "probes": {"errors", "network", "ops"},
-    "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes"},
+    "sinks": LEAVES | {"objects"},
+    "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes", "sinks"},
     "report": LEAVES,
     "reporting": LEAVES | {"distributed", "report"},
     "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
@@ -105,13 +108,17 @@ MAY_IMPORT = {
         "probes",
         "running",
         "runs",
+        "sinks",
         "training",
     },
 }
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
-    "tensorboardX": {"training"},
+    "tensorboardX": {"sinks"},
+    "wandb": {"sinks"},
+    "mlflow": {"sinks"},
+    "trackio": {"sinks"},
     "jinja2": {"report"},
     "matplotlib": {"report"},
     "starlette": {"report"},
@@ -122,14 +129,18 @@ ONE_FILE_ONLY = {
 FILES = sorted((ROOT / "cnnjax").rglob("*.py"))
 
 
+@functools.cache
 def imported(path):
+    """The modules that a file imports, also inside functions."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from names if node.module == "cnnjax" else [node.module]
+            own = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += own if node.module == "cnnjax" else [node.module]
+    return tuple(names)
 
 
 def room(path):
@@ -147,7 +158,9 @@ def test_imports_go_one_way(path):
         assert first not in ("experiments", "tests"), f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize("library", ["grain", "jinja2", "starlette", "tensorboardX", "uvicorn"])
+@pytest.mark.parametrize(
+    "library", ["grain", "jinja2", "mlflow", "starlette", "tensorboardX", "trackio", "uvicorn", "wandb"]
+)
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
     assert len(users) == 1

@@ -89,10 +89,24 @@ def alternating_flip(images: jax.Array, run_key: jax.Array, step: jax.Array, exa
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
 
 
+def translate_alternating_flip(
+    key: jax.Array, run_key: jax.Array, step: jax.Array, images: jax.Array, examples: int
+) -> jax.Array:
+    """Jordan 2024: mirrored in every second epoch, then moved by up to 2 pixels with reflection."""
+    return crop(alternating_flip(images, run_key, step, examples), key, padding=2, mode="reflect")
+
+
+EPOCH_AUGMENTATIONS: dict[str, Callable[..., jax.Array]] = {
+    "translate_alternating_flip": translate_alternating_flip,
+}
+"""Those that know the epoch: name to function of (key, run_key, step, images, examples in an epoch)."""
+
+
 def augmentation(name: str) -> Augmentation:
     """Look up the augmentation of this name, a function of (key, images)."""
     if name not in AUGMENTATIONS:
-        raise UserError(f"no augmentation is called {name!r}; there are: {', '.join(AUGMENTATIONS)}")
+        there = ", ".join([*AUGMENTATIONS, *EPOCH_AUGMENTATIONS])
+        raise UserError(f"no augmentation is called {name!r}; there are: {there}")
     return AUGMENTATIONS[name]
 
 

@@ -101,6 +101,15 @@ class Stream:
         )
         return "; ".join((counts, *self.remarks))
 
+    @property
+    def omitted(self) -> str:
+        """How many pictures `readable` left out, in words; empty if none."""
+        if not self.skipped:
+            return ""
+        first, *others = self.skipped
+        are = "pictures are" if others else "picture is"
+        return f"{self.name}: {len(self.skipped):,} unreadable {are} skipped, such as {first}"
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over names, sizes and labels of the picture files, or over names and sizes of the shards.

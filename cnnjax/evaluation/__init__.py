@@ -3,7 +3,7 @@
 from cnnjax.evaluation.classify import classifier, classify, reestimate_averages
 from cnnjax.evaluation.comparison import Paired, compare_paired, disagreement, mean_interval
 from cnnjax.evaluation.crops import crops_of, windows
-from cnnjax.evaluation.inputs import AS_TRAINED, Cropping
+from cnnjax.evaluation.inputs import AS_TRAINED, Cropping, as_cropping
 from cnnjax.evaluation.predictions import Predictions, average, write_csv
 from cnnjax.evaluation.scores import (
     Bin,
@@ -30,6 +30,7 @@ __all__ = [
     "PerClass",
     "Predictions",
     "View",
+    "as_cropping",
     "average",
     "brier_score",
     "calibration_error",

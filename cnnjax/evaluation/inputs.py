@@ -59,6 +59,11 @@ AS_TRAINED = Cropping()
 """The one window that tests during training take."""
 
 
+def as_cropping(crops: Crops | Cropping) -> Cropping:
+    """A Cropping from the number of windows, or itself."""
+    return crops if isinstance(crops, Cropping) else Cropping(crops)
+
+
 @dataclasses.dataclass(frozen=True)
 class Cut:
     """How a batch becomes windows.

@@ -15,6 +15,10 @@ convolution each sees its own tower only. With one group the net is dense, as mo
 - Initial weights are N(0, 0.01 * 0.01) and biases 1 or 0, layer by layer as in the paper (section 5). They
   are for its pixels, from 0 to 255 less the mean (`normalize="raw_mean"`): without BatchNorm the scale
   matters. Divided by 255 the first layer's outputs have an RMS of 0.04, and the second layer is its bias.
+- For the paper's ablations there are `lrn`, `pool_size`, `dropout`, `left_out` (section 7: any middle layer),
+  and one tower of half the kernels (section 3.2): `groups=1, width=48, tail_width=96`, for footnote 2 keeps
+  the last convolution, and so the fully connected layers, as they are. `stem="small"` and `kernel_init` are
+  ours, for small images and short training.
 
 `alexnet_torchvision` is torchvision's, after Krizhevsky, "One weird trick for parallelizing convolutional
 neural networks", 2014 (arXiv 1404.5997): 64-192-384-256-256 filters, no towers, no normalisation, adaptive
@@ -34,13 +38,18 @@ from cnnjax.models.checks import check_at_least_one, check_image_size, check_rat
 from cnnjax.models.network import ConvNetwork, scale_filters
 from cnnjax.models.registry import register
 from cnnjax.ops.activations import ACTIVATIONS
-from cnnjax.ops.init import normal, uniform
+from cnnjax.ops.init import INITS, normal, uniform
 from cnnjax.ops.lrn import ALPHA_PER, local_response_norm
 from cnnjax.ops.pooling import adaptive_average_pool, max_pool
 from cnnjax.ops.precision import wide
 
 PADDINGS = {227: 0, 224: 2}
 """The first convolution's padding by the image's side; both give 55x55."""
+SMALLEST = 15
+"""Side of the smallest images that the small stem takes."""
+STEMS = ("imagenet", "small")
+MIDDLE = (2, 3, 4, 5)
+"""The convolutions that can be left out."""
 LRN_ACROSS = ("tower", "all")
 LRN_AFTER = ("activation", "pooling")
 
@@ -58,6 +67,11 @@ class AlexNet(ConvNetwork, kw_only=True):
         lrn_after: the layer that it follows, "activation" or "pooling".
         pool_size: side of the pooling windows, which are 2 pixels apart: 3 overlap, 2 do not (section 3.4).
         dropout: rate after each hidden fully connected layer.
+        stem: the first convolution, "imagenet", 11x11 with strides of 4, or "small", 5x5 with strides of 1.
+        left_out: the numbers of the convolutions that are not there, of 2 to 5.
+        tail_width: the width to which the fifth convolution and the fully connected layers keep their ratio;
+            None takes `width`.
+        kernel_init: "paper" is N(0, 0.01 * 0.01); or a name in `cnnjax.ops.init.INITS`.
     """
 
     width: int = 96
@@ -70,9 +84,15 @@ class AlexNet(ConvNetwork, kw_only=True):
     lrn_after: str = "activation"
     pool_size: int = 3
     dropout: float = 0.5
+    stem: str = "imagenet"
+    left_out: tuple[int, ...] = ()
+    tail_width: int | None = None
+    kernel_init: str = "paper"
 
     choices: ClassVar[Mapping[str, Any]] = {
         **ConvNetwork.choices,
+        "stem": STEMS,
+        "kernel_init": ("paper", *INITS),
         "lrn_alpha_per": ALPHA_PER,
         "lrn_across": LRN_ACROSS,
         "lrn_after": LRN_AFTER,
@@ -85,6 +105,10 @@ class AlexNet(ConvNetwork, kw_only=True):
         check_rates(self, "dropout")
         if self.width % self.groups:
             raise UserError(f"width={self.width}: must be a multiple of groups={self.groups}")
+        if self.tail_width is not None:
+            check_at_least_one(self, "tail_width")
+        if not set(self.left_out) <= set(MIDDLE):
+            raise UserError(f"left_out={self.left_out}: must be of the convolutions 2, 3, 4 and 5")
         if self.pool_size not in (2, 3):
             raise UserError(f"pool_size={self.pool_size}: must be 3 or 2")
 
@@ -92,20 +116,19 @@ class AlexNet(ConvNetwork, kw_only=True):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Images [batch, 227 or 224, same, channel] to logits [batch, num_classes], float32 or wider.
 
+        With the small stem they have any sides of at least 15.
+
         Raises:
             UserError: the images have another size.
         """
-        height, width = x.shape[1:3]
-        if height != width or height not in PADDINGS:
-            raise UserError(f"alexnet takes images of 227x227 or 224x224: not {height}x{width}")
         act = ACTIVATIONS[self.activation]
-        init = normal(0.01)
+        init = INITS.get(self.kernel_init, normal(0.01))
         conv, dense = self.conv(kernel_init=init), self.dense(kernel_init=init)
         dropout = partial(nn.Dropout, self.dropout, deterministic=not train)
         one = nn.initializers.ones
 
-        def filters(paper: int) -> int:
-            return self.groups * scale_filters(self.width / (96 * self.groups), paper)
+        def filters(paper: int, width: int = self.width) -> int:
+            return self.groups * scale_filters(width / (96 * self.groups), paper)
 
         def normalize(x: jax.Array) -> jax.Array:
             parts = {"tower": self.groups, "all": 1}[self.lrn_across]
@@ -119,22 +142,37 @@ class AlexNet(ConvNetwork, kw_only=True):
             x = max_pool(x, self.pool_size, 2)
             return normalize(x) if self.lrn and self.lrn_after == "pooling" else x
 
-        x = conv(self.width, (11, 11), 4, padding=PADDINGS[height], name="conv1")(x)
-        x = respond(act(name="act1")(x))
+        def middle(number: int, x: jax.Array, features: int, size: int, **fields: Any) -> jax.Array:
+            if number in self.left_out:
+                return x
+            template = conv(features, (size, size), padding=size // 2, **fields, name=f"conv{number}")
+            return act(name=f"act{number}")(template(x))
+
+        x = respond(act(name="act1")(conv(self.width, **self.first_layer(x), name="conv1")(x)))
         towers = {"feature_group_count": self.groups, "bias_init": one}
-        x = conv(filters(256), (5, 5), padding=2, **towers, name="conv2")(x)
-        x = respond(act(name="act2")(x))
-        x = conv(filters(384), (3, 3), padding=1, name="conv3")(x)
-        x = act(name="act3")(x)
-        x = conv(filters(384), (3, 3), padding=1, **towers, name="conv4")(x)
-        x = act(name="act4")(x)
-        x = conv(filters(256), (3, 3), padding=1, **towers, name="conv5")(x)
-        x = max_pool(act(name="act5")(x), self.pool_size, 2)
+        tail = self.tail_width or self.width
+        x = respond(middle(2, x, filters(256), 5, **towers))
+        x = middle(3, x, filters(384), 3)
+        x = middle(4, x, filters(384), 3, **towers)
+        x = middle(5, x, filters(256, tail), 3, **towers)
+        x = max_pool(x, self.pool_size, 2)
         x = x.reshape(len(x), -1)
         for index in (6, 7):
-            x = dense(filters(4096), bias_init=one, name=f"fc{index}")(x)
+            x = dense(filters(4096, tail), bias_init=one, name=f"fc{index}")(x)
             x = dropout()(act(name=f"act{index}")(x))
         return self.classify(x, init, name="fc8")
+
+    def first_layer(self, x: jax.Array) -> dict[str, Any]:
+        """Return what the stem's convolution of images [batch, height, width, channel] is like."""
+        if self.stem == "small":
+            check_image_size(x, SMALLEST)
+            return {"kernel_size": (5, 5), "padding": 2}
+        height, width = x.shape[1:3]
+        if height != width or height not in PADDINGS:
+            raise UserError(
+                f"alexnet takes images of 227x227 or 224x224: not {height}x{width}; stem='small' takes others"
+            )
+        return {"kernel_size": (11, 11), "strides": 4, "padding": PADDINGS[height]}
 
 
 class AlexNetTorchvision(ConvNetwork, kw_only=True):

@@ -12,15 +12,20 @@ BatchNorm's decay is 0.9 here, 0.9997 there.
 
 `inception_v3_torchvision` has the same parameters; its average pooling counts the padding as zeros, dropout
 is 0.5, and its normals are not truncated. Preprocessing (`transform_input`) is not part of the network.
+
+`whole` undoes factorisations (sections 3.1 and 3.2): with "5x5" two 3x3 convolutions in a row are one of 5x5
+again, as in figure 4; with "7x7" a 1x7 and a 7x1 are one of 7x7. `stem="small"`, one 3x3 convolution, is
+ours, for images of 7x7 or more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 import jax
 from flax import linen as nn
 
+from cnnjax.errors import UserError
 from cnnjax.models.checks import check_at_least_one, check_image_size, check_rates
 from cnnjax.models.googlenet import Conv, Fork, Inception, LayerTemplates, Step, scaled, sow_logits
 from cnnjax.models.network import BatchNormNetwork, Template
@@ -91,6 +96,35 @@ def modules(average: Step) -> dict[str, Branches]:
     }
 
 
+FACTORS = {
+    "5x5": {(3, 3): 5},
+    "7x7": {((1, 7), (7, 1)): 7, ((7, 1), (1, 7)): 7},
+}
+"""By the size of a convolution: the sizes of the two that replace it."""
+
+
+def undo(branches: Branches, whole: Collection[str]) -> Branches:
+    """Return the branches with one convolution for every two that factorise it, of the sizes `whole`.
+
+    It has the filters of the second one, and both must be padded and keep the size.
+    """
+    sizes = {pair: size for name in whole for pair, size in FACTORS[name].items()}
+
+    def merge(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        merged: list[Step] = []
+        for step in steps:
+            last = merged[-1] if merged else None
+            if isinstance(step, Conv) and isinstance(last, Conv) and step.padded and last.padded:
+                size = sizes.get((last.size, step.size))
+                if size is not None and step.strides == last.strides == 1:
+                    merged[-1] = Conv(step.filters, size)
+                    continue
+            merged.append(step)
+        return tuple(merged)
+
+    return tuple(map(merge, branches))
+
+
 class AuxiliaryHead(nn.Module):
     """A classifier on top of the last 17x17 module, for training."""
 
@@ -107,6 +141,26 @@ class AuxiliaryHead(nn.Module):
         return sow_logits(self, self.classifier(self.num_classes, name="fc")(x.mean((1, 2))))
 
 
+def imagenet_stem(layers: LayerTemplates, x: jax.Array) -> jax.Array:
+    """Apply table 1's first rows to images: an eighth of the side."""
+    x = layers(x, valid(32, 3, 2), 1)
+    x = layers(x, valid(32, 3), 2)
+    x = layers(x, Conv(64, 3), 3)
+    x = downsample(x)
+    x = layers(x, valid(80), 4)
+    x = layers(x, valid(192, 3), 5)
+    return downsample(x)
+
+
+def small_stem(layers: LayerTemplates, x: jax.Array) -> jax.Array:
+    """Apply a single convolution to images: the same side."""
+    return layers(x, Conv(192, 3), 1)
+
+
+STEMS: Mapping[str, Callable[[LayerTemplates, jax.Array], jax.Array]] = {
+    "imagenet": imagenet_stem,
+    "small": small_stem,
+}
 KERNEL_INITS = {"truncated_normal": truncated_normal, "normal": normal}
 
 
@@ -121,6 +175,8 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
         dropout: rate before the classifier.
         kernel_init: "truncated_normal" or "normal".
         width: filters of the first convolution.
+        stem: the layers before the modules, "imagenet", or "small", a single convolution.
+        whole: the factorised convolutions that are not, of "5x5" and "7x7".
         remat: whether the backward pass recomputes a module's activations, to save memory.
     """
 
@@ -132,11 +188,14 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
     width: int = 32
     num_classes: int = 1000
     bn_epsilon: float = 1e-3
+    stem: str = "imagenet"
+    whole: tuple[str, ...] = ()
     remat: bool = False
 
     choices: ClassVar[Mapping[str, Any]] = {
         **BatchNormNetwork.choices,
         "kernel_init": KERNEL_INITS,
+        "stem": STEMS,
     }
     input_shape: ClassVar[tuple[int, int, int]] = (299, 299, 3)
 
@@ -144,6 +203,8 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
         super().__post_init__()
         check_at_least_one(self, "width")
         check_rates(self, "dropout")
+        if not set(self.whole) <= set(FACTORS):
+            raise UserError(f"whole={self.whole}: must be of {', '.join(FACTORS)}")
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -153,7 +214,7 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
             UserError: the images are too small, or too small for the auxiliary head that training needs.
         """
         heads = self.aux_heads and (train or self.is_initializing())
-        check_image_size(x, 75)
+        check_image_size(x, 75 if self.stem == "imagenet" else 7)
         if heads:
             check_image_size(x, 299, note="for the auxiliary head; aux_heads=False takes others")
 
@@ -168,15 +229,9 @@ class InceptionV3(BatchNormNetwork, kw_only=True):
         inception = nn.remat(Inception) if self.remat else Inception
         average = partial(average_pool, size=3, strides=1, padding=1, count_padding=self.count_padding)
 
-        x = layers(x.astype(self.dtype), valid(32, 3, 2), 1)
-        x = layers(x, valid(32, 3), 2)
-        x = layers(x, Conv(64, 3), 3)
-        x = downsample(x)
-        x = layers(x, valid(80), 4)
-        x = layers(x, valid(192, 3), 5)
-        x = downsample(x)
+        x = STEMS[self.stem](layers, x.astype(self.dtype))
         for module, branches in modules(average).items():
-            x = inception(branches, layers, name=f"inception{module}")(x)
+            x = inception(undo(branches, self.whole), layers, name=f"inception{module}")(x)
             if module == "6e" and heads:
                 AuxiliaryHead(
                     self.num_classes,

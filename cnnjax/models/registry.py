@@ -56,7 +56,7 @@ def register(
 
     From then on the name works wherever the papers' names do, as in `cnnjax.build("mynet", num_classes=100)`
     and `cnnjax.Config(model="mynet")`. `cnnjax models` lists it with the first line of the function's
-    docstring.
+    docstring::
 
         @cnnjax.register("mynet", MyNet)
         def mynet(**fields):

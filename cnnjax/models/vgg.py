@@ -13,7 +13,7 @@ are otherwise the same, except for its adaptive pooling, which does nothing for 
 pixels are from 0 to 255, less their mean (`normalize="raw_mean"`); torchvision's are standardised.
 
 `head="cifar"` is not in the paper: the five poolings reduce 32x32 to one pixel, and a single linear layer
-classifies it, without dropout.
+classifies it, without dropout. With fewer `stages` the heads fit smaller images: with two, 28x28 and 4x4.
 
 Larger images are classified densely (section 3.2): the fully connected layers, as convolutions, see every
 place of the last map, and the logits are averaged over places. `cnnjax evaluate --crops dense` tests so.
@@ -44,8 +44,8 @@ INITS = {
 }
 """The initialisers of convolutions and of fully connected layers, by name."""
 NORMS = ("none", "lrn", "batch")
-IMAGES = {"imagenet": 224, "cifar": 32}
-"""The side of the images that a head fits."""
+MAPS = {"imagenet": 7, "cifar": 1}
+"""The side of the last maps that a head fits."""
 
 
 class VGG(BatchNormNetwork, kw_only=True):
@@ -73,7 +73,7 @@ class VGG(BatchNormNetwork, kw_only=True):
     choices: ClassVar[Mapping[str, Any]] = {
         **BatchNormNetwork.choices,
         "norm": NORMS,
-        "head": IMAGES,
+        "head": MAPS,
         "kernel_init": INITS,
         "lrn_alpha_per": ALPHA_PER,
     }
@@ -81,7 +81,8 @@ class VGG(BatchNormNetwork, kw_only=True):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """[height, width, channel] of the images that fit the head."""
-        return IMAGES[self.head], IMAGES[self.head], 3
+        side = MAPS[self.head] * 2 ** len(self.stages)
+        return side, side, 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,11 +98,11 @@ class VGG(BatchNormNetwork, kw_only=True):
         Raises:
             UserError: the images are smaller.
         """
-        side = IMAGES[self.head]
+        side, *_ = self.input_shape
         if min(x.shape[1:3]) < side:
             raise UserError(
-                f"vgg takes images of at least 224x224, or 32x32 with head='cifar': "
-                f"not {x.shape[1]}x{x.shape[2]} with head={self.head!r}"
+                f"vgg takes images of at least 224x224, or 32x32 with head='cifar': not "
+                f"{x.shape[1]}x{x.shape[2]} with head={self.head!r} and {len(self.stages)} stages"
             )
         conv_init, dense_init = INITS[self.kernel_init]
         conv, dense = self.conv(kernel_init=conv_init), self.dense(kernel_init=dense_init)
@@ -119,7 +120,7 @@ class VGG(BatchNormNetwork, kw_only=True):
                 if self.norm == "lrn" and stage == index == 1:
                     x = local_response_norm(x, 5, 1e-4, 0.75, 2.0, self.lrn_alpha_per)
             x = max_pool(x, 2, 2)
-        x = at_every_place(x, side // 32)
+        x = at_every_place(x, MAPS[self.head])
         if self.head == "cifar":
             return mean_over_places(self.classify(x, dense_init))
         for index in (1, 2):

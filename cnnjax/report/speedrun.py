@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.report import figure
+from cnnjax.report.intervals import draw_intervals
 
 
 @figure.styled
@@ -36,12 +37,6 @@ def errors_against_seconds(
     left.set_xlabel("seconds of training")
     left.set_ylabel("test error (%)")
     left.legend(frameon=False)
-    places = np.arange(len(losses))[::-1]
-    mean, half = np.array(list(losses.values())).reshape(-1, 2).T
-    half = np.where(np.isfinite(half), half, 0)
-    right.errorbar(100 * mean, places, xerr=100 * half, fmt="o", color=figure.COLOURS[0], capsize=3)
-    right.axvline(0, color="black", linewidth=0.8)
-    right.set_yticks(places, list(losses))
-    right.set_ylim(-0.6, len(losses) - 0.4)
+    draw_intervals(right, losses)
     right.set_xlabel("points of test error lost without it")
     return figure.save(drawing, stem)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.errors import UserError, short
 from cnnjax.ops.depth import unstack
+from cnnjax.sinks.backend import Backend
 from cnnjax.training.callbacks import Callback
 from cnnjax.training.session import Session
 
@@ -29,6 +30,8 @@ def check_arguments(configs: Any, outs: Any, session: Session) -> None:
         raise UserError(f"{len(configs)} configs and {len(outs)} folders: there must be one for each")
     if len({os.path.abspath(out) for out in outs}) < len(outs):
         raise UserError("two runs have the same folder: give each its own")
+    if len(configs) > 1 and (own := [sink for sink in session.sinks if isinstance(sink, Backend)]):
+        raise UserError(f"sinks: a {own[0].name} is that of one run; give several runs a cnnjax.sinks.Sink")
     check_mesh(session.mesh)
     for name, least in (("steps_per_dispatch", 1), ("resume", 0)):
         number = getattr(session, name)

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnnjax.data.whiten import Whitening
-from cnnjax.distributed import first, on_process_zero
+from cnnjax.distributed import on_process_zero
 from cnnjax.errors import Diverged, UserError
 from cnnjax.files import append_lines, read_json, replacing, set_aside, sort_lines, write_json
 from cnnjax.npz import read_arrays, write_arrays
+from cnnjax.sinks.group import Sinks
 from cnnjax.training.run_dir import Identity, environment, with_defaults
 
 WHITENING = "whitening.npz"
 
 
 class Record:
-    """The lines of metrics.jsonl, one object a line; optionally TensorBoard beside it.
+    """The lines of metrics.jsonl, one object a line, which the sinks are given too.
 
     A run that continues from `step` keeps the lines up to that step and writes the later ones again, so that,
     apart from times, the file is that of an uninterrupted run. All processes know the lines; process 0 has
@@ -31,13 +32,12 @@ class Record:
     """
 
     def __init__(
-        self, folder: Path, step: int, tensorboard: bool, written: str | None, say: Callable[[str], None]
+        self, folder: Path, step: int, sinks: Sinks, written: str | None, say: Callable[[str], None]
     ):
         """`written` is the digest of the lines up to `step`, if it is known."""
         self.path = folder / "metrics.jsonl"
-        self._step, self._tensorboard = step, tensorboard
+        self._step, self._sinks = step, sinks
         self._file: IO[bytes] | None = None
-        self._board: Any = None
         self.begun = False
         self._digest = hashlib.sha256()
         self.lines, self.verified = on_process_zero(lambda: self._read(written, say))
@@ -71,6 +71,7 @@ class Record:
         """Open the file for new lines; those of later steps make room."""
         self.begun = True
         on_process_zero(self._open)
+        self._sinks.start()
 
     def _open(self) -> None:
         whole, _ = sort_lines(self.path)
@@ -79,10 +80,6 @@ class Record:
             with replacing(self.path, "wb") as file:
                 file.writelines(map(_text, self.lines))
         self._file = open(self.path, "ab")  # noqa: SIM115 - `close` does
-        if self._tensorboard and first():
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(self.path.with_name("tensorboard")), purge_step=self._step + 1)
 
     def write(self, step: int, **metrics: float) -> None:
         """Add one line for `step`, the number of steps taken; raises Diverged when a value is not finite."""
@@ -99,9 +96,11 @@ class Record:
         if self._file:
             self._file.write(_text(line))
             self._file.flush()  # a process that is killed leaves whole lines
-        if self._board:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
+        self._sinks.write(step, metrics)
+
+    def histograms(self, step: int, arrays: Mapping[str, Any]) -> None:
+        """Hand the sinks what probes measured, as arrays by name."""
+        self._sinks.histograms(step, arrays)
 
     def value(self, metric: str, step: int) -> float | None:
         """This metric's value in the lines of `step`, if one has it."""
@@ -111,20 +110,19 @@ class Record:
     def flush(self) -> None:
         """Bring all lines to disk."""
         on_process_zero(self._flush)
+        self._sinks.flush()
 
     def _flush(self) -> None:
         if self._file:
             self._file.flush()
             os.fsync(self._file.fileno())
-        if self._board:
-            self._board.flush()
 
     def close(self) -> None:
         """Bring all lines to disk and close the file."""
         with contextlib.closing(self._file) if self._file else contextlib.nullcontext():
             self._flush()
-        if self._board:
-            self._board.close()
+        if self.begun:
+            self._sinks.close()
 
 
 def _text(line: Mapping[str, Any]) -> bytes:

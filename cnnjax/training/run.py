@@ -11,12 +11,14 @@ import numpy as np
 
 from cnnjax.config import CheckpointPolicy, Config
 from cnnjax.data.whiten import Whitening
-from cnnjax.distributed import on_process_zero
+from cnnjax.distributed import first, on_process_zero
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl, set_aside
 from cnnjax.network import Variables
 from cnnjax.npz import read_arrays, write_arrays
 from cnnjax.probes.probe import Probe
+from cnnjax.sinks.group import Sinks
+from cnnjax.sinks.sink import Sink
 from cnnjax.training.checkpoint import Checkpoints, find_damage, kept_steps, read_checkpoint
 from cnnjax.training.divergence import check_first_step, check_weights
 from cnnjax.training.plateau import drops, tested
@@ -80,6 +82,7 @@ class Run:
                     arrays = {key: one for key, one in arrays.items() if np.ndim(one) > 0}
                 if arrays and by_name[name].keeps_arrays:
                     self._write_arrays(name, step - 1, arrays)
+                    self.record.histograms(step, {f"{name}/{key}": one for key, one in arrays.items()})
             self.record.write(step, **line)
         return remarks
 
@@ -154,7 +157,7 @@ def open_run_dir(
     identity: Identity,
     out: Path,
     shapes: State,
-    tensorboard: bool,
+    sinks: Sequence[Sink],
     keep: CheckpointPolicy,
     say: Callable[[str], None],
 ) -> Iterator[Run]:
@@ -176,7 +179,8 @@ def open_run_dir(
                     say(f"{out}: was run elsewhere ({'; '.join(changes)}): its last bits may differ")
         elif on_process_zero(lambda: bool(read_jsonl(out / "metrics.jsonl"))):
             say(f"{out}: no whole checkpoint, starts again from step 0")
-        with contextlib.closing(Record(out, step, tensorboard, written, say)) as record:
+        outlets = Sinks(sinks if first() else (), out, identity["config"], step, say)
+        with contextlib.closing(Record(out, step, outlets, written, say)) as record:
             result = None
             if step == config.steps:
                 result = on_process_zero(lambda: read_result(out, identity, step, record, say))

@@ -15,6 +15,7 @@ from cnnjax.config import KEEP, OUR_SCHEDULES, CheckpointPolicy, Config, MultiRu
 from cnnjax.distributed import check_joined
 from cnnjax.errors import UserError
 from cnnjax.mesh import check_divisible, check_shard, for_fewer_runs, make_mesh
+from cnnjax.sinks.sink import Sink
 from cnnjax.training.callbacks import Callback
 from cnnjax.training.lock import locked
 from cnnjax.training.loop import Training, largest_divisor
@@ -64,7 +65,7 @@ class Session:
 
     mesh: Mesh | None = None
     shard: Shard = "replicated"
-    tensorboard: bool = False
+    sinks: Sequence[Sink] = ()
     callbacks: Sequence[Callback] = ()
     steps_per_dispatch: int | None = None
     keep: CheckpointPolicy = KEEP
@@ -104,9 +105,7 @@ def train_runs(
             with contextlib.ExitStack() as folders:
                 runs = [
                     folders.enter_context(
-                        open_run_dir(
-                            config, identity, out, state_shapes, session.tensorboard, session.keep, say
-                        )
+                        open_run_dir(config, identity, out, state_shapes, session.sinks, session.keep, say)
                     )
                     for config, identity, out in zip(configs[some], identities[some], outs[some], strict=True)
                 ]

@@ -53,6 +53,7 @@ class Task:
         whitening: what `normalize` was fitted to, kept in the run's folder; None where it is exact.
         averaging: decay of the exponential moving average of the parameters; None keeps none.
         notes: remarks for the user before the first step, one line each.
+        omitted: the examples that the data left out, in a line, for whoever tests on the rest.
         identity: what must be the same to continue a run, besides its config: the digest of its `data`, and
             the fingerprints of `objects` by name.
         in_place: what is recorded for the fields of `config` that an object replaces.
@@ -74,6 +75,7 @@ class Task:
     whitening: Whitening | None = None
     averaging: float | None = None
     notes: Sequence[str] = ()
+    omitted: str = ""
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     in_place: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

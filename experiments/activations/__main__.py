@@ -37,6 +37,7 @@ def main(args: Args) -> None:
         conclude(args, ends, tried, found)
         lost_in_stacks(chosen, args.out, found)
     found.write(args.out, f"{question}\n{answer(found)}\n")
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

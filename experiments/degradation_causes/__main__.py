@@ -39,6 +39,7 @@ def main(args: Args) -> None:
         found = Findings()
         conclude(arms, chosen, ends, list(judged.values()), found, args.out, 1 - 1 / data.classes)
     found.write(args.out, f"{question}\n{answer(found.results)}\n")
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def main(args: Args) -> None:
         arrays = {net.name: [measured[net.run(seed)] for seed in range(chosen.seeds)] for net in chosen.nets}
         conclude(arrays, data.test_labels, found, args.out)
     found.write(args.out, f"{question}\n{answer(found)}\n")
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def main(args: Args) -> None:
             measure_training(args, found)
     found.tables |= table(found.results)
     found.write(args.out, str(question))
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

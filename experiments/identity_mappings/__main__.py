@@ -35,6 +35,7 @@ def main(args: Args) -> None:
         arrays = measure_all(measurements, args.workers, chosen, data)
         conclude(chosen, metrics, arrays, found, args.out)
     found.write(args.out, f"{question}\n{answer(found.results)}\n")
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main(args: Args) -> None:
         agreements = [one.agreement(chosen, data) for one in grown]
         conclude(chosen, runs, ends, agreements, found, args.out)
     found.write(args.out, f"{question}\n{answer(chosen, found.results)}\n")
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

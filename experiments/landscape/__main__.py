@@ -60,6 +60,7 @@ def main(args: Args) -> None:
         nets, ways = {name: arrays[name] for name in around}, [arrays[name] for name in between]
         conclude(chosen, runs, ends, nets, ways, found, out)
     found.write(out, f"{question}\n{answer(found.results, found.others)}\n")
+    found.log(out, args.running.sinks)
 
 
 if __name__ == "__main__":

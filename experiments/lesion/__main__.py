@@ -38,6 +38,7 @@ def main(args: Args) -> None:
         arrays = {net.name: [measured[net.run(seed)] for seed in range(chosen.seeds)] for net in chosen.nets}
         conclude(arrays, found, args.out, 1 - 1 / data.classes)
     found.write(args.out, str(question))
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def main(args: Args) -> None:
         arrays = measure_all(measurements, args.workers, chosen, data)
         conclude(chosen, arrays, metrics, found, args.out)
     found.write(args.out, str(question))
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def main(args: Args) -> None:
         found = Findings()
         conclude(arms, chosen.seeds, ends, found, args.out)
     found.write(args.out, f"{question}\n{answer(found.others['without'])}\n")
+    found.log(args.out, args.running.sinks)
 
 
 if __name__ == "__main__":

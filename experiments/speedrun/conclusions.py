@@ -5,23 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from cnnjax.files import read_jsonl
 from cnnjax.report.speedrun import errors_against_seconds
 
+from ..paired import CONFIDENCE, by_sign, difference, interval
 from ..runner import Findings, percent
 from .settings import FAST, Arm
-
-CONFIDENCE = 0.95
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of Student's 95 % interval for it; infinite for a single value."""
-    if len(values) < 2:
-        return float(np.mean(values)), float("inf")
-    factor = student.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return float(np.mean(values)), float(factor * np.std(values, ddof=1) / len(values) ** 0.5)
 
 
 def seconds_of(run: Path) -> float:
@@ -76,10 +66,9 @@ def _losses(errors: Mapping[Arm, Sequence[float]], found: Findings) -> dict[str,
     for arm, own in errors.items():
         if arm.whole:
             continue
-        pairs = [without - with_it for without, with_it in zip(own, fast[arm.passes], strict=True)]
-        mean, half = losses[arm.title] = interval(pairs)
-        bounds = [round(mean - half, 6), round(mean + half, 6)] if np.isfinite(half) else None
-        of_parts.append({"part": arm.title, "passes": arm.passes, "loss": round(mean, 6), "interval": bounds})
+        lost = losses[arm.title] = difference(own, fast[arm.passes])
+        row = {"part": arm.title, "passes": arm.passes, "loss": round(lost.mean, 6), "interval": lost.bounds}
+        of_parts.append(row)
     caption = (
         "Points of test error that a part of the recipe is worth: mean of the differences between runs of "
         "the same seed without and with it, and their 95 % interval (Student's)."
@@ -93,9 +82,7 @@ def answer(of_parts: Sequence[Mapping[str, Any]]) -> str:
     """What the parts are worth, in words: only what an interval without 0 supports."""
     if not all(row["interval"] for row in of_parts):
         return "Answer. One seed tells nothing about what a part is worth."
-    clear = [row for row in of_parts if row["interval"][0] > 0]
-    harmful = [row for row in of_parts if row["interval"][1] < 0]
-    unclear = [row for row in of_parts if row not in clear and row not in harmful]
+    clear, harmful, unclear = by_sign(of_parts)
 
     def listed(rows: Sequence[Mapping[str, Any]]) -> str:
         return ", ".join(f"{row['part']} ({100 * row['loss']:+.2f} points)" for row in rows) or "nothing"

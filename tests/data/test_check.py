@@ -171,6 +171,8 @@ def test_a_run_names_what_it_skipped(tmp_path):
     (data / "train" / "b" / "bad.png").unlink()
     with pytest.raises(UserError, match="holds a run on other data"):
         train(config, tmp_path / "run", model=Mean(), say=said.append)
-    assert open_run(tmp_path / "run", model=Mean()).evaluate()["test_loss"] == pytest.approx(
-        result.metrics["test_loss"]
-    )
+    write(data, val__a__1_png=b"")
+    said.clear()
+    found = open_run(tmp_path / "run", model=Mean()).evaluate(say=said.append)
+    assert found["test_loss"] == pytest.approx(result.metrics["test_loss"])
+    assert said == [f"{data}: 1 unreadable picture is skipped, such as {data}/val/a/1.png: empty (no bytes)"]

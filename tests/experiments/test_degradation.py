@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cnnjax.config import Running
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from experiments.degradation import Args, configs, main, networks
 from experiments.runner import spread, text_table
+from tests.sinks.mine import notes
 
 
 def runs(**fields):
@@ -106,7 +108,8 @@ def test_text_table():
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("smoke") / "runs"
-    args = Args(preset="smoke", depths=(8,), seeds=2, steps=4, workers=1, out=out)
+    running = Running(sinks=("tests.sinks.mine:Notes",))
+    args = Args(preset="smoke", depths=(8,), seeds=2, steps=4, workers=1, out=out, running=running)
     main(args)
     return args
 
@@ -125,6 +128,16 @@ def test_the_folder(smoke):
     assert settings["experiment"]["preset"] == "smoke"
     assert {"versions", "device", "command", "git_commit"} <= set(settings["environment"])
     assert (smoke.out / "degradation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sinks_get_the_numbers_of_each_run_and_the_figure(smoke):
+    written = [words for words in notes(smoke.out / "plain8_seed0") if words[0] == "write"]
+    assert [words[1] for words in written] == [1, 1, 2, 2, 3, 3, 4, 4]  # each step was tested
+    assert notes(smoke.out) == [
+        ["start", None, 0],
+        ["figure", 0, "degradation", "degradation.png"],
+        ["close"],
+    ]
 
 
 def test_the_page_needs_nothing_else(smoke):

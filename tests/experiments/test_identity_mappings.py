@@ -128,7 +128,7 @@ def test_the_recorded_result_is_what_the_docs_say():
     """The bare identity is ahead of every other shortcut, and scales are carried as their product."""
     root = Path(__file__).parents[2]
     rows = json.loads((root / "experiments/results/identity_mappings/summary.json").read_text())["results"]
-    page = (root / "docs/identity_mappings.md").read_text()
+    page = (root / "docs/experiments/identity_mappings.md").read_text()
     names = dict.fromkeys(row["variant"] for row in rows)
     errors = {name: [row.get("test_error", FAIL) for row in rows if row["variant"] == name] for name in names}
     original = max(errors["original"])

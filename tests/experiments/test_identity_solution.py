@@ -120,7 +120,7 @@ def test_the_recorded_result_is_what_the_docs_say():
     """The solution exists, SGD doesn't find it, leaves it at the peak rate, and stays at a tenth of it."""
     root = Path(__file__).parents[2]
     summary = json.loads((root / "experiments/results/identity_solution/summary.json").read_text())
-    page = (root / "docs/identity_solution.md").read_text()
+    page = (root / "docs/experiments/identity_solution.md").read_text()
     for row in summary["agreement"]:
         assert row["evaluation"] < 2e-6 * 12.3  # of the largest logit
         assert row["evaluation_float64"] < 1e-12

@@ -116,7 +116,7 @@ def test_the_recorded_result_is_what_the_docs_say():
             (whole,) = (row["test_error"] for row in own if row["deleted"] == [])
             yield 100 * np.median([row["test_error"] - whole for row in own if len(row["deleted"]) == 1])
 
-    page = (root / "docs/lesion.md").read_text()
+    page = (root / "docs/experiments/lesion.md").read_text()
     for statistics, residual in (("running", 3), ("reestimated", 2)):
         assert max(medians("resnet56", statistics)) < residual
         assert min(medians("plain20", statistics)) > 50

@@ -130,7 +130,7 @@ def test_the_recorded_result_is_what_the_docs_say():
     """The gradient along one path falls exponentially with its length, and training makes it fall faster."""
     root = Path(__file__).parents[2]
     rows = json.loads((root / "experiments/results/paths/summary.json").read_text())["results"]
-    page = (root / "docs/paths.md").read_text()
+    page = (root / "docs/experiments/paths.md").read_text()
     for state, bound in (("initial", 0.75), ("trained", 0.6)):
         own = [row for row in rows if (row["model"], row["state"]) == ("resnet56", state)]
         assert len(own) == 3

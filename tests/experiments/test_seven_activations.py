@@ -153,7 +153,7 @@ def test_the_recorded_result_is_what_the_docs_say():
     """With BatchNorm ReLU is before tanh and the sigmoid; without it the sigmoid gets nowhere."""
     root = Path(__file__).parents[2]
     summary = json.loads((root / "experiments/results/activations/summary.json").read_text())
-    page = (root / "docs/activations.md").read_text()
+    page = (root / "docs/experiments/activations.md").read_text()
 
     def steps(activation, place):
         where = {"activation": activation, "place": place}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
+from experiments.paired import interval
 from experiments.speedrun.__main__ import main
-from experiments.speedrun.conclusions import answer, interval
+from experiments.speedrun.conclusions import answer
 from experiments.speedrun.settings import FAST, WITHOUT, Args
 
 

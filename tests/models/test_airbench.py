@@ -60,12 +60,17 @@ def test_a_task_starts_from_the_whitening_of_its_images():
     found = task.init(jax.random.key(0), images[:1])["params"]["whiten"]["kernel"]
     np.testing.assert_array_equal(found, whitening(np.asarray(images), 5e-4))
     drawn = resolve(cnnjax.Config(**{**vars(config), "model_options": {"width": 2, "whitened": False}}))
-    assert drawn.initial is None
+    other = drawn.init(jax.random.key(0), images[:1])["params"]["whiten"]["kernel"]
+    own = drawn.network.init(jax.random.key(0), images[:1])["params"]["whiten"]["kernel"]
+    np.testing.assert_array_equal(other, own)
 
 
 def test_a_users_network_may_start_from_its_data_too():
+    computed = []
+
     class Centred(nn.Module):
         def initial_from(self, inputs):
+            computed.append(len(inputs))
             return {"params/mean": inputs.mean(0)}
 
         @nn.compact
@@ -73,7 +78,13 @@ def test_a_users_network_may_start_from_its_data_too():
             return nn.Dense(2)(x - self.param("mean", nn.initializers.zeros, x.shape[1:]))
 
     x, y = np.random.default_rng(0).normal(3.0, 1.0, (40, 5)).astype(np.float32), np.arange(40) % 2
-    task = resolve(cnnjax.Config(), Objects(model=Centred(), data=(x[:30], y[:30], x[30:], y[30:])))
+    objects = {"model": Centred(), "data": (x[:30], y[:30], x[30:], y[30:])}
+    task = resolve(cnnjax.Config(), Objects(**objects))
+    weights = task.network.init(jax.random.key(0), x[:1])
+    cnnjax.evaluate(cnnjax.Config(batch_size=10), weights, **objects)
+    assert not computed  # only what begins starts from the data
+    jax.eval_shape(task.init, jax.random.key(0), x[:1])
     found = task.init(jax.random.key(0), x[:1])["params"]
+    assert computed == [30]
     np.testing.assert_allclose(found["mean"], x[:30].mean(0), rtol=1e-6)
     assert float(jnp.abs(found["Dense_0"]["kernel"]).max()) > 0

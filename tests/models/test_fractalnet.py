@@ -30,7 +30,7 @@ IMAGE = (8, 8, 3)
 def test_counts(depth, count, macs):
     counted = cnnjax.summary(f"fractalnet{depth}")
     assert (counted.parameters, counted.macs) == (count, macs)
-    page = (Path(__file__).parents[2] / "docs/fractalnet.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/experiments/fractalnet.md").read_text()
     assert f"| `fractalnet{depth}` | {count:,} | {macs:,} |" in page
 
 

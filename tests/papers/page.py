@@ -1,4 +1,4 @@
-"""Write docs/recipes.md: `python -m tests.papers.page`."""
+"""Write docs/reference/recipes.md: `python -m tests.papers.page`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from cnnjax.papers import RECIPES
 from cnnjax.papers.recipe import Recipe, short
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "recipes.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "reference" / "recipes.md"
 HEAD = """# The papers' recipes
 
 By `python -m tests.papers.page`. `cnnjax train --recipe NAME --out FOLDER` follows one; other flags change

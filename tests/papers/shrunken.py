@@ -17,7 +17,7 @@ SHRUNKEN: dict[str, tuple[str, ...]] = {
     "zfnet": ("--options", "width=6"),
     "nin_cifar": ("--options", "width=16"),
     "nin_imagenet": ("--options", "width=16"),
-    "vgg": ("--options", "width=2"),
+    "vgg": ("--learning-rate", "1e-4", "--options", "width=2"),  # for 2 images, where the paper has 256
     "googlenet": ("--options", "width=8"),
     "bn_inception": ("--options", "width=8"),
     "highway_mnist": ("--options", "width=4", THREE),
@@ -56,9 +56,10 @@ def write_pictures(folder: Path) -> None:
 
 
 def words(name: str, pictures: Path, out: Path, steps: int) -> list[str]:
-    """The command that follows the recipe for so many steps, with checkpoints every other step."""
+    """The command that follows the recipe for so many steps, with a checkpoint after each third of them."""
     photographs = find(name).config().data == "imagenet2012"
     data = ("--data", str(pictures), "--batch-size", "2") if photographs else ("--data", "fashion_mini")
     batch = () if photographs else ("--batch-size", "4")
-    every = ("--steps", str(steps), "--evaluate-every", str(steps), "--checkpoint-every", "2")
+    third = str(max(1, steps // 3))
+    every = ("--steps", str(steps), "--evaluate-every", str(steps), "--checkpoint-every", third)
     return ["train", "--recipe", name, *data, *batch, *every, "--out", str(out), *SHRUNKEN[name]]

@@ -1,6 +1,10 @@
-"""Each recipe trains from the command line, and one that was stopped ends with the same bits."""
+"""Each recipe trains from the command line, and one that was stopped ends with the same bits.
+
+`STEPS=100 pytest -m slow tests/papers/test_every_recipe.py` takes more steps.
+"""
 
 import json
+import os
 import signal
 import sys
 
@@ -13,7 +17,7 @@ from cnnjax.papers import RECIPES
 from cnnjax.training.stop import Stop
 from tests.papers.shrunken import SHRUNKEN, words, write_pictures
 
-STEPS = 6
+STEPS = int(os.environ.get("STEPS", 6))
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +50,14 @@ def test_every_recipe_has_a_small_network():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_that_was_stopped_ends_with_the_same_bits(name, monkeypatch, pictures, tmp_path):
-    """SIGTERM comes before the fourth step."""
+    """SIGTERM comes when half of the steps are taken."""
     whole, parts = (words(name, pictures, tmp_path / out, STEPS) for out in ("whole", "parts"))
     assert run(monkeypatch, whole) == 0
     polls = []
 
     def poll(self):
         polls.append(None)
-        if len(polls) == 4:
+        if len(polls) == 1 + STEPS // 2:
             self.request(signal.SIGTERM)
 
     with monkeypatch.context() as patch:

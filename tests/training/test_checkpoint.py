@@ -162,7 +162,7 @@ def test_gradients_of_the_step_before_may_be_missing_or_unwanted(tmp_path, saved
     def run():
         identity = {"config": Config().to_json(), "data": ""}
         return open_run_dir(
-            Config(), identity, tmp_path, state(asked), tensorboard=False, keep=CheckpointPolicy(), say=print
+            Config(), identity, tmp_path, state(asked), sinks=(), keep=CheckpointPolicy(), say=print
         )
 
     with run() as first:

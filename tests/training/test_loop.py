@@ -267,12 +267,6 @@ def test_validation_images_are_held_out(data, tmp_path):
     assert result.metrics["train_loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
-def test_tensorboard_on_request(data, tmp_path):
-    cnnjax.train(CONFIG, tmp_path, data=data, tensorboard=True)
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    assert b"train_loss" in events.read_bytes()
-
-
 def test_a_batch_that_does_not_divide_over_the_devices():
     with pytest.raises(UserError, match="batch size 16 does not divide over 3 devices: try 15"):
         check_divisible(16, SimpleNamespace(shape={"data": 3}))
