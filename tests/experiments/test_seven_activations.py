@@ -11,6 +11,7 @@ from experiments.activations.conclusions import answer, steps_to
 from experiments.activations.settings import ACTIVATIONS, PLACES, Args, Tried
 from experiments.activations.stack import expected_factors, gradient_norms, mean_factor
 from experiments.runner import Findings
+from tests.report.pages import figures
 
 DIVERGING = 1e30
 BEFORE, AFTER = "BatchNorm before", "BatchNorm after"
@@ -56,7 +57,7 @@ def test_a_second_start_trains_nothing_and_writes_the_same(smoke, monkeypatch):
     main(smoke)
     assert (smoke.out / "summary.json").read_bytes() == before
     page = (smoke.out / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert figures(smoke.out / "report.html") == 2
     assert "not reached by all seeds with ReLU" in page
 
 

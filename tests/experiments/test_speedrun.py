@@ -8,6 +8,7 @@ from experiments.paired import interval
 from experiments.speedrun.__main__ import main
 from experiments.speedrun.conclusions import answer
 from experiments.speedrun.settings import FAST, WITHOUT, Args
+from tests.report.pages import figures
 
 
 def test_students_interval():
@@ -70,5 +71,5 @@ def test_smoke(tmp_path):
     main(args)  # nothing is trained again
     assert (tmp_path / "summary.json").read_bytes() == before
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 1
+    assert figures(tmp_path / "report.html") == 1
     assert "Answer." in page
