@@ -169,7 +169,7 @@ def test_the_paper_preset_prints_published_errors(smoke, monkeypatch, capsys):
     metrics = {"train_loss": 0.1, "train_error": 0.01, "test_loss": 0.3, "test_error": 0.08}
     monkeypatch.setattr("experiments.runner.run_all", lambda runs, *_, **__: dict.fromkeys(runs, metrics))
     monkeypatch.setattr(
-        "cnnjax.report.curves.error_curves", lambda *_, **__: {"svg": smoke.out / "degradation.svg"}
+        "cnnjax.report.curves.error_curves", lambda *_, **__: {"json": smoke.out / "degradation.json"}
     )
     out = smoke.out.parent / "paper"
     main(Args(preset="paper", data="synthetic", depths=(20, 56), out=out))

@@ -1,6 +1,6 @@
 // A chart with its tools: reset, pictures, the data as CSV and as a table.
 
-const CONFIG = { responsive: true, displayModeBar: false, doubleClick: "reset" };
+const CONFIG = { displayModeBar: false, doubleClick: "reset" };
 const LEGEND = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 12 } };
 const charts = new Set();
 
@@ -50,9 +50,15 @@ const chart = ({ title, content, rows, note = () => "", buttons = [] }) => {
     plot.style.minHeight = shape.height ? `${shape.height}px` : "";
     said.textContent = note().replace(/<[^>]*>/g, ""); // without plotly's few tags
     said.hidden = !note();
-    Plotly.react(plot, data, layout(shape), CONFIG);
+    Plotly.react(plot, data, layout({ width: plot.clientWidth || undefined, ...shape }), CONFIG);
     tabulate();
   };
+  // A chart has the width of its place, which others may narrow after it was drawn.
+  let width = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width && Math.abs(contentRect.width - width) > 1 && plot._fullLayout) draw();
+    width = contentRect.width;
+  }).observe(box);
   charts.add(draw);
   return { node, plot, draw };
 };
@@ -136,9 +142,3 @@ const figureChart = (title, figure) => {
   });
   return { ...made, update(next) { current = next; made.draw(); } };
 };
-
-let resized = 0;
-addEventListener("resize", () => {
-  clearTimeout(resized);
-  resized = setTimeout(redraw, 150);
-});
