@@ -14,7 +14,6 @@ from cnnjax.report.series import curves, layers, samples
 
 Family = tuple[str, list[RunRecord]]
 """A label, and the runs that differ in their seeds only."""
-NONE = "\N{EN DASH}"
 LABEL = 50  # characters of what tells a family from others of the same network
 
 
@@ -57,7 +56,7 @@ def page_of(folders: Sequence[Path]) -> Page:
 
 
 def write_findings(folder: Path, study: Study, figures: Mapping[str, Path]) -> None:
-    """Keep an experiment's findings in its folder, for `report_of`; `figures` are plotly's, by caption."""
+    """Keep what an experiment has found, for `report_of`; `figures` are plotly's, by caption."""
     held = {
         "title": study.title,
         "text": study.text,
@@ -209,9 +208,9 @@ def _seed_of(run: RunRecord) -> int:
 
 def _text(value: Any) -> str:
     if value is None:
-        return NONE
+        return "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or NONE
+        return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return " ".join(map(_text, value)) or NONE
+        return " ".join(map(_text, value)) or "-"
     return str(value)

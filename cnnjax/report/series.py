@@ -161,7 +161,7 @@ def _count(run: RunRecord, name: str) -> int:
 
 
 def _blocks(run: RunRecord, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a metric, means of `size` lines each; the last few wait for more."""
+    """Steps and values of a metric, means of `size` lines each; a last block that is not full is left out."""
     found = np.array([(line["step"], line[name]) for line in run.lines if name in line], float).reshape(-1, 2)
     whole = len(found) // size * size
     steps, values = found[:whole].reshape(-1, size, 2).mean(1).T

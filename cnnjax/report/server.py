@@ -99,7 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise UserError(
-            f"{host}:{port} can't be listened on ({error.strerror}): give another --port, or 0 for any"
+            f"{host}:{port} can't be used ({error.strerror}): give another --port; 0 takes any free one"
         ) from None
     return bound
 

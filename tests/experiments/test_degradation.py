@@ -11,7 +11,7 @@ from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from experiments.degradation import Args, configs, main, networks
 from experiments.runner import spread, text_table
-from tests.report.pages import content, figures, names_other_files
+from tests.experiments.pages import cells_of, study_of
 from tests.sinks.mine import notes
 
 
@@ -142,11 +142,9 @@ def test_sinks_get_the_numbers_of_each_run_and_the_figure(smoke):
 
 
 def test_the_page_needs_nothing_else(smoke):
-    page = (smoke.out / "report.html").read_text()
-    assert figures(smoke.out / "report.html") == 1
-    assert '"plain8"' in page
-    assert content(smoke.out / "report.html")["configurations"]["shared"]["steps"] == "4"
-    assert not names_other_files(smoke.out / "report.html")
+    study = study_of(smoke.out)
+    assert len(study["figures"]) == 1
+    assert "plain8" in cells_of(study)
     assert not [name for name in os.listdir(smoke.out) if name.endswith(".tmp")]
 
 

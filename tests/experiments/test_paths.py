@@ -12,7 +12,7 @@ from experiments.paths.__main__ import main
 from experiments.paths.conclusions import effective, fit
 from experiments.paths.settings import Args
 from experiments.paths.short import short_paths
-from tests.report.pages import figures, names_other_files
+from tests.experiments.pages import study_of
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_a_second_start_measures_nothing_and_writes_the_same(smoke, monkeypatch)
     before = (smoke.out / "summary.json").read_bytes()
     main(smoke)
     assert (smoke.out / "summary.json").read_bytes() == before
-    assert figures(smoke.out / "report.html") == 1
-    assert not names_other_files(smoke.out / "report.html")
+    study = study_of(smoke.out)
+    assert len(study["figures"]) == 1
 
 
 def test_in_training_so_many_blocks_are_open_and_in_test_all_in_part():

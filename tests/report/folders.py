@@ -1,6 +1,7 @@
 """Folders of runs that nobody trained: written as `cnnjax.training` writes them, but at once."""
 
 import json
+import re
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def write_run(folder, model="resnet8", seed=0, steps=40, every=10, done=None, **
 def append_steps(folder, first, last):
     """Lines of the steps from `first` to `last`; those of a step are always the same."""
     held = json.loads((folder / "config.json").read_text())["config"]
-    depth = int("".join(filter(str.isdigit, held["model"])) or 8)
+    depth = int(re.sub(r"\D", "", held["model"]) or 8)
     slow = 1 + depth / 8 * (2 if held["model"].startswith("plain") else 0.2)
     with open(folder / "metrics.jsonl", "a") as file:
         for step in range(first, last + 1):

@@ -2,27 +2,13 @@
 
 import json
 import re
-from pathlib import Path
 
 
-def content(path: Path) -> dict:
+def content_of(page):
     """The page's content, as data."""
-    return content_of(path.read_text())
+    return json.loads(page.split('<script id="content" type="application/json">')[1].split("</script>")[0])
 
 
-def content_of(page: str) -> dict:
-    """As `content`, of the page's text."""
-    return json.loads(
-        re.search(r'<script id="content" type="application/json">(.*?)</script>', page, re.S)[1]
-    )
-
-
-def figures(path: Path) -> int:
-    """How many figures the page's experiment has."""
-    (study,) = content(path)["studies"]
-    return len(study["figures"])
-
-
-def names_other_files(path: Path) -> bool:
+def names_other_files(page):
     """Whether an element of the page takes anything from elsewhere; the browser tests see what scripts do."""
-    return bool(re.search(r"""<\w[^>]*(src|href)=["'](?!#)""", path.read_text().partition("<script")[0]))
+    return bool(re.search(r"""<\w[^>]*(src|href)=["'](?!#)""", page.partition("<script")[0]))

@@ -59,7 +59,7 @@ def test_the_command_writes_a_page_beside_the_runs(tmp_path, monkeypatch, capsys
     page = (tmp_path / "report.html").read_text()
     assert len(page.encode()) < 2e6
     assert content_of(page)["title"] == f"2 runs in {tmp_path.name}"
-    assert not names_other_files(tmp_path / "report.html")
+    assert not names_other_files(page)
 
 
 def test_the_figures_beside_it(tmp_path, monkeypatch, capsys):

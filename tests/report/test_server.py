@@ -110,5 +110,5 @@ def test_a_port_that_is_taken():
     with listen("127.0.0.1", 0) as bound:
         bound.listen()
         port = bound.getsockname()[1]
-        with pytest.raises(UserError, match=f"127.0.0.1:{port} can't be listened on"):
+        with pytest.raises(UserError, match=f"127.0.0.1:{port} can't be used"):
             listen("127.0.0.1", port)
