@@ -82,7 +82,9 @@ class Page:
 
 def to_json(page: Page) -> str:
     """The page's content as JSON; numbers that are not finite are null."""
-    return json.dumps(_finite(dataclasses.asdict(page)), allow_nan=False, separators=(",", ":"))
+    return json.dumps(
+        _finite(dataclasses.asdict(page)), allow_nan=False, ensure_ascii=False, separators=(",", ":")
+    )
 
 
 def render(page: Page, live: str = "") -> str:

@@ -1,7 +1,7 @@
 // A chart with its tools: reset, pictures, the data as CSV and as a table.
 
-const CONFIG = { responsive: true, displayModeBar: false, doubleClick: "reset" };
-const LEGEND = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" };
+const CONFIG = { displayModeBar: false, doubleClick: "reset" };
+const LEGEND = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 12 } };
 const charts = new Set();
 
 const axis = (more = {}) => ({
@@ -18,22 +18,22 @@ const layout = (more = {}) => ({
 });
 
 // `content()` gives plotly's data and layout, `rows()` the header and rows behind them.
-const chart = ({ title, content, rows, level = "h3", minWidth = null, buttons = [] }) => {
+const chart = ({ title, content, rows, note = () => "", buttons = [] }) => {
   const plot = h("div", { class: "plot", role: "img", "aria-label": `Chart: ${title}. Its values are in the table below it.` });
-  const box = h("div", { class: "plotbox" }, plot);
-  const values = sortable(`Values of the chart ${title}`), more = h("p", { class: "note" });
+  const box = h("div", { class: "plotbox" }, plot), said = h("p", { class: "note" });
+  const values = sortable(`Values of the chart ${title || "above"}`), more = h("p", { class: "note" });
   const details = h("details", {}, h("summary", {}, "Show as a table"), values.node, more);
   const name = fileName(title);
   const tool = (label, said, act) => h("button", { type: "button", "aria-label": `${said}: ${title}`, onclick: act }, label);
   const picture = (format) => () => Plotly.downloadImage(plot, { format, filename: name, width: 1000, height: 560, scale: 2 });
   const node = h("div", { class: "card chart" },
-    h("div", { class: "cardhead" }, h(level, {}, ...prose(title)),
+    h("div", { class: "cardhead" }, h("h3", {}, ...prose(title)),
       h("div", { class: "tools" }, ...buttons,
         tool("Reset", "Reset the zoom of", () => Plotly.relayout(plot, whole())),
         tool("CSV", "Download the data of", () => download(`${name}.csv`, csv(rows()), "text/csv")),
         tool("PNG", "Download a PNG of", picture("png")),
         tool("SVG", "Download an SVG of", picture("svg")))),
-    box, details);
+    said, box, details);
 
   const whole = () => Object.fromEntries(
     Object.keys(plot._fullLayout).filter((key) => /^[xy]axis\d*$/.test(key)).map((key) => [`${key}.autorange`, true]));
@@ -47,11 +47,18 @@ const chart = ({ title, content, rows, level = "h3", minWidth = null, buttons = 
 
   const draw = () => {
     const { data, layout: shape } = content();
-    plot.style.minWidth = minWidth ? `${minWidth}px` : "";
-    if (shape.height) plot.style.minHeight = `${shape.height}px`;
-    Plotly.react(plot, data, layout(shape), CONFIG);
+    plot.style.minHeight = shape.height ? `${shape.height}px` : "";
+    said.textContent = note().replace(/<[^>]*>/g, ""); // without plotly's few tags
+    said.hidden = !note();
+    Plotly.react(plot, data, layout({ width: plot.clientWidth || undefined, ...shape }), CONFIG);
     tabulate();
   };
+  // A chart has the width of its place, which others may narrow after it was drawn.
+  let width = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width && Math.abs(contentRect.width - width) > 1 && plot._fullLayout) draw();
+    width = contentRect.width;
+  }).observe(box);
   charts.add(draw);
   return { node, plot, draw };
 };
@@ -80,30 +87,48 @@ const shownColour = (colour) => {
   return /^(#000(000)?|black|rgba?\(0, ?0, ?0(, ?1(\.0)?)?\))$/i.test(colour) ? style("text") : colour;
 };
 
-// An experiment's figure: its colours follow the page, its panels scroll on a phone.
+// Panels side by side, below each other where there is no room.
+const NARROW = 620;
+const stacked = (figure) => {
+  const panels = figure.layout.meta?.panels ?? [], count = panels.length;
+  const shape = { ...figure.layout, height: 330 * count }, places = new Map();
+  const titled = (letter) => panels.map((one) => shape[one[`${letter}axis`].replace(letter, `${letter}axis`)].title).find((one) => one?.text);
+  const titles = { x: titled("x"), y: titled("y") };
+  panels.forEach((panel, index) => {
+    const gap = 0.36 / count, band = (1 - gap * (count - 1)) / count, top = 1 - index * (band + gap);
+    for (const [letter, domain] of [["x", [0, 1]], ["y", [Math.max(0, top - band), top]]]) {
+      const key = panel[`${letter}axis`].replace(letter, `${letter}axis`), own = shape[key];
+      shape[key] = { ...own, domain, showticklabels: true, title: own.title?.text ? own.title : titles[letter] };
+    }
+    places.set(panel.xaxis, { x: 1.01, y: top - band / 2, len: band });
+  });
+  const data = figure.data.map((trace) =>
+    trace.colorbar ? { ...trace, colorbar: { ...trace.colorbar, ...places.get(trace.xaxis ?? "x") } } : trace);
+  return { data, layout: shape };
+};
+
+// An experiment's figure, whose colours follow the page.
 const figureChart = (title, figure) => {
   let current = figure, log = false;
   const axes = (shape) => Object.keys(shape).filter((key) => /^[xy]axis\d*$/.test(key));
-  const columns = (shape) => new Set(axes(shape).filter((key) => key[0] === "x").map((key) => shape[key].domain?.[0] ?? 0)).size;
   const themed = (shape) => {
     const own = { ...shape };
     for (const key of axes(shape)) {
       own[key] = { ...shape[key], ...axis() };
       if (log && key[0] === "y") Object.assign(own[key], { type: "log", autorange: true, range: undefined, tickvals: undefined, ticktext: undefined });
     }
-    for (const key of ["paper_bgcolor", "plot_bgcolor", "font", "template", "width"]) delete own[key];
-    own.legend = { ...shape.legend, bgcolor: "rgba(0,0,0,0)", bordercolor: "rgba(0,0,0,0)", font: { color: style("text") } };
-    own.annotations = (shape.annotations || []).map((one) => ({ ...one, font: { ...one.font, color: style("text") } }));
-    return { ...own, uirevision: String(log) };
+    delete own.title;
+    own.legend = { ...LEGEND, y: 0, yref: "container", yanchor: "bottom" };
+    own.margin = { l: 56, r: 12, t: 30, b: 44 };
+    return { ...own, uirevision: `${log}${own.height}` };
   };
-  const content = () => ({
-    data: current.data.map((trace) => ({
-      ...trace,
-      ...(trace.line ? { line: { ...trace.line, color: shownColour(trace.line.color) } } : {}),
-      ...(trace.marker ? { marker: { ...trace.marker, color: shownColour(trace.marker.color) } } : {}),
-    })),
-    layout: themed(current.layout),
-  });
+  const content = () => {
+    const narrow = (current.layout.meta?.panels ?? []).length > 1 && made.plot.clientWidth < NARROW;
+    const { data, layout } = narrow ? stacked(current) : current;
+    return { data: data.map((trace) => ({ ...trace, ...recoloured(trace) })), layout: themed(layout) };
+  };
+  const recoloured = (trace) => Object.fromEntries(["line", "marker"].filter((key) => trace[key])
+    .map((key) => [key, { ...trace[key], color: shownColour(trace[key].color) }]));
   const button = h("button", { type: "button", "aria-pressed": "false", "aria-label": `Logarithmic axis: ${title}` }, "Log");
   button.addEventListener("click", () => {
     log = !log;
@@ -112,8 +137,8 @@ const figureChart = (title, figure) => {
   });
   const linear = axes(figure.layout).some((key) => key[0] === "y" && figure.layout[key].type !== "log");
   const made = chart({
-    title, content, rows: () => traceRows(current.data),
-    minWidth: Math.max(0, columns(figure.layout) * 280), buttons: linear && !figure.data.some((one) => one.z) ? [button] : [],
+    title, content, rows: () => traceRows(current.data), note: () => current.layout.title?.text ?? "",
+    buttons: linear && !figure.data.some((one) => one.z) ? [button] : [],
   });
   return { ...made, update(next) { current = next; made.draw(); } };
 };

@@ -119,7 +119,7 @@ const sampleSection = (page) => {
     title: "Mean cosine over pairs of samples",
     content: () => ({
       data: [{ type: "scatter", mode: "lines+markers", x: run().layers.map((_, index) => index), y: run().mean[view.step], text: run().layers, hovertemplate: "%{text}: %{y:.3f}<extra></extra>", line: { color: style("accent"), width: 2 }, marker: { size: run().layers.map((_, index) => index === view.layer ? 12 : 6) } }],
-      layout: { xaxis: axis({ tickvals: run().layers.map((_, index) => index), ticktext: run().layers }), yaxis: axis({ range: null, zeroline: true }), uirevision: `${view.run}` },
+      layout: { xaxis: axis({ tickvals: run().layers.map((_, index) => index), ticktext: run().layers }), yaxis: axis({ zeroline: true }), uirevision: `${view.run}` },
     }),
     rows: () => ({ header: ["layer", ...steps(run())], rows: run().layers.map((name, layer) => [name, ...run().mean.map((line) => line[layer])]) }),
   });

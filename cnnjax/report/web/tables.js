@@ -6,7 +6,7 @@ const ROWS = 1000;
 const sortKey = (cell) => {
   const text = String(cell ?? "").trim();
   const found = /^[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?/i.exec(text.replace("−", "-"));
-  if (text === "" || text === "–") return null;
+  if (["", "-", "–"].includes(text)) return null;
   return found ? Number(found[0].replaceAll(",", "")) : text.toLowerCase();
 };
 
