@@ -1,7 +1,7 @@
 // A chart with its tools: reset, pictures, the data as CSV and as a table.
 
 const CONFIG = { displayModeBar: false, doubleClick: "reset" };
-const LEGEND = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 12 } };
+const LEGEND = { orientation: "h", traceorder: "normal", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)", font: { size: 12 } };
 const charts = new Set();
 
 const axis = (more = {}) => ({
