@@ -119,7 +119,7 @@ const figureChart = (title, figure) => {
     }
     delete own.title;
     own.legend = { ...LEGEND, y: 0, yref: "container", yanchor: "bottom" };
-    own.margin = { l: 56, r: 12, t: 30, b: 44 };
+    own.margin = { l: 56, r: 12, t: 48, b: 44 };
     return { ...own, uirevision: `${log}${own.height}` };
   };
   const content = () => {
