@@ -75,7 +75,7 @@ class Predict:
     images: tyro.conf.Positional[tuple[Path, ...]]
     """The image files."""
     weights: Path | None = None
-    """File of torchvision's, timm's, Keras's or Caffe's weights, or a folder of timm's (docs/guides/weights.md)."""
+    """File of weights of torchvision, timm, Keras or Caffe, or folder of timm's (docs/guides/weights.md)."""
     labels: Path | None = None
     """Text file with one class name per line."""
     resize: int | None = None

@@ -1,7 +1,7 @@
 """Expected scaling: the speed that communication leaves on up to 1,024 accelerators, and its limits.
 
-A model, not a measurement; `docs/experiments/expected_scaling.md` explains it and `experiments.scaling` measures. Give the
-speed that `experiments.throughput` measured on one device, and your cluster's links.
+A model, not a measurement; docs/experiments/expected_scaling.md explains it and `experiments.scaling`
+measures. Give the speed that `experiments.throughput` measured on one device, and your cluster's links.
 """
 
 import dataclasses

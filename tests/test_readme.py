@@ -6,7 +6,12 @@ import pytest
 
 import cnnjax
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+NETWORKS = (ROOT / "docs/reference/networks.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOGETHER = ("README.md", "docs/guides/train.md", "docs/guides/scale_out.md", "docs/guides/measure.md")
+"""Pages whose snippets are one program, in this order."""
 
 
 def test_the_first_two_blocks_are_commands_to_copy():
@@ -18,7 +23,7 @@ def test_the_first_two_blocks_are_commands_to_copy():
 
 
 def test_the_names_and_counts_are_true():
-    rows = re.findall(r"^\| (`(?:plain|resnet)[^|]*) \| ([\d,.; ]+) \|", README, re.M)
+    rows = re.findall(r"^\| (`(?:plain|resnet)[^|]*) \| ([\d,.; ]+) \|", NETWORKS, re.M)
     assert len(rows) == 6
     for names, counts in rows:
         names, counts = re.findall(r"`(.*?)`", names), re.findall(r"\d[\d,]*", counts)
@@ -31,7 +36,7 @@ def test_the_names_and_counts_are_true():
 
 
 def test_every_row_of_networks_begins_with_a_true_count():
-    rows = re.findall(r"^\| `([^`]*)`.* \| ([\d,]+)[^|]* \| [^|]* \|$", README.split("| networks |")[1], re.M)
+    rows = re.findall(r"^\| `([^`]*)`.* \| ([\d,]+)[^|]* \| [^|]* \|$", NETWORKS, re.M)
     assert len(rows) > 15
     for name, count in rows:
         assert cnnjax.summary(name).parameters == int(count.replace(",", "")), name
@@ -39,13 +44,12 @@ def test_every_row_of_networks_begins_with_a_true_count():
 
 @pytest.mark.slow
 def test_the_snippets_run(monkeypatch, tmp_path):
-    """In order, as one program, but for the one that needs a file of weights."""
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
-    assert len(snippets) > 3
     names = {}
-    for snippet in snippets:
-        if ".pth" not in snippet:
+    for page in TOGETHER:
+        snippets = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+        assert snippets, page
+        for snippet in snippets:
             exec(snippet, names)
     assert 0 < names["sharpness"] < 1e4
     assert names["found"].layers[0] == "conv1"
@@ -53,9 +57,16 @@ def test_the_snippets_run(monkeypatch, tmp_path):
     assert all(result.config.seed == seed for seed, result in enumerate(names["results"]))
 
 
-def test_the_files_it_names_are_there():
-    for path in re.findall(r"(?:tests|experiments)/[\w/.]+\.\w+", README):
-        assert (Path(__file__).parent.parent / path).exists(), path
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_are_there(page):
+    text = page.read_text()
+    named = re.findall(r"\b(?:tests|experiments|docs)/[\w/]+\.(?:py|json|md|png)", text)
+    if page.name != "README.md":  # links inside docs are checked by the site's builder
+        named = [path for path in named if f"]({path})" not in text and f"/{path})" not in text]
+    else:
+        named += re.findall(r"\]\(([\w/.]+)\)", text)
+    for path in named:
+        assert (ROOT / path).exists() or (page.parent / path).exists(), path
 
 
 def test_the_table_is_the_recorded_result():

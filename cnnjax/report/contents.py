@@ -56,7 +56,7 @@ def page_of(folders: Sequence[Path]) -> Page:
 
 
 def write_findings(folder: Path, study: Study, figures: Mapping[str, Path]) -> None:
-    """Keep what an experiment has found in its folder, for `report_of`; `figures` are plotly's, by caption."""
+    """Keep what an experiment has found, for `report_of`; `figures` are plotly's, by caption."""
     held = {
         "title": study.title,
         "text": study.text,
@@ -91,7 +91,9 @@ def families_of(records: Sequence[RunRecord]) -> list[Family]:
     for model, same in by_model.items():
         fields = _differing([runs[0].family["config"] for runs in same])
         for runs in same:
-            said = ", ".join(f"{name} {_text(runs[0].config.get(name))}" for name in fields if name != "model")
+            said = ", ".join(
+                f"{name} {_text(runs[0].config.get(name))}" for name in fields if name != "model"
+            )
             if len(said) > LABEL:  # too much differs to be said in a label
                 said = runs[0].folder.name
             labelled.append((f"{model}, {said}" if said else model, runs))
@@ -124,14 +126,27 @@ def _title(runs: Sequence[RunRecord], names: Sequence[str], root: Path) -> str:
 
 
 def _overview(families: Sequence[Family], names: Sequence[str]) -> Table:
-    header = ("run", "family", "seed", "data", "state", "train loss", "test loss", "train error", "test error")
+    header = (
+        "run",
+        "family",
+        "seed",
+        "data",
+        "state",
+        "train loss",
+        "test loss",
+        "train error",
+        "test error",
+    )
     rows = []
     for label, runs in families:
         for run in runs:
             final = run.final or _latest(run)
             row = [names[len(rows)], label, str(_seed_of(run)), _text(run.config.get("data")), run.state]
             row += [f"{final[name]:.4f}" if name in final else "" for name in ("train_loss", "test_loss")]
-            row += [f"{100 * final[name]:.2f} %" if name in final else "" for name in ("train_error", "test_error")]
+            row += [
+                f"{100 * final[name]:.2f} %" if name in final else ""
+                for name in ("train_error", "test_error")
+            ]
             rows.append([*row, f"{run.seconds:,.0f}"])
     return (*header, "seconds"), rows
 
@@ -193,9 +208,9 @@ def _seed_of(run: RunRecord) -> int:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or "–"
+        return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or "-"
     if isinstance(value, list | tuple):
-        return " ".join(map(_text, value)) or "–"
+        return " ".join(map(_text, value)) or "-"
     return str(value)

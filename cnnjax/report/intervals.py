@@ -9,7 +9,9 @@ import numpy as np
 from cnnjax.report import figure
 
 
-def draw_intervals(axis: Any, values: Mapping[str, tuple[float, float]], colour: str = figure.COLOURS[0]) -> None:
+def draw_intervals(
+    axis: Any, values: Mapping[str, tuple[float, float]], colour: str = figure.COLOURS[0]
+) -> None:
     """Draw a mean and half the width of its interval for each title, in percent, beside a line at 0.
 
     An infinite interval has no bars.

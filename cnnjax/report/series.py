@@ -61,7 +61,9 @@ def curves(families: Sequence[Sequence[RunRecord]]) -> dict[str, Any]:
                     own["/".join(_split(name))] = [grid, _numbers(values)]
             found.append(own)
     order = sorted(quantities, key=lambda name: (name not in ("loss", "error"), name != "loss"))
-    parts = {name: sorted(quantities[name], key=("train", "test", "averaged_test", "").index) for name in order}
+    parts = {
+        name: sorted(quantities[name], key=("train", "test", "averaged_test", "").index) for name in order
+    }
     return {
         "quantities": [{"name": name, "parts": parts[name]} for name in order],
         "steps": list(map(list, grids)),
@@ -159,7 +161,7 @@ def _count(run: RunRecord, name: str) -> int:
 
 
 def _blocks(run: RunRecord, name: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a metric, means of `size` lines each; the last ones are left out till it is full."""
+    """Steps and values of a metric, means of `size` lines each; a last block that is not full is left out."""
     found = np.array([(line["step"], line[name]) for line in run.lines if name in line], float).reshape(-1, 2)
     whole = len(found) // size * size
     steps, values = found[:whole].reshape(-1, size, 2).mean(1).T

@@ -99,7 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise UserError(
-            f"{host}:{port} can't be listened on ({error.strerror}): give another --port; 0 takes any free one"
+            f"{host}:{port} can't be used ({error.strerror}): give another --port; 0 takes any free one"
         ) from None
     return bound
 
@@ -113,7 +113,10 @@ def serve(folders: Sequence[Path], host: str, port: int) -> None:
     page_of(folders)
     with contextlib.closing(listen(host, port)) as bound:
         name = f"[{host}]" if ":" in host else host
-        print(f"watching {', '.join(map(str, folders))}: open http://{name}:{bound.getsockname()[1]}", flush=True)
+        print(
+            f"watching {', '.join(map(str, folders))}: open http://{name}:{bound.getsockname()[1]}",
+            flush=True,
+        )
         settings = uvicorn.Config(
             application(folders, host), log_level="warning", timeout_graceful_shutdown=1, server_header=False
         )

@@ -32,7 +32,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 """Fields of the papers' nets that the arms change, or that are not the paper's."""
 
-_SMALL_VGG: Mapping[str, Any] = {"model": "vgg16", "downsample": 1, "learning_rate": 0.02}
+_SMALL_VGG: Mapping[str, Any] = {"model": "vgg16", "downsample": 1}
 _SMALL_VGG_OPTIONS: Mapping[str, Any] = {"kernel_init": "glorot", "width": 8}
 SMALL: Mapping[str, Mapping[str, Any]] = {
     # Its response normalisation is for pixels from 0 to 255: with others the squares are next to nothing.

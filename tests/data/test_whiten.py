@@ -88,7 +88,7 @@ def test_a_run_keeps_its_whitening(tmp_path, monkeypatch):
     def never(images):
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr("cnnjax.recipes.fit_whitening", never)
+    monkeypatch.setattr("cnnjax.preprocessing.fit_whitening", never)
     longer = cnnjax.train(CONFIG, out, model=Linear(), data=DATA)
     assert longer.metrics == whole.metrics
     run = cnnjax.open_run(out, model=Linear(), data=DATA)

@@ -10,6 +10,7 @@ from experiments.ensembles.conclusions import answer, conclude, error_of
 from experiments.ensembles.members import choices
 from experiments.ensembles.settings import PRESETS, Args
 from experiments.runner import Findings
+from tests.experiments.pages import cells_of, study_of
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +51,9 @@ def test_a_second_start_measures_nothing_and_writes_the_same(smoke, monkeypatch)
     before = (smoke.out / "summary.json").read_bytes()
     main(smoke)
     assert (smoke.out / "summary.json").read_bytes() == before
-    page = (smoke.out / "report.html").read_text()
-    assert page.count("<svg") == 1
-    assert "<td>highway6</td>" in page
+    study = study_of(smoke.out)
+    assert len(study["figures"]) == 1
+    assert "highway6" in cells_of(study)
 
 
 def one_hot(*classes):

@@ -9,6 +9,7 @@ from cnnjax.models import build
 from experiments.lesion.__main__ import main
 from experiments.lesion.damage import deletions, disorder, orderings
 from experiments.lesion.settings import PRESETS, Args
+from tests.experiments.pages import cells_of, study_of
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,9 @@ def test_a_second_start_measures_nothing_and_writes_the_same(smoke, monkeypatch)
     before = (smoke.out / "summary.json").read_bytes()
     main(smoke)
     assert (smoke.out / "summary.json").read_bytes() == before
-    page = (smoke.out / "report.html").read_text()
-    assert page.count("<svg") == 2
-    assert "<td>highway6</td>" in page
+    study = study_of(smoke.out)
+    assert len(study["figures"]) == 2
+    assert "highway6" in cells_of(study)
 
 
 def test_quick_has_a_plain_net_with_the_same_settings():

@@ -8,6 +8,7 @@ from experiments.paired import interval
 from experiments.speedrun.__main__ import main
 from experiments.speedrun.conclusions import answer
 from experiments.speedrun.settings import FAST, WITHOUT, Args
+from tests.experiments.pages import study_of
 
 
 def test_students_interval():
@@ -69,6 +70,6 @@ def test_smoke(tmp_path):
     before = (tmp_path / "summary.json").read_bytes()
     main(args)  # nothing is trained again
     assert (tmp_path / "summary.json").read_bytes() == before
-    page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 1
-    assert "Answer." in page
+    study = study_of(tmp_path)
+    assert len(study["figures"]) == 1
+    assert "Answer." in study["text"]

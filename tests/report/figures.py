@@ -15,6 +15,7 @@ from cnnjax.report import (
     ensembles,
     health,
     identity,
+    intervals,
     landscape,
     lesions,
     mappings,
@@ -179,6 +180,15 @@ FIGURES: dict[Callable, Callable[[Path], object]] = {
         stem,
     ),
     shattering.sample_measures: _sample_measures,
+    intervals.differences_by_study: lambda stem: intervals.differences_by_study(
+        {
+            "a study": intervals.Panel(
+                "a base", {"an arm": (0.01, 0.02)}, {"an arm": (0.0, 0.02)}, {"an arm": 0.5}
+            )
+        },
+        stem,
+        "points",
+    ),
     speedrun.errors_against_seconds: lambda stem: speedrun.errors_against_seconds(
         {"net": [(10.0, 0.1, 0.01), (30.0, 0.05, np.nan)]}, {"flip": (0.01, 0.002), "EMA": (0.0, 0.1)}, stem
     ),

@@ -1,6 +1,7 @@
 """Folders of runs that nobody trained: written as `cnnjax.training` writes them, but at once."""
 
 import json
+import re
 
 import numpy as np
 
@@ -14,7 +15,11 @@ def write_run(folder, model="resnet8", seed=0, steps=40, every=10, done=None, **
     """A run's folder at step `done`, by default finished; deeper networks learn more slowly."""
     config = Config(model=model, data="fashion_mini", seed=seed, steps=steps, evaluate_every=every, **fields)
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {"versions": VERSIONS, "device": "1 x cpu (cpu), 2 cores", "command": f"cnnjax train --model {model}"}
+    environment = {
+        "versions": VERSIONS,
+        "device": "1 x cpu (cpu), 2 cores",
+        "command": f"cnnjax train --model {model}",
+    }
     held = {"config": config.to_json(), "data": "0" * 64, "environment": environment}
     (folder / "config.json").write_text(json.dumps(held))
     (folder / "metrics.jsonl").write_text("")
@@ -27,16 +32,27 @@ def write_run(folder, model="resnet8", seed=0, steps=40, every=10, done=None, **
 def append_steps(folder, first, last):
     """Lines of the steps from `first` to `last`; those of a step are always the same."""
     held = json.loads((folder / "config.json").read_text())["config"]
-    depth = int(held["model"].lstrip("plainresnet") or 8)
+    depth = int(re.sub(r"\D", "", held["model"]) or 8)
     slow = 1 + depth / 8 * (2 if held["model"].startswith("plain") else 0.2)
     with open(folder / "metrics.jsonl", "a") as file:
         for step in range(first, last + 1):
             draw = np.random.default_rng([held["seed"], step, depth])
             loss = 2.3 / (1 + 12 * step / held["steps"] / slow) * float(np.exp(0.1 * draw.normal()))
-            line = {"step": step, "learning_rate": 0.1, "train_error": min(0.9, loss / 3), "train_loss": loss, "time": float(step)}
+            line = {
+                "step": step,
+                "learning_rate": 0.1,
+                "train_error": min(0.9, loss / 3),
+                "train_loss": loss,
+                "time": float(step),
+            }
             file.write(json.dumps(line) + "\n")
             if step % held["evaluate_every"] == 0:
-                line = {"step": step, "test_error": min(0.9, loss / 2.7), "test_loss": 1.1 * loss, "time": step + 0.5}
+                line = {
+                    "step": step,
+                    "test_error": min(0.9, loss / 2.7),
+                    "test_loss": 1.1 * loss,
+                    "time": step + 0.5,
+                }
                 file.write(json.dumps(line) + "\n")
 
 
