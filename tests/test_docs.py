@@ -20,11 +20,11 @@ import pytest
 import tyro
 from PIL import Image
 
+from tests.test_readme import TOGETHER
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 GALLERY = ROOT / "docs/experiments/index.md"
-GOES_ON = [f"docs/guides/{name}.md" for name in ("train", "scale_out", "measure")]
-"""Pages whose snippets go on from the README's; tests/test_readme.py runs them, in this order."""
 NET = "\n".join(
     [
         "from flax import linen as nn",
@@ -133,7 +133,7 @@ def run_command(words, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PAGES if name not in ("README.md", *GOES_ON)])
+@pytest.mark.parametrize("name", [name for name in PAGES if name not in TOGETHER])
 def test_a_page_runs(name, tmp_path, monkeypatch):
     """Its commands and snippets in their order, in one folder, as one program."""
     monkeypatch.chdir(tmp_path)
@@ -156,7 +156,7 @@ def test_a_page_runs(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["README.md", *GOES_ON])
+@pytest.mark.parametrize("name", TOGETHER)
 def test_the_commands_of_a_page_run(name, tmp_path):
     prepare(tmp_path)
     for block in blocks(PAGES[name]):

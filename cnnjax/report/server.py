@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from cnnjax.errors import UserError
 from cnnjax.report.contents import page_of
-from cnnjax.report.page import render, to_json
+from cnnjax.report.page import Page, render, to_json
 from cnnjax.report.records import changes_of
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -34,21 +34,28 @@ class _Watched:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._lock = threading.Lock()
-        self._known: tuple[object, str, str] = (None, "", "")
+        self._changes: object = None
+        self._page, self._text, self._tag = Page(""), "", ""
 
     def content(self) -> tuple[str, str]:
         """JSON, and a tag that differs when it does."""
         with self._lock:
-            changes = changes_of(self._folders)
-            if changes != self._known[0]:
-                text = to_json(page_of(self._folders))
-                self._known = changes, text, f'"{hashlib.sha256(text.encode()).hexdigest()[:20]}"'
-            return self._known[1:]
+            self._update()
+            return self._text, self._tag
 
     def page(self) -> str:
         """The whole page."""
         with self._lock:
-            return render(page_of(self._folders), live=ADDRESS)
+            self._update()
+            return render(self._page, live=ADDRESS)
+
+    def _update(self) -> None:
+        changes = changes_of(self._folders)
+        if changes != self._changes:
+            self._page = page_of(self._folders)
+            self._text = to_json(self._page)
+            self._tag = f'"{hashlib.sha256(self._text.encode()).hexdigest()[:20]}"'
+            self._changes = changes
 
 
 def application(folders: Sequence[Path], host: str = LOOPBACK[0]) -> Starlette:

@@ -92,13 +92,9 @@ def _compared(study: Study, title: str, rows: Sequence[Row]) -> list[dict[str, A
 
 def _panel(study: Study, errors: Sequence[Row], rows: Sequence[Row]) -> Panel:
     base = _values(rows, study.base, "test_error") or []
-    seeds = {
-        row["arm"]: list(np.subtract(_values(rows, row["arm"], "test_error") or [], base)) for row in errors
-    }
-    halves = {
-        row["arm"]: (row["interval"][1] - row["difference"]) if row["interval"] else np.inf for row in errors
-    }
-    intervals = {row["arm"]: (row["difference"], halves[row["arm"]]) for row in errors}
+    own = {row["arm"]: _values(rows, row["arm"], "test_error") or [] for row in errors}
+    seeds = {arm: list(np.subtract(values, base)) for arm, values in own.items()}
+    intervals = {arm: difference(values, base) for arm, values in own.items()}
     published = {row["arm"]: 100 * row["published"] for row in errors if "published" in row}
     return Panel(study.base, intervals, seeds, published)
 
@@ -159,7 +155,7 @@ def answer(differences: Sequence[Row]) -> str:
     for study in dict.fromkeys(row["study"] for row in differences):
         own = [row for row in differences if row["study"] == study]
         for measure in dict.fromkeys(row["measure"] for row in own):
-            if measure == "test_error" or measure == "calibration_error":
+            if measure in ("test_error", "calibration_error"):
                 worse, better, unclear = by_sign([row for row in own if row["measure"] == measure])
                 parts = [
                     f"{word}: {_listed(rows)}"

@@ -4,18 +4,10 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from experiments.paired import interval
 from experiments.speedrun.__main__ import main
 from experiments.speedrun.conclusions import answer
 from experiments.speedrun.settings import FAST, WITHOUT, Args
 from tests.experiments.pages import study_of
-
-
-def test_students_interval():
-    mean, half = interval([1.0, 2.0, 3.0, 6.0])
-    assert mean == 3
-    assert half == pytest.approx(3.182446 * np.sqrt(14 / 3) / 2, rel=1e-6)  # t of 3 degrees of freedom
-    assert interval([0.5]) == (0.5, float("inf"))
 
 
 def test_an_answer_claims_what_an_interval_without_zero_supports():
