@@ -20,7 +20,10 @@ class TensorBoard(Sink):
         """Open a new event file."""
         from tensorboardX import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        # A file is named by the second; one of the same second would be overwritten.
+        self._writer = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step:09d}"
+        )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add scalars."""

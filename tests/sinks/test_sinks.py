@@ -243,3 +243,14 @@ def test_a_library_that_is_missing_is_told_before_anything_is_written(monkeypatc
 
 def test_what_a_sink_need_not_do():
     Sinks([Sink()], "folder", {}, 0, pytest.fail).histograms(1, {"x": np.array([np.nan]), "y": ["a"]})
+
+
+def test_tensorboard_keeps_a_file_of_the_same_second(monkeypatch, tmp_path):
+    """It names a file by the second, and a run may go on within it."""
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    for step in (0, 2):
+        sink = TensorBoard()
+        sink.start(tmp_path, {}, step)
+        sink.write(step + 1, {"train_loss": 1.0})
+        sink.close()
+    assert values(tmp_path, "simple_value").keys() == {(1, "train_loss"), (3, "train_loss")}
