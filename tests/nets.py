@@ -49,6 +49,7 @@ SIDES = {
     r"googlenet_t": 64,
     r"(se_)?bn_inc": 64,
     r"nin_i": 64,
+    r"inception_v3": 299,  # its auxiliary head takes no other
 }
 
 

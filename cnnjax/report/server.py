@@ -88,7 +88,7 @@ def application(folders: Sequence[Path], host: str = LOOPBACK[0]) -> Starlette:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; port 0 is any that is free.
+    """A socket that listens on the address; port 0 is any that is free.
 
     Raises:
         UserError: the port is taken or not allowed, or there is no such address here.
@@ -103,6 +103,7 @@ def listen(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(address)
+        bound.listen()  # who reads the address that is printed may come before the server is up
     except OSError as error:
         bound.close()
         raise UserError(

@@ -183,7 +183,9 @@ def test_data_can_be_had(seen):
     assert lines[0] == "network,seed,of,step,loss"
     assert len(lines) == 1 + 4 * (40 + 4)
     seen.page.locator("#curves summary", has_text="Show as a table").first.click()
-    assert seen.page.locator("#curves .card").first.locator("tbody tr").count() == 4 * 44
+    rows = seen.page.locator("#curves .card").first.locator("tbody tr")
+    rows.first.wait_for()  # a table is made once its place is open
+    assert rows.count() == 4 * 44
 
 
 def test_the_theme_is_switched(seen):
