@@ -12,6 +12,7 @@ import tyro
 
 import cnnjax
 from cnnjax.command import parse
+from cnnjax.comparing import Compare
 from cnnjax.config import RUNNING, Config, Dtype, Running, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.evaluating import Evaluate
@@ -465,6 +466,7 @@ Verb = (
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Slurm, tyro.conf.subcommand("slurm")]
     | Annotated[Runs, tyro.conf.subcommand("runs")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Data, tyro.conf.subcommand("data")]

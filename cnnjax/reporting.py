@@ -37,8 +37,8 @@ class Report:
             print("\n".join(map(str, self._draw(out.with_name(f"{out.stem}_curves")))))
 
     def _draw(self, stem: Path) -> list[Path]:
-        from cnnjax.report.contents import families_of
         from cnnjax.report.curves import error_curves
+        from cnnjax.report.families import families_of
         from cnnjax.report.records import find_records
 
         needed = {"train_error", "test_error"}

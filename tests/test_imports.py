@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files", "images", "machine", "npz", "watchdog"}
+LEAVES = {"errors", "files", "images", "machine", "npz", "tables", "watchdog"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "images": {"errors"},
     "machine": set(),
     "npz": {"errors", "files"},
+    "tables": set(),
     "watchdog": set(),
     "config": LEAVES,
     "mesh": LEAVES | {"ops"},  # which arrays are stacked over depth
@@ -69,6 +70,7 @@ MAY_IMPORT = {
     "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes", "sinks"},
     "report": LEAVES,
     "reporting": LEAVES | {"distributed", "report"},
+    "comparing": LEAVES | {"report"},
     "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
     "showing": LEAVES | {"config", "data", "recipes", "report", "training"},
@@ -77,6 +79,7 @@ MAY_IMPORT = {
     | {
         "checkup",
         "command",
+        "comparing",
         "comparison",
         "compilation",
         "config",

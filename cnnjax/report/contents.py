@@ -1,6 +1,5 @@
 """Folders of runs and experiments to a page's content."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,13 +7,12 @@ from typing import Any
 
 from cnnjax.errors import UserError
 from cnnjax.files import read_json, write_json
+from cnnjax.report.compared_table import content
+from cnnjax.report.families import Family, differing_fields, families_of, model_of, seed_of, text_of
+from cnnjax.report.over_seeds import compare_families
 from cnnjax.report.page import Comparison, Page, Study, Table
-from cnnjax.report.records import FINDINGS, SEEDS, RunRecord, experiment_of, find_findings, find_records
+from cnnjax.report.records import FINDINGS, RunRecord, experiment_of, find_findings, find_records
 from cnnjax.report.series import curves, layers, samples
-
-Family = tuple[str, list[RunRecord]]
-"""A label, and the runs that differ in their seeds only."""
-LABEL = 50  # characters of what tells a family from others of the same network
 
 
 def report_of(folders: Sequence[Path]) -> Page:
@@ -45,7 +43,8 @@ def page_of(folders: Sequence[Path]) -> Page:
         title=studies[0].title if studies else _title(ordered, names, root),
         studies=studies,
         overview=_overview(families, names),
-        families=[{"label": label, "runs": [_seed_of(run) for run in runs]} for label, runs in families],
+        compared=_over_seeds(families),
+        families=[{"label": label, "runs": [seed_of(run) for run in runs]} for label, runs in families],
         curves=curves([runs for _, runs in families]),
         layers=layers(first),
         samples=samples(first),
@@ -73,43 +72,6 @@ def common_folder(folders: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([folder.absolute() for folder in folders]))
 
 
-def families_of(records: Sequence[RunRecord]) -> list[Family]:
-    """The runs by what they share but for their seeds, each family with a label of its own.
-
-    The label is the network's name, with the other fields that tell families of one network apart.
-    """
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(json.dumps(record.family, sort_keys=True), []).append(record)
-    families = list(groups.values())
-    for runs in families:
-        runs.sort(key=_seed_of)
-    by_model: dict[str, list[list[RunRecord]]] = {}
-    for runs in families:
-        by_model.setdefault(_model_of(runs[0]), []).append(runs)
-    labelled: list[Family] = []
-    for model, same in by_model.items():
-        fields = _differing([runs[0].family["config"] for runs in same])
-        for runs in same:
-            said = ", ".join(
-                f"{name} {_text(runs[0].config.get(name))}" for name in fields if name != "model"
-            )
-            if len(said) > LABEL:  # too much differs to be said in a label
-                said = runs[0].folder.name
-            labelled.append((f"{model}, {said}" if said else model, runs))
-    return _unique(labelled)
-
-
-def _unique(families: list[Family]) -> list[Family]:
-    """Families whose data or objects alone differ get a number, too."""
-    seen: dict[str, int] = {}
-    found = []
-    for label, runs in families:
-        seen[label] = seen.get(label, 0) + 1
-        found.append((label if seen[label] == 1 else f"{label} ({seen[label]})", runs))
-    return found
-
-
 def _study(folder: Path, held: Mapping[str, Any]) -> Study:
     figures = {}
     for caption, name in held["figures"].items():
@@ -121,7 +83,7 @@ def _study(folder: Path, held: Mapping[str, Any]) -> Study:
 
 def _title(runs: Sequence[RunRecord], names: Sequence[str], root: Path) -> str:
     if len(runs) == 1:
-        return f"{_model_of(runs[0])} on {runs[0].config.get('data')}"
+        return f"{model_of(runs[0])} on {runs[0].config.get('data')}"
     return f"{len(runs) or 'No'} runs {'' if runs else 'yet '}in {root.name or root}"
 
 
@@ -140,8 +102,8 @@ def _overview(families: Sequence[Family], names: Sequence[str]) -> Table:
     rows = []
     for label, runs in families:
         for run in runs:
-            final = run.final or _latest(run)
-            row = [names[len(rows)], label, str(_seed_of(run)), _text(run.config.get("data")), run.state]
+            final = run.last
+            row = [names[len(rows)], label, str(seed_of(run)), text_of(run.config.get("data")), run.state]
             row += [f"{final[name]:.4f}" if name in final else "" for name in ("train_loss", "test_loss")]
             row += [
                 f"{100 * final[name]:.2f} %" if name in final else ""
@@ -151,9 +113,13 @@ def _overview(families: Sequence[Family], names: Sequence[str]) -> Table:
     return (*header, "seconds"), rows
 
 
-def _latest(run: RunRecord) -> dict[str, float]:
-    """The newest value of each metric."""
-    return {name: value for line in run.lines for name, value in line.items()}
+def _over_seeds(families: Sequence[Family]) -> dict[str, Any]:
+    if sum(any(run.final is not None for run in runs) for _, runs in families) < 2:
+        return {}
+    try:
+        return content(compare_families(families))
+    except UserError as error:
+        return {"header": [], "rows": [], "notes": [f"{error}."], "intervals": []}
 
 
 def _configurations(names: Sequence[str], runs: Sequence[RunRecord], studies: Sequence[Path]) -> Comparison:
@@ -183,34 +149,10 @@ def _named(names: Sequence[str], findings: Mapping[Path, Any]) -> list[str]:
 def _compared(names: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> Comparison:
     """What is the same in all, and a row for each of what differs; rows that are the same are one."""
     named = [(name, one) for name, one in zip(names, settings, strict=True) if one]
-    differing = _differing([one for _, one in named])
+    differing = differing_fields([one for _, one in named])
     fields = dict.fromkeys(field for _, one in named for field in one)
-    shared = {field: _text(named[0][1].get(field)) for field in fields if field not in differing}
+    shared = {field: text_of(named[0][1].get(field)) for field in fields if field not in differing}
     if not differing:
         return Comparison(shared)
-    rows = [[name, *(_text(one.get(field)) for field in differing)] for name, one in named]
+    rows = [[name, *(text_of(one.get(field)) for field in differing)] for name, one in named]
     return Comparison(shared, (["run", *differing], rows))
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    fields = dict.fromkeys(field for one in settings for field in one)
-    return [field for field in fields if any(one.get(field) != settings[0].get(field) for one in settings)]
-
-
-def _model_of(run: RunRecord) -> str:
-    """The network's name, without its fields or its folder."""
-    return str(run.config.get("model")).split(" ", 1)[0].rpartition("/")[2][:40]
-
-
-def _seed_of(run: RunRecord) -> int:
-    return next((run.config[name] for name in SEEDS if run.config.get(name) is not None), 0)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_text(one)}" for key, one in value.items()) or "-"
-    if isinstance(value, list | tuple):
-        return " ".join(map(_text, value)) or "-"
-    return str(value)

@@ -59,6 +59,8 @@ class Page:
         title: of the page.
         studies: of the experiments.
         overview: a row per run.
+        compared: the families over their seeds (`cnnjax.report.compared_table.content`); empty unless two
+            have finished runs.
         families: of runs that differ in their seeds only, each with a `label` and its `runs`.
         curves: what was measured along the steps (`cnnjax.report.series`); empty if nothing was.
         layers: statistics of layers against depth and step; empty without.
@@ -71,6 +73,7 @@ class Page:
     title: str
     studies: Sequence[Study] = ()
     overview: Table = ((), ())
+    compared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     families: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     layers: Mapping[str, Any] = dataclasses.field(default_factory=dict)

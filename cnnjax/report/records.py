@@ -14,6 +14,7 @@ from cnnjax.files import parse_lines, read_json
 from cnnjax.npz import read_arrays
 
 SEEDS = ("seed", "data_seed")
+NO_METRICS = ("step", "time")  # of a line
 FINDINGS = "report.json"
 
 
@@ -47,6 +48,11 @@ class RunRecord:
         return {"config": config, "data": self.held.get("data"), "objects": self.held.get("objects")}
 
     @property
+    def parameters(self) -> int | None:
+        """How many are trained; None of a run that was begun before this was recorded."""
+        return self.held.get("parameters")
+
+    @property
     def step(self) -> int:
         """The last step in its record."""
         return max((line["step"] for line in self.lines), default=0)
@@ -59,6 +65,12 @@ class RunRecord:
         if self.diverged_at is not None:
             return f"diverged at step {self.diverged_at:,}"
         return f"step {self.step:,} of {self.config.get('steps', 0):,}"
+
+    @property
+    def last(self) -> dict[str, float]:
+        """The final metrics, and the newest value of all that are none."""
+        newest = {name: value for line in self.lines for name, value in line.items()}
+        return {name: one for name, one in {**newest, **(self.final or {})}.items() if name not in NO_METRICS}
 
     @property
     def seconds(self) -> float:
@@ -134,8 +146,13 @@ def _read_record(folder: Path) -> RunRecord | None:
     if not held:
         return None
     diverged = (_json(folder / "diverged.json") or {}).get("diverged_at")
-    final = result.get("metrics") if isinstance(result, dict) else None
+    final = result.get("metrics") if isinstance(result, dict) and not _is_longer(held, result) else None
     return RunRecord(folder, held, _lines(folder / "metrics.jsonl"), final, diverged)
+
+
+def _is_longer(held: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
+    """Whether the run was made longer after it had that result, and has not ended again."""
+    return result.get("config", held["config"]).get("steps") != held["config"].get("steps")
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

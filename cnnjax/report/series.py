@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.report.records import RunRecord
+from cnnjax.report.records import NO_METRICS, RunRecord
 
 POINTS = 400  # along a curve; each is the mean of the steps since the point before
 TOTAL_POINTS = 150_000  # of all curves of a page
@@ -40,10 +40,10 @@ def curves(families: Sequence[Sequence[RunRecord]]) -> dict[str, Any]:
     """
     runs = [run for family in families for run in family]
     names = dict.fromkeys(name for run in runs for line in run.lines for name in line)
-    names = [name for name in names if name not in ("step", "time")]
+    names = [name for name in names if name not in NO_METRICS]
     quantities: dict[str, list[str]] = {}
     for name in names:
-        part, quantity = _split(name)
+        part, quantity = split_metric(name)
         quantities.setdefault(quantity, []).append(part)
     if not quantities:
         return {}
@@ -58,7 +58,7 @@ def curves(families: Sequence[Sequence[RunRecord]]) -> dict[str, Any]:
                 steps, values = _blocks(run, name, -(-longest[name] // points) or 1)
                 if len(steps):
                     grid = grids.setdefault(tuple(_numbers(steps)), len(grids))
-                    own["/".join(_split(name))] = [grid, _numbers(values)]
+                    own["/".join(split_metric(name))] = [grid, _numbers(values)]
             found.append(own)
     order = sorted(quantities, key=lambda name: (name not in ("loss", "error"), name != "loss"))
     parts = {
@@ -148,12 +148,18 @@ def _profile(label: str, by_step: Mapping[int, Mapping[str, np.ndarray]]) -> dic
     }
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_metric(name: str) -> tuple[str, str]:
     """Part and quantity of a metric: "train_loss" is ("train", "loss"), "learning_rate" ("", itself)."""
     for part in PARTS:
         if name.startswith(part):
             return part[:-1], name.removeprefix(part)
     return "", name
+
+
+def in_percent(metric: str) -> bool:
+    """Whether it is a share that is shown in percent: an error, of whatever part."""
+    quantity = split_metric(metric)[1]
+    return quantity == "error" or quantity.endswith("_error")
 
 
 def _count(run: RunRecord, name: str) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Run:
     checkpoints: Checkpoints
     record: Record
     result: dict[str, float] | None  # the final metrics, when it is finished
+    parameters: int
     whitening: Whitening | None = None
 
     def begin(self) -> None:
@@ -59,7 +61,7 @@ class Run:
             self.record.begin()
 
     def _init_folder(self) -> None:
-        init_run_dir(self.out, self.identity)
+        init_run_dir(self.out, self.identity, self.parameters)
         if self.whitening is not None:
             write_whitening(self.out, self.whitening)
 
@@ -148,7 +150,7 @@ class Run:
 
     def _restore_config_file(self) -> None:
         if not (self.out / "config.json").exists():  # it was lost, or damaged and moved
-            init_run_dir(self.out, self.identity)
+            init_run_dir(self.out, self.identity, self.parameters)
 
 
 @contextlib.contextmanager
@@ -184,12 +186,16 @@ def open_run_dir(
             result = None
             if step == config.steps:
                 result = on_process_zero(lambda: read_result(out, identity, step, record, say))
-            yield Run(config, identity, out, step, state, checkpoints, record, result)
+            yield Run(config, identity, out, step, state, checkpoints, record, result, _size(shapes.params))
 
 
 def arrays_of(measured: Any) -> Mapping[str, Any]:
     """What a probe measured, by name."""
     return measured.arrays() if hasattr(measured, "arrays") else measured
+
+
+def _size(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def _parts(state: State) -> dict[str, Any]:

@@ -155,12 +155,12 @@ def _holds_nothing(folder: Path) -> bool:
     )
 
 
-def init_run_dir(out: Path, identity: Identity) -> None:
-    """Record what is run in `out`, and where; the file's earlier content stays in it under "before".
+def init_run_dir(out: Path, identity: Identity, parameters: int) -> None:
+    """Record what is run in `out`, its number of parameters, and where; what was there stays under "before".
 
     For process 0, once the run has taken a step.
     """
-    here = {**identity, "environment": environment(identity["config"])}
+    here = {**identity, "parameters": parameters, "environment": environment(identity["config"])}
     recorded = _recorded(out)
     before = recorded.pop("before", [])
     if not recorded or not _same_run(recorded, here):

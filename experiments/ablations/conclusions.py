@@ -10,8 +10,8 @@ from cnnjax.config import Config
 from cnnjax.counting import summary
 from cnnjax.data import Dataset, Stream
 from cnnjax.report.intervals import Panel, differences_by_study
+from cnnjax.report.paired import CONFIDENCE, by_sign, difference
 
-from ..paired import CONFIDENCE, by_sign, difference
 from ..runner import Findings, spread
 from .study import IN_POINTS, MEASURES, Study
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from cnnjax.files import read_jsonl
+from cnnjax.report.paired import CONFIDENCE, by_sign, difference, interval
 from cnnjax.report.speedrun import errors_against_seconds
 
-from ..paired import CONFIDENCE, by_sign, difference, interval
 from ..runner import Findings, percent
 from .settings import FAST, Arm
 

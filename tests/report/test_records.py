@@ -7,7 +7,8 @@ import pytest
 
 from cnnjax.errors import UserError
 from cnnjax.report import records
-from cnnjax.report.contents import common_folder, families_of, page_of, report_of, write_findings
+from cnnjax.report.contents import common_folder, page_of, report_of, write_findings
+from cnnjax.report.families import families_of
 from cnnjax.report.page import Study
 from cnnjax.report.series import COSINES, curves, layers, samples
 from tests.report.folders import append_steps, finish, write_layers, write_run, write_samples

@@ -31,6 +31,43 @@ const overviewSection = () => {
   return { node, title: "Runs", update: ({ overview: [header, rows] }) => table.update({ header, rows }) };
 };
 
+// Families over their seeds: the table, the intervals of their differences, and what must be said with them.
+const comparedSection = () => {
+  const table = sortable("Families over their seeds"), notes = h("ul", { class: "note" });
+  let current = null, drawn = null;
+  const content = () => ({
+    data: current.compared.intervals.map(([label, mean, half]) => {
+      const color = colourOf(current.families.findIndex((one) => one.label === label));
+      return {
+        type: "scatter", mode: "markers", x: [mean], y: [label], name: label, showlegend: false, marker: { color, size: 9 },
+        error_x: { type: "data", array: [half], color, thickness: 2, width: 6 }, hovertemplate: "%{x:+.3~g} ± %{error_x.array:.2~g}",
+      };
+    }),
+    layout: {
+      height: 90 + 44 * current.compared.intervals.length,
+      xaxis: axis({ title: { text: "difference" }, rangemode: "tozero", zeroline: true, zerolinewidth: 2, zerolinecolor: style("quiet") }),
+      yaxis: axis({ autorange: "reversed", ticklabelposition: "inside top", showgrid: false, ticks: "" }),
+    },
+  });
+  const rows = () => ({ header: ["family", "difference", "half width of the 95 % interval"], rows: current.compared.intervals });
+  table.node.classList.add("stacked");
+  const node = h("section", { id: "compared" }, h("h2", {}, "Comparison"), table.node, notes);
+  const update = (page) => {
+    current = page;
+    const { header, rows: cells, notes: said, intervals, difference } = page.compared;
+    table.node.hidden = !cells.length;
+    table.update({ header, rows: cells });
+    notes.replaceChildren(...said.map((one) => h("li", {}, one)));
+    if (!intervals.length) return;
+    if (drawn === null) {
+      drawn = chart({ title: `Mean difference over seeds: ${difference}`, content, rows });
+      node.append(drawn.node);
+    }
+    drawn.draw();
+  };
+  return { node, title: "Comparison", update };
+};
+
 // What is the same in all, as a table of two columns, and what differs, as one of the runs.
 const comparison = (label, key, what) => {
   const shared = sortable(`${what}: the same in all`), differing = sortable(`${what}: what differs`);
@@ -73,6 +110,7 @@ const commandSection = () => {
 // Each part of the page: whether there is anything for it yet, and how it is made.
 const PARTS = [
   ["runs", (page) => page.overview[1].length > 0, overviewSection],
+  ["compared", (page) => (page.compared.notes ?? []).length > 0, comparedSection],
   ["curves", (page) => (page.curves.quantities ?? []).length > 0, curveSection],
   ["layers", (page) => (page.layers.runs ?? []).length > 0, layerSection],
   ["samples", (page) => (page.samples.runs ?? []).length > 0, sampleSection],

@@ -40,7 +40,7 @@ const sortable = (label) => {
     });
     body.replaceChildren(...rows.slice(0, ROWS).map((row) => h("tr", {}, ...row.map((value, index) => {
       const said = typeof value === "number" ? number(value) : value ?? "–";
-      const attributes = { class: text[index] ? "text" : "" };
+      const attributes = { class: text[index] ? "text" : "", "data-label": content.header[index] };
       return index ? h("td", attributes, said) : h("th", { ...attributes, scope: "row" }, said);
     }))));
   };

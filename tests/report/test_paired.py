@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.paired import by_sign, difference, interval
+from cnnjax.report.paired import by_sign, difference, interval
 
 
 def test_students_interval():
