@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnnjax.models import list_models as list_models
     from cnnjax.models import register as register
     from cnnjax.papers import recipe as recipe
+    from cnnjax.report.over_seeds import compare_runs as compare_runs
     from cnnjax.running import evaluate as evaluate
     from cnnjax.running import train as train
     from cnnjax.running import train_many as train_many
@@ -38,6 +39,7 @@ _HOME = {
     "EarlyStopping": "cnnjax.training",
     "StopOnPlateau": "cnnjax.training",
     "build": "cnnjax.models",
+    "compare_runs": "cnnjax.report.over_seeds",
     "data": "cnnjax",
     "diagnose": "cnnjax.diagnosis",
     "evaluate": "cnnjax.running",
@@ -64,6 +66,7 @@ __all__ = [
     "EarlyStopping",
     "StopOnPlateau",
     "build",
+    "compare_runs",
     "data",
     "diagnose",
     "evaluate",

@@ -12,6 +12,8 @@ from cnnjax.errors import UserError
 from cnnjax.files import replacing
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cnnjax.report.over_seeds import RunComparison
 
 Format = Literal["text", "csv", "markdown", "latex"]
@@ -66,7 +68,9 @@ class Compare:
         from cnnjax.report import compared_table as forms
 
         if self.out is None and form == "text" and sys.stdout.isatty():
-            _print_rich(found)
+            from rich.console import Console
+
+            print_table(found, Console(highlight=False, markup=False))
             return
         write = {"text": forms.as_text, "csv": forms.csv, "markdown": forms.markdown, "latex": forms.latex}
         if self.out is None:
@@ -86,16 +90,14 @@ class Compare:
         print(path, file=sys.stderr if self.out is None else sys.stdout)  # a table is alone in stdout
 
 
-def _print_rich(found: "RunComparison") -> None:
-    """Print the table for a terminal, below each other in two parts where it is narrow."""
+def print_table(found: "RunComparison", console: "Console") -> None:
+    """Print the table on a terminal, in parts below each other where it is narrow."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from cnnjax.report.compared_table import header_and_rows, notes
 
     header, rows = header_and_rows(found)
-    console = Console(highlight=False, markup=False)
     unlimited = console.options.update(width=sys.maxsize)
 
     def table(columns: Sequence[int]) -> Table:
@@ -106,10 +108,12 @@ def _print_rich(found: "RunComparison") -> None:
             drawn.add_row(*(row[index] for index in columns))
         return drawn
 
-    whole = range(len(header))
-    middle = header.index("seconds") + 1
-    fits = console.measure(table(whole), options=unlimited).maximum <= console.width
-    parts = [whole] if fits or middle == len(header) else [whole[:middle], [0, *whole[middle:]]]
+    parts: list[list[int]] = [[0]]  # the family's name is in each
+    for index in range(1, len(header)):
+        wider = console.measure(table([*parts[-1], index]), options=unlimited).maximum > console.width
+        if wider and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(index)
     for columns in parts:
         console.print(table(columns))
     console.print(*notes(found), sep="\n")

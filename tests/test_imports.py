@@ -109,6 +109,7 @@ MAY_IMPORT = {
         "models",
         "papers",
         "probes",
+        "report",
         "running",
         "runs",
         "sinks",

@@ -1,12 +1,12 @@
 """The table of a comparison over seeds, and what must be said with it: as text, for files, for a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnjax.report.families import text_of
 from cnnjax.report.over_seeds import FinishedRuns, RunComparison
 from cnnjax.report.paired import smallest_p
-from cnnjax.report.records import RunRecord
+from cnnjax.report.records import SEEDS, RunRecord
 from cnnjax.report.series import in_percent
 from cnnjax.tables import as_csv, as_latex, as_markdown, table
 
@@ -17,27 +17,29 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 def header_and_rows(found: RunComparison) -> Table:
     """The cells as text, errors in percent; columns that would be empty are left out."""
-    titles = [f"{_words(metric)}{' %' * in_percent(metric)}" for metric in found.metrics]
-    header = [
-        "family",
-        "seeds",
-        "parameters",
-        *titles,
-        "seconds",
-        "difference",
-        "95 % interval",
-        "pairs",
-        "p",
-    ]
-    rows = []
-    for row in found.rows:
-        low, mean, high = (_signed(row[name], found.metric) for name in ("low", "difference", "high"))
-        spreads = [_spread(row[f"{name}_mean"], row[f"{name}_sd"], name) for name in found.metrics]
-        before = [row["family"], _number(row["seeds"]), _number(row["parameters"]), *spreads]
-        tested = [mean, low and f"{low} to {high}", _number(row["pairs"]), _number(row["p_value"], ".2g")]
-        rows.append([*before, _number(row["seconds"], ",.0f"), *tested])
-    used = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column)]
-    return tuple(header[index] for index in used), [tuple(row[index] for index in used) for row in rows]
+    rows = [_cells(found, row) for row in found.rows]
+    used = [title for title in rows[0] if any(row[title] for row in rows)]
+    return tuple(used), [tuple(row[title] for title in used) for row in rows]
+
+
+def _cells(found: RunComparison, row: Mapping[str, Any]) -> dict[str, str]:
+    """A row's cells by their titles."""
+    low, mean, high = (_signed(row[name], found.metric) for name in ("low", "difference", "high"))
+    spreads = {
+        f"{_words(name)}{' %' * in_percent(name)}": _spread(row[f"{name}_mean"], row[f"{name}_sd"], name)
+        for name in found.metrics
+    }
+    return {
+        "family": row["family"],
+        "seeds": _number(row["seeds"]),
+        "parameters": _number(row["parameters"]),
+        **spreads,
+        "seconds": _number(row["seconds"], ",.0f"),
+        "difference": mean,
+        "95 % interval": low and f"{low} to {high}",
+        "pairs": _number(row["pairs"]),
+        "p": _number(row["p_value"], ".2g"),
+    }
 
 
 def notes(found: RunComparison) -> list[str]:
@@ -55,32 +57,31 @@ def _runs_notes(found: RunComparison) -> list[str]:
     """Runs that are left out, or that ended early."""
     said = []
     every = [*found.families, *found.omitted]
-    if left := [(one, run) for one in every for run in one.unfinished]:
-        said.append(f"Left out, not finished: {_listed([_run(*one) for one in left])}.")
+    if left := [f"{_named(one, run)} ({run.state})" for one in every for run in one.unfinished]:
+        said.append(f"Left out, not finished: {_listed(left)}.")
     early = [
-        (one, run)
+        f"{_named(one, run)} (step {run.step:,} of {run.config['steps']:,})"
         for one in found.families
         for run in one.runs.values()
-        if run.step < run.config.get("steps", 0)
+        if run.step < run.config["steps"]
     ]
     if early:
-        runs = [f"{_run(*one)[:-1]}, step {one[1].step:,} of {one[1].config['steps']:,})" for one in early]
-        said.append(f"Ended early, as they were told to: {_listed(runs)}.")
+        said.append(f"Ended early, as they were told to: {_listed(early)}.")
     return said
 
 
 def _pairs_notes(found: RunComparison) -> list[str]:
     """What too few pairs, or none, can't show."""
-    base, said = found.baseline.label, []
-    by_pairs: dict[int, list[str]] = {}
-    for label, one in found.paired.items():
-        by_pairs.setdefault(min(one.pairs, 2), []).append(label)
-    if 0 in by_pairs:
-        said.append(f"Not paired, no seed in common with {base}: {_listed(by_pairs[0])}.")
-    if 1 in by_pairs:
-        said.append(
-            f"Only one seed in common with {base}, so no interval and no test: {_listed(by_pairs[1])}."
-        )
+    without = [one.label for one in found.families if not one.values(found.metric)]
+    unpaired = [label for label, one in found.paired.items() if not one.pairs and label not in without]
+    single = [label for label, one in found.paired.items() if one.pairs == 1]
+    base = found.baseline.label
+    reasons = {
+        f"Without {_words(found.metric)}": without,
+        f"Not paired, no seed in common with {base}": unpaired,
+        f"Only one seed in common with {base}, so no interval and no test": single,
+    }
+    said = [f"{reason}: {_listed(labels)}." for reason, labels in reasons.items() if labels]
     fewest = min((one.pairs for one in found.paired.values() if one.pairs > 1), default=None)
     if fewest is not None and smallest_p(fewest) > LEVEL:
         enough = next(pairs for pairs in range(2, 20) if smallest_p(pairs) <= LEVEL)
@@ -158,10 +159,9 @@ def _spread(mean: float | None, deviation: float | None, metric: str) -> str:
     return f"{scale * mean:{forms[0]}}{more}"
 
 
-def _run(family: FinishedRuns, run: RunRecord) -> str:
-    seed, data_seed = run.config.get("seed"), run.config.get("data_seed")
-    more = "" if data_seed is None else f", data seed {data_seed}"
-    return f"{family.label}, seed {seed}{more} ({run.state})"
+def _named(family: FinishedRuns, run: RunRecord) -> str:
+    seed, data_seed = (run.config.get(name) for name in SEEDS)
+    return f"{family.label}, seed {seed}{'' if data_seed is None else f', data seed {data_seed}'}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -30,7 +30,8 @@ def families_of(records: Sequence[RunRecord]) -> list[Family]:
         settings = [settings_of(runs[0]) for runs in same]
         fields = [name for name in differing_fields(settings) if name != "model"]
         for runs, own in zip(same, settings, strict=True):
-            said = ", ".join(f"{name.rpartition('.')[2]} {text_of(own.get(name))}" for name in fields)
+            has = [name for name in fields if name in own]
+            said = ", ".join(f"{name.rpartition('.')[2]} {text_of(own[name])}" for name in has)
             if len(said) > LABEL:  # too much differs to be said in a label
                 said = runs[0].folder.name
             labelled.append((f"{model}, {said}" if said else model, runs))
@@ -51,8 +52,8 @@ def settings_of(run: RunRecord) -> dict[str, Any]:
     """The configuration without its seeds, flat: `model_options.width` is a field of its own."""
     found = {}
     for name, value in run.family["config"].items():
-        inner = {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {}
-        found |= inner or {name: value}
+        is_flat = not isinstance(value, Mapping)
+        found |= {name: value} if is_flat else {f"{name}.{key}": one for key, one in value.items()}
     return found
 
 

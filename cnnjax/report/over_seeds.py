@@ -11,11 +11,11 @@ import numpy as np
 from cnnjax.errors import UserError
 from cnnjax.report.families import Family, differing_fields, families_of, settings_of
 from cnnjax.report.paired import difference, sign_flip
-from cnnjax.report.records import RunRecord, find_records
+from cnnjax.report.records import SEEDS, RunRecord, find_records
 
 METRIC = "test_error"
 ALWAYS = ("train_loss", "train_error", METRIC)
-Seeds = tuple[Any, Any]
+Seeds = tuple[Any, ...]
 """A run's seed and data seed."""
 
 
@@ -165,6 +165,8 @@ def compare_families(
         named = "; ".join(by_label)
         raise UserError(f"there is no baseline {baseline!r} among the families with a finished run: {named}")
     base = found[0] if baseline is None else by_label[baseline]
+    if not base.values(metric):
+        raise UserError(f"the baseline {base.label} has no {metric}: give another baseline or metric")
     ordered = [base, *(one for one in found if one is not base)]
     return RunComparison(ordered, metric, [one for one in every if not one.runs])
 
@@ -172,7 +174,7 @@ def compare_families(
 def _finished(label: str, runs: Sequence[RunRecord]) -> FinishedRuns:
     ended: dict[Seeds, RunRecord] = {}
     for run in runs:
-        seeds = run.config.get("seed"), run.config.get("data_seed")
+        seeds = tuple(run.config.get(name) for name in SEEDS)
         if run.final is None:
             continue
         if seeds in ended:

@@ -84,6 +84,9 @@ def test_what_a_run_leaves(uninterrupted):
     assert saved["environment"]["convolution"] == best_form()
     assert environment({"dtype": "bfloat16"})["convolution"] == best_form(jnp.bfloat16)
     assert environment({"model_options": {"convolution": "native"}})["convolution"] == "native"
+    began = json.loads((uninterrupted.out / "config.json").read_text())
+    parameters = jax.tree.leaves(uninterrupted.variables["params"])
+    assert began["parameters"] == sum(array.size for array in parameters)
     assert uninterrupted.metrics["train_loss"] == found[-2]["train_loss"]
     assert uninterrupted.metrics["test_error"] == found[-1]["test_error"]
 
