@@ -188,6 +188,34 @@ def test_data_can_be_had(seen):
     assert rows.count() == 4 * 44
 
 
+def test_families_are_compared_over_their_seeds(seen):
+    rows = seen.page.locator("#compared table").first.locator("tbody tr")
+    assert [name.split()[0] for name in rows.locator("th").all_text_contents()] == ["plain20", "resnet20"]
+    assert "less that of plain20" in seen.page.locator("#compared h3").text_content()
+    chart = seen.page.locator("#compared .plot")
+    data = chart.evaluate("(plot) => plot.data.map((one) => [one.name, one.x[0], one.error_x.array[0]])")
+    ((name, mean, half),) = data
+    assert name == "resnet20"
+    cells = rows.last.locator("td").all_text_contents()
+    assert f"{mean:+.2f}" in cells
+    assert f"{mean - half:+.2f} to {mean + half:+.2f}" in cells
+    low, high = chart.evaluate("(plot) => plot._fullLayout.xaxis.range")
+    assert low < mean < 0 <= high  # no difference is in sight, too
+    assert "2 pairs are few" in seen.page.locator("#compared ul").text_content()
+
+
+def test_a_comparison_is_stacked_where_it_is_narrow(browser, runs):
+    narrow = Seen(browser, runs.as_uri(), width=390)
+    box = narrow.page.locator("#compared .scroll").first
+    assert box.evaluate("(one) => one.scrollWidth <= one.clientWidth")  # nothing to scroll
+    assert narrow.page.evaluate("document.documentElement.scrollWidth") <= 390
+    label = "(one) => getComputedStyle(one, '::before').content"
+    assert box.locator("tbody tr").last.locator("td").last.evaluate(label) == '"p"'
+    tops = [one["y"] for one in (cell.bounding_box() for cell in box.locator("tr").last.locator("td").all())]
+    assert tops == sorted(set(tops))
+    narrow.close()
+
+
 def test_the_theme_is_switched(seen):
     back = "getComputedStyle(document.body).backgroundColor"
     light = seen.page.evaluate(back)
