@@ -6,7 +6,7 @@ from typing import Any
 from cnnjax.report.families import text_of
 from cnnjax.report.over_seeds import FinishedRuns, RunComparison
 from cnnjax.report.paired import smallest_p
-from cnnjax.report.records import SEEDS, RunRecord
+from cnnjax.report.records import RunRecord
 from cnnjax.report.series import in_percent
 from cnnjax.tables import as_csv, as_latex, as_markdown, table
 
@@ -82,8 +82,8 @@ def _pairs_notes(found: RunComparison) -> list[str]:
         f"Only one seed in common with {base}, so no interval and no test": single,
     }
     said = [f"{reason}: {_listed(labels)}." for reason, labels in reasons.items() if labels]
-    fewest = min((one.pairs for one in found.paired.values() if one.pairs > 1), default=None)
-    if fewest is not None and smallest_p(fewest) > LEVEL:
+    fewest = min((one.pairs or 0 for one in found.paired.values() if one.low is not None), default=0)
+    if fewest and smallest_p(fewest) > LEVEL:
         enough = next(pairs for pairs in range(2, 20) if smallest_p(pairs) <= LEVEL)
         said.append(
             f"{fewest} pairs are few: whatever their differences, p is {smallest_p(fewest):.2g} (2 / "
@@ -119,13 +119,17 @@ def content(found: RunComparison) -> dict[str, Any]:
     """What a report's page shows of it; `intervals` are of label, mean and half width."""
     header, rows = header_and_rows(found)
     scale = 100 if in_percent(found.metric) else 1
-    tested = {label: one for label, one in found.paired.items() if one.pairs > 1}
+    tested = [(label, one.difference, one.high) for label, one in found.paired.items()]
     return {
         "header": header,
         "rows": rows,
         "notes": notes(found),
         "difference": f"{_words(found.metric)} less that of {found.baseline.label}{_unit(found)}",
-        "intervals": [[label, scale * one.mean, scale * one.half] for label, one in tested.items()],
+        "intervals": [
+            [label, scale * mean, scale * (high - mean)]
+            for label, mean, high in tested
+            if mean is not None and high is not None
+        ],
     }
 
 
@@ -160,8 +164,8 @@ def _spread(mean: float | None, deviation: float | None, metric: str) -> str:
 
 
 def _named(family: FinishedRuns, run: RunRecord) -> str:
-    seed, data_seed = (run.config.get(name) for name in SEEDS)
-    return f"{family.label}, seed {seed}{'' if data_seed is None else f', data seed {data_seed}'}"
+    seed, data_seed = run.seeds
+    return f"{family.label}, seed {seed}{'' if data_seed == seed else f', data seed {data_seed}'}"
 
 
 def _listed(names: Sequence[str]) -> str:

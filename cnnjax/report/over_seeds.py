@@ -11,12 +11,12 @@ import numpy as np
 from cnnjax.errors import UserError
 from cnnjax.report.families import Family, differing_fields, families_of, settings_of
 from cnnjax.report.paired import difference, sign_flip
-from cnnjax.report.records import SEEDS, RunRecord, find_records
+from cnnjax.report.records import RunRecord, find_records
 
 METRIC = "test_error"
 ALWAYS = ("train_loss", "train_error", METRIC)
-Seeds = tuple[Any, ...]
-"""A run's seed and data seed."""
+Seeds = tuple[Any, Any]
+"""Of a run's initial weights, and of its data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +43,17 @@ class PairedSeeds(NamedTuple):
     """How a metric differs from the baseline's over the seeds that both have.
 
     Attributes:
-        pairs: the number of those seeds.
-        mean: of the differences, the family's value less the baseline's; nan without a pair.
-        half: half the width of Student's 95 % interval for it; infinite for fewer than two pairs.
-        p_value: of the sign-flip test; 1 for fewer than two pairs.
+        pairs: the number of those seeds; None of the baseline itself.
+        difference: the mean of the family's values less the baseline's; None without a pair.
+        low, high: Student's 95 % interval for it; None for fewer than two pairs.
+        p_value: of the sign-flip test; None for fewer than two pairs.
     """
 
-    pairs: int
-    mean: float
-    half: float
-    p_value: float
+    pairs: int | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,15 +115,7 @@ class RunComparison:
             found[f"{metric}_mean"] = float(np.mean(values)) if values else None
             found[f"{metric}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
         found["seconds"] = float(np.median([run.seconds for run in runs]))
-        one = self.paired.get(family.label, PairedSeeds(0, np.nan, np.inf, 1.0))
-        tested = one.pairs > 1
-        return found | {
-            "pairs": one.pairs if family.label in self.paired else None,
-            "difference": one.mean if one.pairs else None,
-            "low": one.mean - one.half if tested else None,
-            "high": one.mean + one.half if tested else None,
-            "p_value": one.p_value if tested else None,
-        }
+        return found | self.paired.get(family.label, PairedSeeds())._asdict()
 
     def __str__(self) -> str:
         from cnnjax.report.compared_table import as_text
@@ -142,9 +135,8 @@ def compare_runs(*folders: Path | str, metric: str = METRIC, baseline: str | Non
         UserError: there are fewer than two families with a finished run, or two runs of the same
             configuration and seeds; or there is no such folder, metric or baseline.
     """
-    return compare_families(
-        families_of(find_records([Path(one).expanduser() for one in folders])), metric, baseline
-    )
+    records = find_records([Path(folder).expanduser() for folder in folders])
+    return compare_families(families_of(records), metric, baseline)
 
 
 def compare_families(
@@ -174,13 +166,11 @@ def compare_families(
 def _finished(label: str, runs: Sequence[RunRecord]) -> FinishedRuns:
     ended: dict[Seeds, RunRecord] = {}
     for run in runs:
-        seeds = tuple(run.config.get(name) for name in SEEDS)
         if run.final is None:
             continue
-        if seeds in ended:
-            same = f"{ended[seeds].folder} and {run.folder}"
-            raise UserError(f"{same} have the same configuration and seed: give one of them only")
-        ended[seeds] = run
+        if (same := ended.setdefault(run.seeds, run)) is not run:
+            both = f"{same.folder} and {run.folder}"
+            raise UserError(f"{both} have the same configuration and seed: give one of them only")
     return FinishedRuns(label, ended, [run for run in runs if run.final is None])
 
 
@@ -196,7 +186,8 @@ def _too_few(families: Sequence[FinishedRuns]) -> str:
 
 
 def _paired(own: Sequence[float], base: Sequence[float]) -> PairedSeeds:
-    if not own:
-        return PairedSeeds(0, np.nan, np.inf, 1.0)
+    if len(own) < 2:
+        return PairedSeeds(len(own), own[0] - base[0] if own else None)
+    mean, half = difference(own, base)
     each = [one - other for one, other in zip(own, base, strict=True)]
-    return PairedSeeds(len(each), *difference(own, base), sign_flip(each))
+    return PairedSeeds(len(own), mean, mean - half, mean + half, sign_flip(each))

@@ -48,6 +48,12 @@ class RunRecord:
         return {"config": config, "data": self.held.get("data"), "objects": self.held.get("objects")}
 
     @property
+    def seeds(self) -> tuple[Any, Any]:
+        """Of the initial weights, and of the data, which has the same one unless it is told."""
+        seed, data_seed = (self.config.get(name) for name in SEEDS)
+        return seed, seed if data_seed is None else data_seed
+
+    @property
     def parameters(self) -> int | None:
         """How many are trained; None of a run that was begun before this was recorded."""
         return self.held.get("parameters")

@@ -147,7 +147,7 @@ def test_axes_seeds_and_smoothing(seen):
     assert (seen.axis(), seen.axis("xaxis")) == ("log", "log")
     before = dict(seen.traces())
     assert set(before) >= {"plain20, training", "plain20, test"}
-    seen.page.get_by_label("Seeds").select_option(label="one line each")
+    seen.page.locator("#curves").get_by_label("Seeds").select_option(label="one line each")
     lines = dict(seen.traces())
     assert "plain20, training, seed 1" in lines
     slider = seen.page.get_by_label("Smoothing")

@@ -84,16 +84,19 @@ def test_only_common_seeds_are_paired(runs):
     ended(runs / "far_9", "plain14", 9, 0.6)
     ended(runs / "near_2", "resnet14", 2, 0.27)
     ended(runs / "drawn_0", "resnet20", 0, 0.2, data_seed=5)  # other images: no pair of seed 0
+    ended(runs / "drawn_1", "resnet20", 1, 0.25, data_seed=1)  # the same as without
     found = cnnjax.compare_runs(runs, baseline="plain8")
     rows = {row["family"]: row for row in found.rows}
     assert rows["plain8"]["seeds"] == 4
     assert (rows["resnet8"]["pairs"], rows["resnet8"]["difference"]) == (3, pytest.approx(-0.29 / 3))
-    for label in ("plain14", "resnet20"):
-        assert (rows[label]["pairs"], rows[label]["difference"], rows[label]["low"]) == (0, None, None)
+    assert [rows["plain14"][name] for name in ("pairs", "difference", "low")] == [0, None, None]
+    assert (rows["resnet20"]["pairs"], rows["resnet20"]["difference"]) == (1, pytest.approx(-0.07))
     assert (rows["resnet14"]["pairs"], rows["resnet14"]["difference"]) == (1, pytest.approx(-0.10))
     assert (rows["resnet14"]["low"], rows["resnet14"]["p_value"]) == (None, None)
-    assert "Not paired, no seed in common with plain8: resnet20; plain14." in notes(found)
-    assert "Only one seed in common with plain8, so no interval and no test: resnet14." in notes(found)
+    assert "Not paired, no seed in common with plain8: plain14." in notes(found)
+    assert "Only one seed in common with plain8, so no interval and no test: resnet20; resnet14." in notes(
+        found
+    )
 
 
 def test_unfinished_runs_are_left_out_and_told(runs):
