@@ -1,16 +1,15 @@
 """The table of a comparison over seeds, and what must be said with it: as text, for files, for a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from cnnjax.report.families import text_of
+from cnnjax.report.families import listed, text_of
 from cnnjax.report.over_seeds import FinishedRuns, RunComparison
 from cnnjax.report.paired import smallest_p
 from cnnjax.report.records import RunRecord
 from cnnjax.report.series import in_percent
 from cnnjax.tables import as_csv, as_latex, as_markdown, table
 
-NAMED = 5  # families or runs that a note names
 LEVEL = 0.05
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -58,7 +57,7 @@ def _runs_notes(found: RunComparison) -> list[str]:
     said = []
     every = [*found.families, *found.omitted]
     if left := [f"{_named(one, run)} ({run.state})" for one in every for run in one.unfinished]:
-        said.append(f"Left out, not finished: {_listed(left)}.")
+        said.append(f"Left out, not finished: {listed(left)}.")
     early = [
         f"{_named(one, run)} (step {run.step:,} of {run.config['steps']:,})"
         for one in found.families
@@ -66,7 +65,7 @@ def _runs_notes(found: RunComparison) -> list[str]:
         if run.step < run.config["steps"]
     ]
     if early:
-        said.append(f"Ended early, as they were told to: {_listed(early)}.")
+        said.append(f"Ended early, as they were told to: {listed(early)}.")
     return said
 
 
@@ -81,7 +80,7 @@ def _pairs_notes(found: RunComparison) -> list[str]:
         f"Not paired, no seed in common with {base}": unpaired,
         f"Only one seed in common with {base}, so no interval and no test": single,
     }
-    said = [f"{reason}: {_listed(labels)}." for reason, labels in reasons.items() if labels]
+    said = [f"{reason}: {listed(labels)}." for reason, labels in reasons.items() if labels]
     fewest = min((one.pairs or 0 for one in found.paired.values() if one.low is not None), default=0)
     if fewest and smallest_p(fewest) > LEVEL:
         enough = next(pairs for pairs in range(2, 20) if smallest_p(pairs) <= LEVEL)
@@ -166,8 +165,3 @@ def _spread(mean: float | None, deviation: float | None, metric: str) -> str:
 def _named(family: FinishedRuns, run: RunRecord) -> str:
     seed, data_seed = run.seeds
     return f"{family.label}, seed {seed}{'' if data_seed == seed else f', data seed {data_seed}'}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return "; ".join(names[:NAMED]) + more

@@ -1,14 +1,15 @@
 """Families: runs that differ in their seeds only, and what tells families apart."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnjax.report.records import SEEDS, RunRecord
 
 Family = tuple[str, list[RunRecord]]
 """A label, and the runs that differ in their seeds only."""
-LABEL = 50  # characters of what tells a family from others of the same network
+LABEL = 70  # characters of what tells a family from others of the same network
+NAMED = 5  # of many that are listed
 
 
 def families_of(records: Sequence[RunRecord]) -> list[Family]:
@@ -27,15 +28,29 @@ def families_of(records: Sequence[RunRecord]) -> list[Family]:
         by_model.setdefault(model_of(runs[0]), []).append(runs)
     labelled: list[Family] = []
     for model, same in by_model.items():
-        settings = [settings_of(runs[0]) for runs in same]
-        fields = [name for name in differing_fields(settings) if name != "model"]
-        for runs, own in zip(same, settings, strict=True):
-            has = [name for name in fields if name in own]
-            said = ", ".join(f"{name.rpartition('.')[2]} {text_of(own[name])}" for name in has)
-            if len(said) > LABEL:  # too much differs to be said in a label
-                said = runs[0].folder.name
+        for said, runs in zip(_told_apart([runs[0] for runs in same]), same, strict=True):
             labelled.append((f"{model}, {said}" if said else model, runs))
     return _unique(labelled)
+
+
+def _told_apart(runs: Sequence[RunRecord]) -> list[str]:
+    """What tells each from the others: the fields that differ; if that is long, words without their field."""
+    settings = [settings_of(run) for run in runs]
+    known = set.intersection(*(set(run.config) for run in runs))  # older versions have fewer fields
+    fields = [
+        name for name in differing_fields(settings) if name != "model" and name.partition(".")[0] in known
+    ]
+    for bare in ((), (str,)):
+        said = [
+            ", ".join(_field(name, own[name], bare) for name in fields if name in own) for own in settings
+        ]
+        if max(map(len, said)) <= LABEL:
+            return said
+    return [run.folder.name for run in runs]
+
+
+def _field(name: str, value: Any, bare: tuple[type, ...]) -> str:
+    return text_of(value) if isinstance(value, bare) else f"{name.rpartition('.')[2]} {text_of(value)}"
 
 
 def _unique(families: list[Family]) -> list[Family]:
@@ -82,3 +97,9 @@ def text_of(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(text_of, value)) or "-"
     return str(value)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in one line, the first few of many."""
+    first, rest = list(names)[:NAMED], list(names)[NAMED:]
+    return "; ".join(first) + (f" and {len(rest):,} more" if rest else "")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnjax.errors import UserError
-from cnnjax.report.families import Family, differing_fields, families_of, settings_of
+from cnnjax.report.families import Family, differing_fields, families_of, listed, settings_of
 from cnnjax.report.paired import difference, sign_flip
 from cnnjax.report.records import RunRecord, find_records
 
@@ -154,8 +154,7 @@ def compare_families(
         raise UserError(f"no run has the metric {metric}; there are {', '.join(metrics)}")
     by_label = {one.label: one for one in found}
     if baseline is not None and baseline not in by_label:
-        named = "; ".join(by_label)
-        raise UserError(f"there is no baseline {baseline!r} among the families with a finished run: {named}")
+        raise UserError(f"there is no family {baseline} with a finished run; there are {listed(by_label)}")
     base = found[0] if baseline is None else by_label[baseline]
     if not base.values(metric):
         raise UserError(f"the baseline {base.label} has no {metric}: give another baseline or metric")
@@ -180,9 +179,8 @@ def _too_few(families: Sequence[FinishedRuns]) -> str:
         return f"all runs are of one family, {families[0].label}: {more}"
     ended = [one.label for one in families if one.runs]
     states = [f"{run.folder.name}: {run.state}" for one in families for run in one.unfinished]
-    some = "; ".join(states[:3]) + ("; ..." if len(states) > 3 else "")
     what = f"only {ended[0]} has a finished run" if ended else "no run has finished"
-    return f"{what} ({some}): two families are needed"
+    return f"{what} ({listed(states)}): two families are needed"
 
 
 def _paired(own: Sequence[float], base: Sequence[float]) -> PairedSeeds:

@@ -152,6 +152,15 @@ def test_names_are_of_the_fields_that_differ(runs):
     assert [row["model_options.width"] for row in found.rows] == [None, None, 32]
 
 
+def test_long_names_leave_out_what_speaks_for_itself(runs):
+    wide = {"kernel_init": "he_fan_out", "activation": "leaky_relu", "width": 32}
+    ended(runs / "wide", "resnet8", 0, 0.1, model_options=wide, augment="none")
+    ended(runs / "slow", "resnet8", 0, 0.1, model_options=wide, augment="none", learning_rate=0.01)
+    labels = [row["family"] for row in cnnjax.compare_runs(runs).rows]
+    assert "resnet8, none, learning_rate 0.01, he_fan_out, leaky_relu, width 32" in labels
+    assert "resnet8, crop_flip, learning_rate 0.1" in labels
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -164,7 +173,10 @@ def test_names_are_of_the_fields_that_differ(runs):
         (["compare", "again", "."], "have the same configuration and seed: give one of them only"),
         (["compare", "plain8_0", "resnet8_0", "--metric", "acc"], "there are learning_rate, train_error, tr"),
         (["compare", "plain8_0", "resnet8_0", "--metric", "acc"], "no run has the metric acc"),
-        (["compare", "plain8_0", "resnet8_0", "--baseline", "vgg"], "finished run: plain8; resnet8"),
+        (
+            ["compare", "plain8_0", "resnet8_0", "--baseline", "vgg"],
+            "no family vgg with a finished run; there are plain8; resnet8",
+        ),
         (["compare", "plain8_0", "resnet8_0", "--out", "a.html"], "pages are written by --report"),
         (["compare", "plain8_0", "resnet8_0", "--report", "begun/config.json"], "is no report of cnnjax"),
         (["compare", "plain8_0", "--format", "html"], "--format"),
