@@ -73,19 +73,16 @@ MAY_IMPORT = {
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
     "showing": LEAVES | {"config", "data", "recipes", "report", "training"},
     "doctor": LEAVES | {"compilation", "data", "ops"},
-    "__main__": LEAVES
+    "verbs": LEAVES
     | {
         "checkup",
-        "command",
         "comparison",
         "compilation",
         "config",
         "counting",
         "data",
         "doctor",
-        "evaluating",
         "interop",
-        "launch",
         "mesh",
         "models",
         "papers",
@@ -93,8 +90,8 @@ MAY_IMPORT = {
         "running",
         "runs",
         "showing",
-        "slurm",
     },
+    "__main__": {"command", "errors", "evaluating", "launch", "reporting", "slurm", "verbs"},
     "__init__": LEAVES
     | {
         "config",
