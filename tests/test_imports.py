@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files", "images", "machine", "npz", "watchdog"}
+LEAVES = {"errors", "files", "images", "machine", "npz", "terminal", "watchdog"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "images": {"errors"},
     "machine": set(),
     "npz": {"errors", "files"},
+    "terminal": set(),
     "watchdog": set(),
     "config": LEAVES,
     "mesh": LEAVES | {"ops"},  # which arrays are stacked over depth
@@ -58,7 +59,7 @@ MAY_IMPORT = {
         "training",
         "trial",
     },
-    "papers": {"config", "errors"},
+    "papers": {"config", "errors", "terminal"},
     "evaluation": LEAVES
     | {"config", "counting", "data", "distributed", "mesh", "network", "ops", "probes", "training"},
     "evaluating": LEAVES | {"compilation", "data", "evaluation", "runs"},
@@ -69,7 +70,7 @@ MAY_IMPORT = {
     "training": LEAVES | {"config", "data", "distributed", "mesh", "network", "ops", "probes", "sinks"},
     "report": LEAVES,
     "reporting": LEAVES | {"distributed", "report"},
-    "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
+    "diagnosis": {"errors", "network", "ops", "probes", "report", "terminal"},
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
     "showing": LEAVES | {"config", "data", "recipes", "report", "training"},
     "doctor": LEAVES | {"compilation", "data", "ops"},
@@ -117,6 +118,7 @@ ONE_FILE_ONLY = {
     "mlflow": {"sinks"},
     "trackio": {"sinks"},
     "jinja2": {"report"},
+    "rich": {"terminal"},
     "matplotlib": {"report"},
     "starlette": {"report"},
     "uvicorn": {"report"},
@@ -156,7 +158,8 @@ def test_imports_go_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "library", ["grain", "jinja2", "mlflow", "starlette", "tensorboardX", "trackio", "uvicorn", "wandb"]
+    "library",
+    ["grain", "jinja2", "mlflow", "rich", "starlette", "tensorboardX", "trackio", "uvicorn", "wandb"],
 )
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
@@ -166,7 +169,7 @@ def test_a_library_for_one_purpose_is_imported_in_one_file(library):
 IMPORT_ALL = """
 import importlib, logging, os, pkgutil, signal, sys, threading, warnings
 import absl.logging, flax.linen, grain, jax, matplotlib.pyplot, optax, orbax.checkpoint
-import PIL.Image, safetensors, scipy.cluster.vq, tensorboardX, tqdm, tyro
+import PIL.Image, safetensors, scipy.cluster.vq, tensorboardX, tyro
 
 def state():
     everyone = logging.root.manager.loggerDict.items()

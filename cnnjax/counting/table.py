@@ -1,7 +1,6 @@
 """The summary of a network: its layers, their totals, and the text of both."""
 
 import dataclasses
-from collections.abc import Container
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +14,7 @@ from cnnjax.counting.walk import Row, shape_text
 from cnnjax.errors import UserError, short
 from cnnjax.models import build
 from cnnjax.probes.subject import as_subject
+from cnnjax.terminal import Page, Printable, table
 
 LARGEST = 2**15  # pixels a side: jax indexes the arrays of larger images by more than 32 bits
 
@@ -38,7 +38,7 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(Printable):
     """A network's layers in the order of their calls, and their totals; `str` is the table."""
 
     name: str
@@ -72,7 +72,8 @@ class Summary:
         maps = [layer for layer in self.layers if len(layer.output) == 3] or self.layers
         return max(layer.receptive_field for layer in maps)
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Page:
+        """The table."""
         head = ("layer", "kind", "output", "parameters", "multiply-adds", "connections", "field", "stride")
         rows = [
             (
@@ -84,7 +85,7 @@ class Summary:
         totals = (f"{total:,}" for total in (self.parameters, self.macs, self.connections))
         total = ("total", "", "", *totals, "", "")
         title = f"{self.name}, input {shape_text(self.input)}"
-        return "\n".join([title, "", *table([head, *rows, total], left=3, ruled=(0, len(rows)))])
+        return Page(title, "", table([*rows, total], head, "lllr", total=True))
 
 
 def summary(
@@ -157,15 +158,3 @@ def _layer(row: Row) -> Layer:
         receptive_field=int(max(axis.high - axis.low + 1 for axis in row.field)),
         stride=max(axis.step for axis in row.field),
     )
-
-
-def table(rows: list[tuple[str, ...]], left: int, ruled: Container[int]) -> list[str]:
-    """Lines of aligned columns, the first `left` of them to the left, with a rule after the rows `ruled`."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for index, row in enumerate(rows):
-        cells = [f"{cell:{'<' if i < left else '>'}{widths[i]}}" for i, cell in enumerate(row)]
-        lines.append("  ".join(cells).rstrip())
-        if index in ruled:
-            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return lines

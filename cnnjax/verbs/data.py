@@ -41,6 +41,7 @@ class Data:
         """Print where the data lies and what it holds."""
         from cnnjax.data import fetch, find, is_streamed, list_datasets, open_data, prepare_imagenet, spec
         from cnnjax.data.streams import IMAGENET
+        from cnnjax.terminal import show, table
 
         if (self.recipe or self.settings or self.step) and not self.show:
             raise UserError("--recipe, --settings and --step say what to --show: give that too")
@@ -55,8 +56,8 @@ class Data:
                 raise UserError(
                     f"--data-dir {self.data_dir}: say of which data set, as in `cnnjax data cifar10`"
                 )
-            for name in list_datasets():
-                print(f"{name:16}{spec(name).title} ({find(name) or 'not here'})")
+            rows = [(name, spec(name).title, str(find(name) or "not here")) for name in list_datasets()]
+            show(table(rows, align="l"))
             return
         if is_streamed(self.name):
             if self.source != "auto" or not self.verify:
@@ -82,13 +83,14 @@ class Data:
 
     def _check(self) -> None:
         from cnnjax.data.check import check_folder
+        from cnnjax.terminal import show
 
         if not self.name or not Path(self.name).expanduser().is_dir():
             raise UserError(
                 f"--check reads the pictures of a folder: there is no folder {self.name or 'named'}"
             )
         report = check_folder(Path(self.name).expanduser())
-        print(report)
+        show(report)
         if report.lost:
             raise UserError(
                 f"{self.name}: {report.lost:,} pictures can't be used: remove, mend or rename them, or train "

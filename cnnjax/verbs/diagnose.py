@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -65,12 +66,20 @@ class Diagnose:
         use_cache()
         if self.over is not None:
             scaling = over(self.name, *_values(self.over), config, self.data)
-            print(json.dumps(scaling.to_json()) if self.json else scaling)
+            self._print(scaling)
             return
         health = diagnose_named(self.name, config, self.data, self.steps)
-        print(json.dumps(health.to_json()) if self.json else health)
+        self._print(health)
         if self.figure is not None:
             print(health.figure(self.figure), file=sys.stderr if self.json else sys.stdout)
+
+    def _print(self, found: Any) -> None:
+        from cnnjax.terminal import show
+
+        if self.json:
+            print(json.dumps(found.to_json()))
+        else:
+            show(found)
 
 
 def _values(text: str) -> tuple[str, list[float]]:

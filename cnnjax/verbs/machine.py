@@ -17,13 +17,13 @@ class Runs:
 
     def run(self) -> None:
         """Print the table."""
-        from cnnjax.counting.table import table
-        from cnnjax.runs import runs_table
+        from cnnjax.runs import RUN_COLUMNS, run_rows
+        from cnnjax.terminal import show, table
 
-        rows = runs_table(self.folder)
-        if len(rows) == 1:
+        rows = run_rows(self.folder)
+        if not rows:
             raise UserError(f"there is no run in {self.folder}")
-        print("\n".join(table(rows, left=4, ruled={0})))
+        show(table(rows, RUN_COLUMNS, "llllr"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,5 +33,6 @@ class Doctor:
     def run(self) -> None:
         """Print the report."""
         from cnnjax.doctor import report
+        from cnnjax.terminal import show
 
-        print(report())
+        show(report())

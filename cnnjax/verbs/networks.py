@@ -15,16 +15,13 @@ class Models:
     def run(self) -> None:
         """Print one line per network, with its name and reference."""
         from cnnjax.models.registry import build, find, list_models
+        from cnnjax.terminal import show, table
 
         names = list_models(self.pattern)
-        if not names:
-            build(
-                self.pattern
-            )  # a name in no paper's table that builds all the same, or an error that says why
+        if not names:  # one in no paper's table may build all the same; if not, the error says why
+            build(self.pattern)
             names = [self.pattern]
-        width = max(map(len, names))
-        for name in names:
-            print(f"{name.ljust(width)}  {find(name)[0].reference}")
+        show(table([(name, find(name)[0].reference) for name in names], align="l"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +39,10 @@ class Summary:
         """Print the table."""
         from cnnjax.comparison import compare, story
         from cnnjax.counting import summary
+        from cnnjax.terminal import show
 
         if self.compare:
             names = filter(None, (self.name, *self.compare))
-            print(compare(*(summary(name, self.input) for name in names)))
+            show(compare(*(summary(name, self.input) for name in names)))
         else:
-            print(summary(self.name, self.input) if self.name else story())
+            show(summary(self.name, self.input) if self.name else story())

@@ -50,9 +50,13 @@ class Plan:
 
         from cnnjax.counting.plan import plan
         from cnnjax.counting.plans import compare_plans
+        from cnnjax.terminal import show
 
         where: Any = {"topology": self.topology, "mesh": self.mesh, "shard": self.shard}
         found = (
             plan(config, **where) if self.compare is None else compare_plans(config, self.compare, **where)
         )
-        print(json.dumps(found.to_json()) if self.json else found)
+        if self.json:
+            print(json.dumps(found.to_json()))
+        else:
+            show(found)

@@ -30,11 +30,15 @@ class Predict:
             labels = self.labels.read_text().splitlines() if self.labels else []
         except UnicodeDecodeError as error:
             raise UserError(f"--labels {self.labels}: is not a text file") from error
+
+        from cnnjax.terminal import Page, show, table
+
         for path, best in zip(self.images, self._guesses(), strict=True):
-            print(path)
-            for index, probability in best:
-                label = labels[index] if index < len(labels) else ""
-                print(f"  {100 * probability:5.1f} %  {index:4}  {label}".rstrip())
+            rows = [
+                (f"{100 * probability:.1f} %", str(index), labels[index] if index < len(labels) else "")
+                for index, probability in best
+            ]
+            show(Page(str(path), table(rows, align="rrl")))
 
     def _guesses(self) -> Any:
         from cnnjax.interop.predict import predict

@@ -20,9 +20,9 @@ class Recipes:
 
     def run(self) -> None:
         """Print one line per recipe."""
-        width = max(map(len, RECIPES))
-        for name, one in RECIPES.items():
-            print(f"{name.ljust(width)}  {one.paper}")
+        from cnnjax.terminal import show, table
+
+        show(table([(name, one.paper) for name, one in RECIPES.items()], align="l"))
 
 
 def _from_recipe() -> Config:
@@ -69,7 +69,9 @@ class Train:
         if self.explain:
             if paper is None:
                 raise UserError("--explain: give a --recipe too; `cnnjax recipes` lists them")
-            print(paper.explain(config))
+            from cnnjax.terminal import show
+
+            show(paper.explain(config))
             return
         if self.out is None:
             raise UserError(
