@@ -7,6 +7,7 @@ import tyro
 
 import cnnjax
 from cnnjax.command import parse
+from cnnjax.completion import INSTALL, SHOW, complete
 from cnnjax.errors import one_line_errors
 from cnnjax.evaluating import Evaluate
 from cnnjax.launch import joined
@@ -38,7 +39,11 @@ Verb = (
 )
 
 
-DESCRIPTION = "Why deep convolutional networks train, or do not. `cnnjax --version` tells the version."
+DESCRIPTION = (
+    "Why deep convolutional networks train, or do not. `cnnjax --version` tells the version; "
+    "`cnnjax --install-completion` has the Tab key complete verbs, flags and names in bash, zsh and fish "
+    "(--show-completion prints the script)."
+)
 
 
 def main() -> None:
@@ -46,6 +51,8 @@ def main() -> None:
     with joined(), one_line_errors("cnnjax"):
         if sys.argv[1:] == ["--version"]:
             print(f"cnnjax {cnnjax.__version__}")
+        elif sys.argv[1:2] in ([INSTALL], [SHOW]):
+            complete(Verb, sys.argv[1:])
         else:
             parse(Verb, DESCRIPTION, prog="cnnjax").run()
         sys.stdout.flush()

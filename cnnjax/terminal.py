@@ -13,7 +13,15 @@ from typing import Any, Protocol
 
 import rich.table
 from rich.box import Box
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderResult, RichCast
+from rich.console import (
+    Console,
+    ConsoleDimensions,
+    ConsoleOptions,
+    ConsoleRenderable,
+    Group,
+    RenderResult,
+    RichCast,
+)
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -118,6 +126,12 @@ class _Console(Console):
     def show_cursor(self, show: bool = True) -> bool:
         """Leave it visible: a process that is killed could not bring it back."""
         return False
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """With room for the "^C" that a terminal adds, which would else break the line."""
+        width, height = super().size
+        return ConsoleDimensions(max(1, width - 3), height)
 
 
 class TerminalLines:

@@ -92,7 +92,8 @@ MAY_IMPORT = {
         "runs",
         "showing",
     },
-    "__main__": {"command", "errors", "evaluating", "launch", "reporting", "slurm", "verbs"},
+    "completion": {"data", "errors", "files", "models", "papers"},
+    "__main__": {"command", "completion", "errors", "evaluating", "launch", "reporting", "slurm", "verbs"},
     "__init__": LEAVES
     | {
         "config",
