@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,8 +11,6 @@ from cnnjax.errors import UserError
 from cnnjax.files import replacing
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cnnjax.report.over_seeds import RunComparison
 
 Format = Literal["text", "csv", "markdown", "latex"]
@@ -66,19 +63,17 @@ class Compare:
 
     def _write_table(self, found: "RunComparison", form: Format) -> None:
         from cnnjax.report import compared_table as forms
+        from cnnjax.terminal import show
 
-        if self.out is None and form == "text" and sys.stdout.isatty():
-            from rich.console import Console
-
-            print_table(found, Console(highlight=False, markup=False))
-            return
-        write = {"text": forms.as_text, "csv": forms.csv, "markdown": forms.markdown, "latex": forms.latex}
-        if self.out is None:
+        write = {"text": str, "csv": forms.csv, "markdown": forms.markdown, "latex": forms.latex}
+        if self.out is not None:
+            with replacing(self.out) as file:
+                print(write[form](found), file=file)
+            print(self.out)
+        elif form == "text":
+            show(found)
+        else:
             print(write[form](found))
-            return
-        with replacing(self.out) as file:
-            print(write[form](found), file=file)
-        print(self.out)
 
     def _write_report(self, path: Path, found: "RunComparison") -> None:
         from cnnjax.report.compared_table import content
@@ -88,32 +83,3 @@ class Compare:
         page = report_of([folder.expanduser() for folder in self.folders])
         write_page(path, dataclasses.replace(page, compared=content(found)))
         print(path, file=sys.stderr if self.out is None else sys.stdout)  # a table is alone in stdout
-
-
-def print_table(found: "RunComparison", console: "Console") -> None:
-    """Print the table on a terminal, in parts below each other where it is narrow."""
-    from rich import box
-    from rich.table import Table
-
-    from cnnjax.report.compared_table import header_and_rows, notes
-
-    header, rows = header_and_rows(found)
-    unlimited = console.options.update(width=sys.maxsize)
-
-    def table(columns: Sequence[int]) -> Table:
-        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for index in columns:
-            drawn.add_column(header[index], justify="right" if index else "left", no_wrap=index > 0)
-        for row in rows:
-            drawn.add_row(*(row[index] for index in columns))
-        return drawn
-
-    parts: list[list[int]] = [[0]]  # the family's name is in each
-    for index in range(1, len(header)):
-        wider = console.measure(table([*parts[-1], index]), options=unlimited).maximum > console.width
-        if wider and len(parts[-1]) > 1:
-            parts.append([0])
-        parts[-1].append(index)
-    for columns in parts:
-        console.print(table(columns))
-    console.print(*notes(found), sep="\n")

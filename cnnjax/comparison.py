@@ -5,14 +5,15 @@ from functools import partial
 
 from flax import linen as nn
 
-from cnnjax.counting import Summary, shape_text, summary, table
+from cnnjax.counting import Summary, shape_text, summary
 from cnnjax.models.orders import Original
 from cnnjax.models.residual import no_norm
 from cnnjax.models.resnet import BasicBlock, Bottleneck
 from cnnjax.models.shortcuts import NoShortcut
+from cnnjax.terminal import Page, Table, table
 
 
-def compare(*summaries: Summary) -> str:
+def compare(*summaries: Summary) -> Table:
     """A table with a line for each; the last column relates their multiply-adds to the first one's."""
     first = summaries[0].macs
     rows = [
@@ -26,10 +27,10 @@ def compare(*summaries: Summary) -> str:
         )
         for one in summaries
     ]
-    return "\n".join(table([("", "input", "parameters", "multiply-adds", "field", "cost"), *rows], 2, (0,)))
+    return table(rows, ("", "input", "parameters", "multiply-adds", "field", "cost"), "llr")
 
 
-def story() -> str:
+def story() -> Page:
     """The arithmetic behind the architectures: reductions, small kernels, bottlenecks and whole networks."""
     conv = partial(nn.Conv, use_bias=False)
     block = {
@@ -56,8 +57,8 @@ def story() -> str:
             name: (name, None) for name in ("vgg19", "plain34", "resnet34", "resnet152")
         },
     }
-    return "\n\n".join(
-        f"{title}\n\n"
-        + compare(*(dataclasses.replace(summary(*network), name=name) for name, network in rows.items()))
-        for title, rows in sections.items()
-    )
+    parts = []
+    for title, rows in sections.items():
+        costs = (dataclasses.replace(summary(*network), name=name) for name, network in rows.items())
+        parts += [title, "", compare(*costs), ""]
+    return Page(*parts[:-1])

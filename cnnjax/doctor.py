@@ -15,6 +15,7 @@ from cnnjax.data import find, list_datasets
 from cnnjax.files import cache_root
 from cnnjax.machine import usable_cores
 from cnnjax.ops import direct
+from cnnjax.terminal import Table, table
 
 PACKAGES = (
     "cnnjax",
@@ -30,22 +31,22 @@ PACKAGES = (
 GIB = 2**30
 
 
-def report() -> str:
+def report() -> Table:
     """The whole report, one fact per line, warnings last."""
     check_backend()
     devices = jax.devices()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    lines = [f"python {platform.python_version()} on {platform.system()} {platform.machine()}"]
-    lines += [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
-    lines.append(f"devices: {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
-    lines.append(f"host: {len(usable_cores())} cores, {memory:.0f} GiB of memory")
-    lines.append(f"cache: {cache_root()} ({_free(cache_root()) / GIB:.0f} GiB free)")
-    lines += [
-        f"data {name}: {find(name) or f'missing: `cnnjax data {name}` fetches it'}"
+    rows = [("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    rows += [(name, importlib.metadata.version(name)) for name in PACKAGES]
+    rows.append(("devices", f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"))
+    rows.append(("host", f"{len(usable_cores())} cores, {memory:.0f} GiB of memory"))
+    rows.append(("cache", f"{cache_root()} ({_free(cache_root()) / GIB:.0f} GiB free)"))
+    rows += [
+        (f"data {name}", str(find(name) or f"missing: `cnnjax data {name}` fetches it"))
         for name in list_datasets()
     ]
-    warnings = _warnings(devices)
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings or ["none"])])
+    rows += [("warning", warning) for warning in _warnings(devices) or ["none"]]
+    return table(rows, align="l")
 
 
 def _warnings(devices: list[Any]) -> list[str]:

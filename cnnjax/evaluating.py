@@ -123,16 +123,17 @@ class Evaluate:
 
     def _print(self, members: "dict[str, Predictions]") -> None:
         from cnnjax.evaluation import report
+        from cnnjax.terminal import Page, show
 
         if self.json:
             print(json.dumps(report.to_json(members)))
             return
-        print(report.scores_table(members))
+        show(report.scores_table(members))
         if len(members) > 1:
-            print("", report.paired_table(members), sep="\n")
+            show(Page("", report.paired_table(members)))
         if self.ensemble:
             *single, together = members.values()
-            print("", report.ensemble_text(single, together), sep="\n")
+            show(Page("", report.ensemble_text(single, together)))
         if self.per_class:
             name, last = list(members.items())[-1]
-            print("", f"Classes of {name}", report.classes_table(last), sep="\n")
+            show(Page("", f"Classes of {name}", report.classes_table(last)))

@@ -8,7 +8,6 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from cnnjax.config import KEEP, CheckpointPolicy, Config, MultiRunMode, Shard
 from cnnjax.errors import UserError
@@ -45,7 +44,7 @@ def train(
     steps_per_dispatch: int | None = None,
     keep: CheckpointPolicy = KEEP,
     resume: int | None = None,
-    say: Callable[[str], None] = tqdm.write,
+    say: Callable[[str], None] = print,
 ) -> Result:
     """Train as `config` says, write all to the folder `out`, and continue where an earlier call stopped.
 
@@ -105,7 +104,7 @@ def train_many(
     steps_per_dispatch: int | None = None,
     keep: CheckpointPolicy = KEEP,
     resume: int | None = None,
-    say: Callable[[str], None] = tqdm.write,
+    say: Callable[[str], None] = print,
     **objects: Any,
 ) -> list[Result]:
     """Train each config in its own folder as `train` does, all with one program.
@@ -137,7 +136,7 @@ def evaluate(
     mesh: Mesh | None = None,
     crops: Crops | Cropping = 1,
     reestimate: bool = False,
-    say: Callable[[str], None] = tqdm.write,
+    say: Callable[[str], None] = print,
     **objects: Any,
 ) -> dict[str, float]:
     """Compute `test_loss` (nats) and the other `test_` metrics on the config's test set, each example once.

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import optax
 from PIL import Image
-from tqdm import tqdm
 
 from cnnjax.config import Config
 from cnnjax.data import Stream, is_streamed, list_datasets
@@ -182,7 +181,7 @@ class OpenRun:
         crops: Crops | Cropping = 1,
         reestimate: bool = False,
         data: Any = None,
-        say: Callable[[str], None] = tqdm.write,
+        say: Callable[[str], None] = print,
     ) -> Predictions:
         """The probabilities of each test example, by the variables of `step` or their average.
 
@@ -203,7 +202,7 @@ class OpenRun:
         *,
         crops: Crops | Cropping = 1,
         reestimate: bool = False,
-        say: Callable[[str], None] = tqdm.write,
+        say: Callable[[str], None] = print,
         **objects: Any,
     ) -> dict[str, float]:
         """Compute the test metrics of the variables of `step`, and of their average if the run has one.
@@ -264,10 +263,12 @@ def find_runs(folder: Path | str) -> list[OpenRun]:
     return found
 
 
-def runs_table(folder: Path | str) -> list[tuple[str, ...]]:
-    """A header, and a row per run: folder, what was trained, state, final errors in percent, seconds."""
-    header = "run", "model", "data", "state", "steps", "train error", "test error", "seconds"
-    rows: list[tuple[str, ...]] = [header]
+RUN_COLUMNS = "run", "model", "data", "state", "steps", "train error", "test error", "seconds"
+
+
+def run_rows(folder: Path | str) -> list[tuple[str, ...]]:
+    """The cells of RUN_COLUMNS for each run below a folder; final errors in percent."""
+    rows = []
     for run in find_runs(folder):
         final = run.final or {}
         errors = [

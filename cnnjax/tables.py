@@ -1,24 +1,12 @@
-"""Tables as aligned text, CSV, Markdown and LaTeX."""
+"""Tables as CSV, Markdown and LaTeX."""
 
 import csv
 import io
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 Row = Sequence[str]
 TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-
-
-def table(rows: list[tuple[str, ...]], left: int, ruled: Container[int]) -> list[str]:
-    """Lines of aligned columns, the first `left` of them to the left, with a rule after the rows `ruled`."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for index, row in enumerate(rows):
-        cells = [f"{cell:{'<' if i < left else '>'}{widths[i]}}" for i, cell in enumerate(row)]
-        lines.append("  ".join(cells).rstrip())
-        if index in ruled:
-            lines.append("-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return lines
 
 
 def as_csv(header: Row, rows: Sequence[Row]) -> str:

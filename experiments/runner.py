@@ -10,10 +10,9 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from cnnjax.config import Config, MultiRunMode
-from cnnjax.counting import summary, table
+from cnnjax.counting import summary
 from cnnjax.data import Dataset, Stream
 from cnnjax.data.batches import batch_indices
 from cnnjax.distributed import first, on_process_zero
@@ -28,6 +27,7 @@ from cnnjax.report.contents import report_of, write_findings
 from cnnjax.report.page import Study, Table, write_page
 from cnnjax.running import train_many
 from cnnjax.sinks import Sinks, make_sinks
+from cnnjax.terminal import Page, show, table
 from cnnjax.training import program_key
 from cnnjax.training.inputs import example
 from cnnjax.training.record import finished
@@ -90,7 +90,7 @@ def run_all(
         check_rewind([out / name for name in runs], resume)
         done = set()
     unfinished = [left for names in groups.values() if (left := [one for one in names if one not in done])]
-    tqdm.write(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
+    print(f"{len(runs) - sum(map(len, unfinished))} of {len(runs)} runs are finished")
 
     def job(names: list[str]) -> Job:
         configs, outs = [runs[name] for name in names], [out / name for name in names]
@@ -199,7 +199,7 @@ def _train_unless_diverged(
         except Diverged as error:
             # Those before it are finished, those after it have not begun.
             ended = next(index for index, out in enumerate(outs) if not (out / "result.json").exists())
-            tqdm.write(str(error))
+            print(str(error))
             identity = {"config": configs[ended].to_json(), "data": options["data"].digest}
             on_process_zero(functools.partial(_note_divergence, outs[ended], identity))
             configs, outs = configs[ended + 1 :], outs[ended + 1 :]
@@ -235,7 +235,7 @@ def cached_npz(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str
         try:
             return read_arrays(path)
         except UserError as error:
-            tqdm.write(f"{error}: moved to {set_aside(path)}, and computed again")
+            print(f"{error}: moved to {set_aside(path)}, and computed again")
     write_arrays(path, compute())
     return read_arrays(path)
 
@@ -272,11 +272,6 @@ def fixed_choice(number: int, of: int) -> np.ndarray:
     return batch_indices(0, 0, min(number, of), of)
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table for the terminal: the first column aligned left, the others right."""
-    return "\n".join(table([tuple(header), *map(tuple, rows)], left=1, ruled={0}))
-
-
 @dataclasses.dataclass
 class Findings:
     """The results of an experiment, for its summary, its page and the terminal; captions are the keys."""
@@ -289,7 +284,7 @@ class Findings:
 
     def log(self, out: Path, names: Sequence[str]) -> None:
         """Send the figures to sinks, by their names, as those of a run in `out`."""
-        sinks = Sinks(make_sinks(names), out, read_json(out / "config.json")["experiment"], 0, tqdm.write)
+        sinks = Sinks(make_sinks(names), out, read_json(out / "config.json")["experiment"], 0, print)
         sinks.start()
         for paths in self.figures.values():
             sinks.figure(0, paths["png"].stem, paths["png"])
@@ -303,7 +298,7 @@ class Findings:
         write_findings(out, Study(title, text, tables=self.tables), drawn)
         write_page(out / "report.html", report_of([out]))
         for caption, (header, rows) in self.tables.items():
-            print(f"\n{text_table(header, rows)}\n{caption}")
+            show(Page("", table(rows, header), caption))
         print()
         for path in (path for paths in self.figures.values() for path in paths.values()):
             print(path)

@@ -12,17 +12,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from cnnjax.compilation import use_cache
 from cnnjax.errors import Interrupted, UserError, one_line_errors
 from cnnjax.machine import usable_cores
 from cnnjax.training.progress import HERE, Bar
 from cnnjax.training.stop import stop_on_signals
+
+from .screen import Receiver, show_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Job:
 class Whole:
     """Progress of all jobs together: how many nets are done, and the time left for the rest."""
 
-    def __init__(self, jobs: Sequence[Job], line: int):
+    def __init__(self, jobs: Sequence[Job]):
         self._jobs, self._note = jobs, ""
-        self._bar = Bar("all", sum(job.cost for job in jobs), "%", line=line)
+        self._bar = Bar("all", sum(job.cost for job in jobs), "%")
 
     def show(self, done: Sequence[float]) -> None:
         """Show how much of each job's steps is done."""
@@ -61,7 +61,7 @@ class Whole:
 def one_by_one(jobs: Sequence[Job]) -> None:
     """Do every job in this process, in order."""
     done = [0.0] * len(jobs)
-    whole = Whole(jobs, line=1)
+    whole = Whole(jobs)
 
     def report(number: int, amount: int) -> None:
         done[number] += amount
@@ -102,28 +102,36 @@ def side_by_side(jobs: Sequence[Job], workers: int) -> None:
     cores = usable_cores()
     share = len(cores) // workers
     context = multiprocessing.get_context("spawn")
-    tqdm.set_lock(context.RLock())  # no two bars write at once
     taken = context.Value("i", 0)
     done = context.Array("d", len(jobs), lock=False)  # each written by one worker alone
-    running, failure, stopping = [], 0, False
-    whole = Whole(jobs, line=workers)
+    running, screens, failure, stopping = [], [], 0, False
+    whole = Whole(jobs)
     with stop_on_signals() as stop:
         stop.listen()
         try:
             for place in range(min(workers, len(jobs))):
                 own = cores[place * share : (place + 1) * share]
-                arguments = jobs, taken, done, place, own, tqdm.get_lock(), sys.orig_argv
+                screen = context.Pipe(duplex=False) if HERE.lines.live else None
+                arguments = jobs, taken, done, own, screen and screen[1], sys.orig_argv
                 process = context.Process(target=_work, args=arguments)
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is ours
                 process.start()
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 running.append(process)
+                if screen:
+                    screen[1].close()  # it is the worker's, and ends with it
+                    screens.append(Receiver(screen[0]))
             while running:
-                wait([process.sentinel for process in running], timeout=0.5)  # a signal may come
+                ends = [process.sentinel for process in running]
+                wait([*ends, *(screen.connection for screen in screens)], timeout=0.5)  # a signal may come
                 for process in list(running):
                     if process.exitcode is not None:
                         failure = failure or process.exitcode
                         running.remove(process)
+                for screen in list(screens):
+                    if not screen.receive():
+                        screen.close()
+                        screens.remove(screen)
                 whole.show(list(done))
                 if (stop or failure) and not stopping:
                     stopping, taken.value = True, len(jobs)
@@ -132,6 +140,8 @@ def side_by_side(jobs: Sequence[Job], workers: int) -> None:
         finally:
             for process in running:  # only after a second Ctrl-C
                 process.kill()
+            for screen in screens:
+                screen.close()
             whole.close()
     if stop.number is not None:
         raise Interrupted("stopped; the same command goes on from there", stop.number)
@@ -148,17 +158,16 @@ def _work(
     jobs: Sequence[Job],
     taken: Any,
     done: Any,
-    place: int,
     cores: Sequence[int],
-    lock: Any,
+    screen: Connection | None,
     command: list[str],
 ) -> None:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):  # XLA starts as many threads as there are cores
         os.sched_setaffinity(0, cores)
     sys.orig_argv[:] = command  # for the record
-    tqdm.set_lock(lock)
-    HERE.line = place
+    if screen is not None:
+        show_at(screen)
 
     def report(number: int, amount: int) -> None:
         done[number] += amount

@@ -1,4 +1,5 @@
 import importlib.metadata
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -107,13 +108,13 @@ def test_a_platform_that_is_not_here_is_one_line(monkeypatch):
 
 
 def test_doctor_reports_versions_data_sets_and_warnings(monkeypatch, capsys):
-    text = run(monkeypatch, capsys, "doctor")
+    text = re.sub(" +", " ", run(monkeypatch, capsys, "doctor"))
     for word in (
         "jax 0.",
         "cores",
-        "cache:",
-        "data fashion_mini:",
-        "data cifar10: missing",
-        "warning: no accelerator",
+        "cache /",
+        "data fashion_mini ",
+        "data cifar10 missing",
+        "warning no accelerator",
     ):
         assert word in text

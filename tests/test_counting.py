@@ -187,10 +187,10 @@ def test_the_table():
 
 
 def test_comparisons():
-    text = compare(summary("plain34"), summary("resnet50"))
+    text = str(compare(summary("plain34"), summary("resnet50")))
     assert "3,644,493,824    899  100.0 %" in text
     assert "105.9 %" in text
-    text = story()
+    text = str(story())
     for number in ("1,179,648", "69,632", "3,211,264", "1,769,472", "120,422,400", "12,443,648"):
         assert number in text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = {"errors", "files", "images", "machine", "npz", "tables", "watchdog"}
+LEAVES = {"errors", "files", "images", "machine", "npz", "tables", "terminal", "watchdog"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "machine": set(),
     "npz": {"errors", "files"},
     "tables": set(),
+    "terminal": set(),
     "watchdog": set(),
     "config": LEAVES,
     "mesh": LEAVES | {"ops"},  # which arrays are stacked over depth
@@ -59,7 +60,7 @@ MAY_IMPORT = {
         "training",
         "trial",
     },
-    "papers": {"config", "errors"},
+    "papers": {"config", "errors", "terminal"},
     "evaluation": LEAVES
     | {"config", "counting", "data", "distributed", "mesh", "network", "ops", "probes", "training"},
     "evaluating": LEAVES | {"compilation", "data", "evaluation", "runs"},
@@ -71,24 +72,20 @@ MAY_IMPORT = {
     "report": LEAVES,
     "reporting": LEAVES | {"distributed", "report"},
     "comparing": LEAVES | {"report"},
-    "diagnosis": {"counting", "errors", "network", "ops", "probes", "report"},
+    "diagnosis": {"errors", "network", "ops", "probes", "report", "terminal"},
     "checkup": LEAVES | {"config", "data", "diagnosis", "models", "objects", "recipes", "runs", "training"},
     "showing": LEAVES | {"config", "data", "recipes", "report", "training"},
     "doctor": LEAVES | {"compilation", "data", "ops"},
-    "__main__": LEAVES
+    "verbs": LEAVES
     | {
         "checkup",
-        "command",
-        "comparing",
         "comparison",
         "compilation",
         "config",
         "counting",
         "data",
         "doctor",
-        "evaluating",
         "interop",
-        "launch",
         "mesh",
         "models",
         "papers",
@@ -96,7 +93,18 @@ MAY_IMPORT = {
         "running",
         "runs",
         "showing",
+    },
+    "completion": {"data", "errors", "files", "models", "papers"},
+    "__main__": {
+        "command",
+        "comparing",
+        "completion",
+        "errors",
+        "evaluating",
+        "launch",
+        "reporting",
         "slurm",
+        "verbs",
     },
     "__init__": LEAVES
     | {
@@ -124,6 +132,7 @@ ONE_FILE_ONLY = {
     "mlflow": {"sinks"},
     "trackio": {"sinks"},
     "jinja2": {"report"},
+    "rich": {"terminal"},
     "matplotlib": {"report"},
     "starlette": {"report"},
     "uvicorn": {"report"},
@@ -163,7 +172,8 @@ def test_imports_go_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "library", ["grain", "jinja2", "mlflow", "starlette", "tensorboardX", "trackio", "uvicorn", "wandb"]
+    "library",
+    ["grain", "jinja2", "mlflow", "rich", "starlette", "tensorboardX", "trackio", "uvicorn", "wandb"],
 )
 def test_a_library_for_one_purpose_is_imported_in_one_file(library):
     users = [path for path in FILES if library in {name.split(".")[0] for name in imported(path)}]
@@ -173,7 +183,7 @@ def test_a_library_for_one_purpose_is_imported_in_one_file(library):
 IMPORT_ALL = """
 import importlib, logging, os, pkgutil, signal, sys, threading, warnings
 import absl.logging, flax.linen, grain, jax, matplotlib.pyplot, optax, orbax.checkpoint
-import PIL.Image, safetensors, scipy.cluster.vq, tensorboardX, tqdm, tyro
+import PIL.Image, safetensors, scipy.cluster.vq, tensorboardX, tyro
 
 def state():
     everyone = logging.root.manager.loggerDict.items()

@@ -13,7 +13,7 @@ from PIL import Image
 import cnnjax
 from cnnjax.__main__ import main
 from cnnjax.errors import UserError
-from cnnjax.runs import runs_table
+from cnnjax.runs import RUN_COLUMNS, run_rows
 
 DRAW = np.random.default_rng(0)
 X, Y = DRAW.integers(0, 256, (40, 6, 6, 1), np.uint8), np.arange(40) % 3
@@ -96,9 +96,9 @@ def test_pictures_are_prepared_as_the_data_was(runs, tmp_path):
 
 
 def test_runs_are_listed(runs):
-    header, *rows = runs_table(runs)
+    rows = run_rows(runs)
     assert [row[0] for row in rows] == ["file", "objects"]
-    found = [dict(zip(header, row, strict=True)) for row in rows]
+    found = [dict(zip(RUN_COLUMNS, row, strict=True)) for row in rows]
     assert [row["state"] for row in found] == ["finished", "finished"]
     assert {row["steps"] for row in found} == {"4"}
     assert found[1]["test error"] == f"{100 * cnnjax.open_run(runs / 'objects').final['test_error']:.2f}"

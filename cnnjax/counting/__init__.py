@@ -10,7 +10,7 @@ it can depend on, along the longest path: a window of k pixels whose inputs are 
 and its stride multiplies j, the total stride. Beyond the image's border it counts on.
 """
 
-from cnnjax.counting.table import Layer, Summary, summary, table
+from cnnjax.counting.table import Layer, Summary, summary
 from cnnjax.counting.walk import shape_text
 
-__all__ = ["Layer", "Summary", "shape_text", "summary", "table"]
+__all__ = ["Layer", "Summary", "shape_text", "summary"]

@@ -25,6 +25,7 @@ from cnnjax.mesh import DATA, MODEL, check_divisible, check_shard, make_mesh, pa
 from cnnjax.models import build
 from cnnjax.objects import is_object, load_object
 from cnnjax.recipes import Objects, resolve
+from cnnjax.terminal import Page, Printable
 from cnnjax.training.memory import nbytes
 from cnnjax.training.program import Program
 from cnnjax.training.task import Task
@@ -34,7 +35,7 @@ PRECISE = 16  # the largest batch is sought in steps of a sixteenth of itself
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(Printable):
     """A training step as an accelerator's compiler made it; `print` shows it, `to_json` gives it as data.
 
     All but `parameters` is of one device.
@@ -127,7 +128,8 @@ class Plan:
             "topology": self.topology,
         }
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Page:
+        """The table."""
         from cnnjax.counting.plan_table import plan_table
 
         return plan_table(self)

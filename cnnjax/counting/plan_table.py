@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cnnjax.counting.plan import Plan
-from cnnjax.counting.table import table
+from cnnjax.terminal import Page, table
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -26,15 +26,13 @@ def mesh_text(mesh: Mapping[str, int]) -> str:
     return ",".join(f"{axis}={size}" for axis, size in mesh.items() if size > 1) or "data=1"
 
 
-def plan_table(plan: Plan) -> str:
+def plan_table(plan: Plan) -> Page:
     """One plan, a figure a line."""
     config = plan.config
     title = f"{plan.what}, batch {config.batch_size:,}, {config.dtype}"
     where = f"on {plan.topology}, {mesh_text(plan.mesh)}, {plan.shard}; of one device"
     rows = _rows(plan)
-    width = max(len(value) for _, value, _ in rows)
-    aligned = [(name, value.rjust(width), note) for name, value, note in rows]
-    return "\n".join([title, where, "", *table([*aligned], left=3, ruled=())])
+    return Page(title, where, "", table(rows, align="lrl"))
 
 
 def _rows(plan: Plan) -> list[tuple[str, str, str]]:

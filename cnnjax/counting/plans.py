@@ -8,8 +8,8 @@ from typing import Any, get_args
 from cnnjax.config import Config, Dtype, Shard
 from cnnjax.counting.plan import Plan, plan
 from cnnjax.counting.plan_table import mesh_text, seconds_text, size_text
-from cnnjax.counting.table import table
 from cnnjax.errors import UserError
+from cnnjax.terminal import Page, Printable, table
 
 CHOICES: Mapping[str, Sequence[str]] = {"shard": get_args(Shard), "dtype": get_args(Dtype)}
 OURS = ("topology", "mesh", "shard", "dtype", "batch_size", "bn_group_size")
@@ -18,7 +18,7 @@ DEFAULT = ("shard=replicated", "shard=fsdp", "dtype=bfloat16", "dtype=float32")
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Printable):
     """Plans of one run in several settings, in the order of the settings.
 
     Attributes:
@@ -52,19 +52,19 @@ class Comparison:
             "recommended": self.recommended,
         }
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Page:
+        """The table."""
         head = (
             "topology", "mesh", "shard", "dtype", "batch", "memory", "fits", "exchanges", "sends", "bound",
             "by", "images/s",
         )  # fmt: skip
         first = self.plans[0]
-        lines = [first.what, "", *table([head, *map(_row, self.plans)], left=4, ruled=(0,))]
+        rows = table(list(map(_row, self.plans)), head, "llllr")
         if self.recommended is None:
-            return "\n".join(
-                [*lines, "", "none of them fits: try a smaller batch, or shard=fsdp on more devices"]
-            )
+            advice = "none of them fits: try a smaller batch, or shard=fsdp on more devices"
+            return Page(first.what, "", rows, "", advice)
         chosen = " ".join(f"{name}={value}" for name, value in self.settings[self.recommended].items())
-        return "\n".join([*lines, "", f"recommended, by these bounds: {chosen}"])
+        return Page(first.what, "", rows, "", f"recommended, by these bounds: {chosen}")
 
 
 def _row(one: Plan) -> tuple[str, ...]:

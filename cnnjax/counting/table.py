@@ -14,7 +14,7 @@ from cnnjax.counting.walk import Row, shape_text
 from cnnjax.errors import UserError, short
 from cnnjax.models import build
 from cnnjax.probes.subject import as_subject
-from cnnjax.tables import table as table
+from cnnjax.terminal import Page, Printable, table
 
 LARGEST = 2**15  # pixels a side: jax indexes the arrays of larger images by more than 32 bits
 
@@ -38,7 +38,7 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class Summary(Printable):
     """A network's layers in the order of their calls, and their totals; `str` is the table."""
 
     name: str
@@ -72,7 +72,8 @@ class Summary:
         maps = [layer for layer in self.layers if len(layer.output) == 3] or self.layers
         return max(layer.receptive_field for layer in maps)
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Page:
+        """The table."""
         head = ("layer", "kind", "output", "parameters", "multiply-adds", "connections", "field", "stride")
         rows = [
             (
@@ -84,7 +85,7 @@ class Summary:
         totals = (f"{total:,}" for total in (self.parameters, self.macs, self.connections))
         total = ("total", "", "", *totals, "", "")
         title = f"{self.name}, input {shape_text(self.input)}"
-        return "\n".join([title, "", *table([head, *rows, total], left=3, ruled=(0, len(rows)))])
+        return Page(title, "", table([*rows, total], head, "lllr", total=True))
 
 
 def summary(

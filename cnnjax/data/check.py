@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 from cnnjax.data.folders import Folder, is_picture, list_folder
 from cnnjax.images import BadPicture, decode, turn_of
 from cnnjax.machine import usable_cores
+from cnnjax.terminal import Page, Printable, progress, table
 
 
 class Finding(NamedTuple):
@@ -56,7 +57,7 @@ class _Seen(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Printable):
     """What a pass over a folder found; `seconds` is how long it took on `cores`."""
 
     folder: str
@@ -70,20 +71,21 @@ class Report:
         """How many pictures training does not use."""
         return sum(finding.lost for finding in self.findings)
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Page:
+        """What is odd, by file and in all."""
         order = ("used", "passed over", "refused")
         rows = sorted(self.findings, key=lambda finding: (order.index(finding.action), finding.path))
         kinds = Counter(kind for finding in rows for kind in finding.kinds)
         files = Counter(action for _, action in {(row.path, row.action) for row in rows})
         speed = self.pictures / max(self.seconds, 1e-9) / self.cores
-        return "\n".join(
-            [
-                *(f"{row.path}: {', '.join(row.kinds)}; {row.action}: {row.why}" for row in rows),
-                *(f"{count:7,} {kind}" for kind, count in kinds.most_common()),
-                f"{self.folder}: {self.pictures:,} pictures, {files['refused']:,} of them refused and "
-                f"{files['used']:,} odd but used; {files['passed over']:,} other files are passed over",
-                f"read in {self.seconds:.1f} s on {self.cores} cores: {speed:,.0f} pictures/s a core",
-            ]
+        cells = [(row.path, ", ".join(row.kinds), row.action, row.why) for row in rows]
+        counts = [(f"{count:,}", kind) for kind, count in kinds.most_common()]
+        odd = [table(cells, ("file", "what", "it is", "because"), "l"), "", table(counts, align="rl"), ""]
+        return Page(
+            *odd * bool(rows),
+            f"{self.folder}: {self.pictures:,} pictures, {files['refused']:,} of them refused and "
+            f"{files['used']:,} odd but used; {files['passed over']:,} other files are passed over",
+            f"read in {self.seconds:.1f} s on {self.cores} cores: {speed:,.0f} pictures/s a core",
         )
 
 
@@ -125,13 +127,14 @@ def bad_pictures(records: _Records) -> dict[int, Finding]:
 
 def _look(records: _Records) -> Iterator[_Seen]:
     """Read and decode all pictures, in order, with a thread for each core."""
-    from tqdm import tqdm  # names of data sets are listed without it
-
     cores = len(usable_cores())
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(cores) as pool:
         warnings.simplefilter("ignore")  # Pillow's, of damaged tags
         seen = pool.map(lambda index: _look_at(records, index), range(len(records)))
-        yield from tqdm(seen, total=len(records), desc="pictures", disable=None, leave=False)
+        with progress("pictures", len(records), "pictures") as show_done:
+            for done, one in enumerate(seen, start=1):
+                yield one
+                show_done(done)
 
 
 def _look_at(records: _Records, index: int) -> _Seen:

@@ -151,19 +151,22 @@ def open_records(folder: Path) -> tuple[TfdsRecords, TfdsRecords, int]:
 def _decode(records: Any, title: str, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     # tensorflow-datasets decodes images itself, but more slowly and with a warning that it does so with PIL.
     from PIL import Image
-    from tqdm import tqdm
+
+    from cnnjax import terminal
 
     height, width, channels = records.dataset_info.features["image"].shape
     images = np.empty((len(records), height, width, channels), np.uint8)
     labels = np.empty(len(records), np.int32)
-    with tqdm(total=len(records), desc=title, unit=" images", disable=None if progress else True) as bar:
+    quiet = contextlib.nullcontext(lambda done: None)
+    shown = terminal.progress(title, len(records), "images") if progress else quiet
+    with shown as show_done:
         for start in range(0, len(records), _BATCH):
             batch = records.__getitems__(range(start, min(start + _BATCH, len(records))))
             for index, record in enumerate(batch, start):
                 with Image.open(io.BytesIO(record["image"])) as image:
                     images[index] = np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, channels)
                 labels[index] = record["label"]
-            bar.update(len(batch))
+            show_done(start + len(batch))
     return images, labels
 
 

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import optax
 
-from cnnjax.counting.table import table
 from cnnjax.diagnosis.examine import Examination, Instruments
 from cnnjax.diagnosis.expected import expectations
 from cnnjax.diagnosis.features import features
@@ -17,6 +16,7 @@ from cnnjax.diagnosis.findings import Finding, findings
 from cnnjax.diagnosis.verdict import Verdict, judge
 from cnnjax.errors import UserError
 from cnnjax.probes.subject import Losses, cross_entropy, unpack
+from cnnjax.terminal import Page, Printable, Renderable, table
 
 COLUMNS = {
     "rms": ("z", "root mean square of the output"),
@@ -35,7 +35,7 @@ COLUMNS = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Diagnosis:
+class Diagnosis(Printable):
     """What was found.
 
     Attributes:
@@ -127,15 +127,16 @@ class Diagnosis:
         title = f"{self.verdict.word}; " + (self.findings[0].what if self.findings else "no finding")
         return over_depth(self.statistics, found.losses, found.chance, skips, title, Path(path))["png"]
 
-    def __str__(self) -> str:
-        return "\n".join(self._lines())
+    def __rich__(self) -> Page:
+        """The verdict, its reasons, and the statistics."""
+        return Page(*self._lines())
 
     def __repr__(self) -> str:
         return f"Diagnosis: {self.verdict.word}, {len(self.findings)} findings"
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[Renderable]:
         found = self.examination
-        lines = [f"verdict: {self.verdict}", ""]
+        lines: list[Renderable] = [f"verdict: {self.verdict}", ""]
         for number, finding in enumerate(self.findings, 1):
             lines += [
                 f"{number}. {finding.what}",
@@ -150,14 +151,14 @@ class Diagnosis:
         lines += [f"not measured: {name} ({why})" for name, why in found.failed.items()]
         return lines
 
-    def _table(self, most: int = 14) -> list[str]:
+    def _table(self, most: int = 14) -> list[Renderable]:
         """The statistics of some layers: the first ones, the last ones, and evenly between."""
         number = len(self.layers)
         rows = sorted(set(np.linspace(0, number - 1, min(most, number)).round().astype(int).tolist()))
         header = ("layer", *(head for head, _ in COLUMNS.values()))
         body = [(self.layers[row], *(_short(self.statistics[name][row]) for name in COLUMNS)) for row in rows]
         title = f"{len(rows)} of {number} layers" if len(rows) < number else f"{number} layers"
-        return [f"{title}, in the order of the calls", *table([header, *body], left=1, ruled={0})]
+        return [f"{title}, in the order of the calls", table(body, header)]
 
     def _whole(self) -> list[str]:
         found = self.examination

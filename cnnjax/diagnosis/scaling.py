@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.counting.table import table
 from cnnjax.diagnosis.examine import Instruments
 from cnnjax.errors import UserError
 from cnnjax.network import Network, Variables
+from cnnjax.terminal import Page, Printable, table
 
 STEPS = 5
 GROWS = 0.3
@@ -24,7 +24,7 @@ GROWS = 0.3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scaling:
+class Scaling(Printable):
     """Sizes against a field of the network.
 
     Attributes:
@@ -67,7 +67,8 @@ class Scaling:
             },
         }
 
-    def __str__(self) -> str:
+    def __rich__(self) -> Page:
+        """The slopes in a table, and what they mean."""
         sizes, updates = self.slopes(self.activations), self.slopes(self.updates)
         header = (
             "slopes against " + self.field,
@@ -83,14 +84,13 @@ class Scaling:
             )
             rows.append((part, *(f"{slope:+.2f}" for slope in sizes[:, i]), f"{updates[0, i]:+.2f}", word))
         values = ", ".join(f"{value:g}" for value in self.values)
-        lines = [
-            *table([header, *rows], left=1, ruled={0}),
+        return Page(
+            table(rows, header),
             f"{self.field} {values}: exponents of the output's root mean square before each step, and",
             "of the first |update| / |weight|. A parametrisation that fits all widths has 0 (muP). In the",
             "standard one the last layer's output grows, by an exponent of up to 1 after a step; with Adam",
             "those of hidden layers do, too.",
-        ]
-        return "\n".join(lines)
+        )
 
 
 def coordinate_check(

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.counting.table import table
 from cnnjax.evaluation.comparison import compare_paired, disagreement, mean_interval
 from cnnjax.evaluation.predictions import Predictions
 from cnnjax.evaluation.scores import confusions, per_class
+from cnnjax.terminal import Page, Table, table
 
 PERCENT = ("error", "top5_error", "calibration_error")
 TITLES = {
@@ -20,40 +20,40 @@ TITLES = {
 }
 
 
-def scores_table(members: Mapping[str, Predictions]) -> str:
+def scores_table(members: Mapping[str, Predictions]) -> Table:
     """A row for each, of its scores."""
-    rows: list[tuple[str, ...]] = [("", *TITLES.values())]
+    rows: list[tuple[str, ...]] = []
     for name, one in members.items():
         cells = (
             f"{100 * one.scores[key]:.2f}" if key in PERCENT else f"{one.scores[key]:.4f}" for key in TITLES
         )
         rows.append((name, *cells))
-    return "\n".join(table(rows, left=1, ruled={0}))
+    return table(rows, ("", *TITLES.values()))
 
 
-def paired_table(members: Mapping[str, Predictions]) -> str:
+def paired_table(members: Mapping[str, Predictions]) -> Table:
     """A row for each after the first: its error less the first's, on the same images."""
     (first_name, first), *others = members.items()
-    rows = [
-        (f"less {first_name}", "error, points", "95 % interval", "only it wrong", "only first wrong", "p")
-    ]
+    header = f"less {first_name}", "error, points", "95 % interval", "only it wrong", "only first wrong", "p"
+    rows = []
     for name, other in others:
         pair = compare_paired(first.wrong, other.wrong)
         interval = f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}"
         counts = str(pair.only_second_wrong), str(pair.only_first_wrong)
         rows.append((name, f"{100 * pair.difference:+.2f}", interval, *counts, f"{pair.p_value:.2g}"))
-    return "\n".join(table(rows, left=1, ruled={0}))
+    return table(rows, header)
 
 
-def classes_table(one: Predictions) -> str:
+def classes_table(one: Predictions) -> Page:
     """Precision, recall and support of each class, and the most frequent confusions."""
     found, names = per_class(one.confusion), one.class_names
-    rows: list[tuple[str, ...]] = [("class", "precision %", "recall %", "images")]
-    for name, precision, recall, support in zip(names, *found, strict=True):
-        rows.append((name, f"{100 * precision:.1f}", f"{100 * recall:.1f}", str(support)))
-    lines = table(rows, left=1, ruled={0})
-    pairs = [f"  {count:4}  {names[i]} called {names[j]}" for i, j, count in confusions(one.confusion)]
-    return "\n".join([*lines, "", "Most frequent errors", *pairs])
+    rows = [
+        (name, f"{100 * precision:.1f}", f"{100 * recall:.1f}", str(support))
+        for name, precision, recall, support in zip(names, *found, strict=True)
+    ]
+    pairs = [(str(count), f"{names[i]} called {names[j]}") for i, j, count in confusions(one.confusion)]
+    classes = table(rows, ("class", "precision %", "recall %", "images"))
+    return Page(classes, "", "Most frequent errors", table(pairs, align="rl"))
 
 
 def to_json(members: Mapping[str, Predictions]) -> dict[str, Any]:

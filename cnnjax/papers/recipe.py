@@ -3,10 +3,13 @@
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnnjax.config import Config
 from cnnjax.errors import UserError
+
+if TYPE_CHECKING:
+    from cnnjax.terminal import Page
 
 CIFAR, IMAGENET = 50_000, 1_281_167
 """Training images."""
@@ -47,15 +50,14 @@ class Recipe:
             raise UserError(f"Config has no field {unknown[0]!r}; did you mean {' or '.join(near)}?")
         return Config(**{name: choice.value for name, choice in self.choices.items()} | changes)
 
-    def explain(self, config: Config) -> str:
-        """Every field of the config with its source, what it differs in, and the published error, as text."""
-        lines = [self.paper, ""]
-        rows = [("field", "value", "source"), *(self._row(name, own) for name, own in vars(config).items())]
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        lines += [f"{name:{widths[0]}}  {value:{widths[1]}}  {source}" for name, value, source in rows]
-        lines += ["", "Not as in the paper:"] * bool(self.differs) + [f"- {line}" for line in self.differs]
+    def explain(self, config: Config) -> "Page":
+        """Every field of the config with its source, what it differs in, and the published error."""
+        from cnnjax.terminal import Page, table
+
+        rows = [self._row(name, own) for name, own in vars(config).items()]
+        lines = ["", "Not as in the paper:"] * bool(self.differs) + [f"- {line}" for line in self.differs]
         lines += ["", f"Published: {self.published.get(config.model, f'nothing for {config.model}')}"]
-        return "\n".join(lines)
+        return Page(self.paper, "", table(rows, ("field", "value", "source"), "l"), *lines)
 
     def _row(self, name: str, value: Any) -> tuple[str, str, str]:
         paper = getattr(self.config(), name)

@@ -8,7 +8,8 @@ from cnnjax.report.over_seeds import FinishedRuns, RunComparison
 from cnnjax.report.paired import smallest_p
 from cnnjax.report.records import RunRecord
 from cnnjax.report.series import in_percent
-from cnnjax.tables import as_csv, as_latex, as_markdown, table
+from cnnjax.tables import as_csv, as_latex, as_markdown
+from cnnjax.terminal import Page, Parts
 
 LEVEL = 0.05
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -91,10 +92,10 @@ def _pairs_notes(found: RunComparison) -> list[str]:
     return said
 
 
-def as_text(found: RunComparison) -> str:
-    """The aligned table and its notes, for a terminal."""
+def page(found: RunComparison) -> Page:
+    """The table and its notes, for a terminal."""
     header, rows = header_and_rows(found)
-    return "\n".join([*table([header, *rows], left=1, ruled={0}), "", *notes(found)])
+    return Page(Parts(header, rows), "", *notes(found))
 
 
 def markdown(found: RunComparison) -> str:

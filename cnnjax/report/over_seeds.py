@@ -12,6 +12,7 @@ from cnnjax.errors import UserError
 from cnnjax.report.families import Family, differing_fields, families_of, listed, settings_of
 from cnnjax.report.paired import difference, sign_flip
 from cnnjax.report.records import RunRecord, find_records
+from cnnjax.terminal import Page, Printable
 
 METRIC = "test_error"
 ALWAYS = ("train_loss", "train_error", METRIC)
@@ -57,7 +58,7 @@ class PairedSeeds(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RunComparison:
+class RunComparison(Printable):
     """Families of finished runs beside one of them; `str` is the table with its notes.
 
     Attributes:
@@ -117,10 +118,11 @@ class RunComparison:
         found["seconds"] = float(np.median([run.seconds for run in runs]))
         return found | self.paired.get(family.label, PairedSeeds())._asdict()
 
-    def __str__(self) -> str:
-        from cnnjax.report.compared_table import as_text
+    def __rich__(self) -> Page:
+        """The table and its notes."""
+        from cnnjax.report.compared_table import page
 
-        return as_text(self)
+        return page(self)
 
 
 def compare_runs(*folders: Path | str, metric: str = METRIC, baseline: str | None = None) -> RunComparison:

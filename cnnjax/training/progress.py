@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import sys
 import threading
 import time
@@ -9,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from cnnjax.config import Config
 from cnnjax.distributed import first
+from cnnjax.terminal import LINES, REFRESH, Lines
 from cnnjax.watchdog import moved
 
 RECENT = 10  # lines that the loss and error shown are averaged over
-REFRESH = 0.2  # seconds between two pictures of a bar
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ T = TypeVar("T")
 class Place:
     """Where this process shows its work; it may be one of several side by side."""
 
-    line: int = 0
-    """Of the terminal, from where it stands; each process has its own."""
+    lines: Lines = LINES
+    """Of the terminal; a worker's are its parent's."""
     quiet: bool = False
     report: Callable[[int], object] = dataclasses.field(default=lambda amount: None)
     """Told of each bit of the work that is done, as steps times runs, to show how far the whole is."""
@@ -43,35 +43,19 @@ class Bar:
         total: how much there is.
         unit: of what, or "%" to show no numbers.
         done: how much of it was done before.
-        line: of the terminal; by default this process's own.
     """
 
-    def __init__(self, name: str, total: float, unit: str, done: float = 0, line: int | None = None):
+    def __init__(self, name: str, total: float, unit: str, done: float = 0):
         self._name, self._total, self._unit, self._done = name, total, unit, done
         self._under_way: tuple[float, float] | None = None  # when the first of it was done, all compiled
         self._drawn = time.monotonic()
-        self._bar: tqdm | None = None
-        self._plain = False
-        if sys.stderr is None or HERE.quiet or not first():
-            return
-        self._plain = not sys.stderr.isatty()
-        if not self._plain:
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=name,
-                unit=unit,
-                dynamic_ncols=True,
-                position=(HERE.line if line is None else line) or None,
-                bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
-                if unit == "%"
-                else None,
-            )
+        shown = _is_shown()
+        self._live = shown and HERE.lines.live
+        self._plain = shown and not self._live
 
     def start(self, note: str) -> None:
         """Show what happens first, such as compiling."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(note)
+        self._draw(self._amount(), note)
         self._write(self._amount(), note)
 
     def show(self, done: float, note: Callable[[], str] = lambda: "") -> None:
@@ -82,22 +66,30 @@ class Bar:
             moved()
         if self._under_way is None and done > before:
             self._under_way = now, done
-        if self._bar is not None:
+        if self._live:
             if now - self._drawn > REFRESH:
                 self._drawn = now
-                self._bar.set_postfix_str(note(), refresh=False)
-            self._bar.update(done - self._bar.n)
+                self._draw(self._amount(), note(), self._left(now))
         elif done < self._total and 10 * done // self._total > 10 * before // self._total:
             self._write(self._amount(), note(), self._left(now))
 
     def close(self, note: str = "") -> None:
         """Leave the bar as it stands, with a last note."""
-        if self._bar is not None:
-            if note:
-                self._bar.set_postfix_str(note)
-            self._bar.close()
+        self._draw(self._amount(), note)
+        if self._live:
+            HERE.lines.leave(self._key)
         elif self._done >= self._total:
             self._write(self._amount(), note)
+
+    @property
+    def _key(self) -> tuple[int, int]:
+        """Its own, also among those of other processes."""
+        return os.getpid(), id(self)
+
+    def _draw(self, *parts: str) -> None:
+        if self._live:
+            part = self._done / self._total if self._total else 1.0
+            HERE.lines.draw(self._key, self._name, part, ", ".join(filter(None, parts)))
 
     def _amount(self) -> str:
         return "" if self._unit == "%" else f"{self._done} of {self._total} {self._unit}s"
@@ -114,11 +106,15 @@ class Bar:
             sys.stderr.flush()
 
 
+def _is_shown() -> bool:
+    return sys.stderr is not None and not HERE.quiet and first()
+
+
 @contextlib.contextmanager
 def patience(line: str, seconds: float = 10) -> Iterator[None]:
     """Say `line` on stderr if what is inside takes longer than that."""
-    quiet = sys.stderr is None or HERE.quiet or not first()
-    timer = threading.Timer(seconds, lambda: quiet or tqdm.write(line, sys.stderr))
+    shown = _is_shown()
+    timer = threading.Timer(seconds, lambda: shown and print(line, file=sys.stderr, flush=True))
     timer.daemon = True
     timer.start()
     try:
@@ -189,8 +185,8 @@ class Progress:
 
     def say(self, line: str) -> None:
         """A line of its own, beside the bar."""
-        if sys.stderr is not None and not HERE.quiet and first():
-            tqdm.write(line, sys.stderr)
+        if _is_shown():
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tqdm import tqdm
 
 from cnnjax.config import Config, differences
 from cnnjax.distributed import first, on_process_zero
@@ -218,7 +217,7 @@ def experiment_dir(
     folder: Path,
     settings: Mapping[str, Any],
     growing: Sequence[str] = (),
-    say: Callable[[str], None] = tqdm.write,
+    say: Callable[[str], None] = print,
 ) -> Iterator[None]:
     """Make `folder` with an experiment's settings in its config.json, or check that they are the same there.
 

@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import jax
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from cnnjax.config import KEEP, OUR_SCHEDULES, CheckpointPolicy, Config, MultiRunMode, Shard, differences
 from cnnjax.distributed import check_joined
@@ -70,7 +69,7 @@ class Session:
     steps_per_dispatch: int | None = None
     keep: CheckpointPolicy = KEEP
     resume: int | None = None
-    say: Callable[[str], None] = tqdm.write
+    say: Callable[[str], None] = print
 
 
 def train_runs(

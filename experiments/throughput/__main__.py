@@ -91,13 +91,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def main(args: Args) -> None:
     """Run the experiment and write its folder; the terminal ends with the table and the paths."""
     alone()
+    from cnnjax import terminal
     from cnnjax.files import write_json
     from cnnjax.models.registry import find
     from cnnjax.report.bars import bars
     from cnnjax.training.progress import each
     from cnnjax.training.run_dir import environment
-
-    from ..runner import text_table
 
     for name in args.models:
         find(name)
@@ -132,7 +131,7 @@ def main(args: Args) -> None:
         (group, row["contestant"], row["images_per_second"]) for group, row in zip(groups, rows, strict=True)
     ]
     figures = bars(series, args.out / "throughput", "images a second")
-    print(f"\n{text_table(header, cells)}\n")
+    terminal.show(terminal.Page("", terminal.table(cells, header), ""))
     for path in (*figures.values(), args.out / "summary.json"):
         print(path)
 

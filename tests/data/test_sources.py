@@ -297,7 +297,7 @@ def test_a_source_must_exist_and_have_what_it_needs(cache):
 
 
 def test_importing_the_package_is_light():
-    heavy = ["jax", "tensorflow_datasets", "scipy", "grain", "tqdm"]
+    heavy = ["jax", "tensorflow_datasets", "scipy", "grain", "rich"]
     code = f"import sys, cnnjax.data; print([name for name in {heavy} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "[]"

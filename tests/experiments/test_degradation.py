@@ -10,7 +10,7 @@ from cnnjax.config import Running
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
 from experiments.degradation import Args, configs, main, networks
-from experiments.runner import spread, text_table
+from experiments.runner import spread
 from tests.experiments.pages import cells_of, study_of
 from tests.sinks.mine import notes
 
@@ -98,12 +98,6 @@ def test_impossible_requests(fields):
 def test_spread():
     assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0, "values": [1.0, 2.0, 3.0]}
     assert spread([0.5])["std"] == 0.0
-
-
-def test_text_table():
-    assert (
-        text_table(["net", "error"], [["plain20", "9.5"]]) == "net      error\n--------------\nplain20    9.5"
-    )
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from cnnjax.__main__ import Models
 from cnnjax.errors import UserError
 from cnnjax.models import build, list_models, register, registry
 from cnnjax.models.network import Network
+from cnnjax.verbs.networks import Models
 
 
 class Mine(nn.Module):

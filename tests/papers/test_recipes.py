@@ -138,7 +138,7 @@ def test_epochs_are_of_whole_batches():
 
 def test_changes_are_told_apart_from_the_papers_values():
     said = find("wrn_cifar").explain(cnnjax.recipe("wrn_cifar", model="wrn16_8", weight_decay=1e-4))
-    lines = {line.split()[0]: line for line in said.splitlines() if line}
+    lines = {line.split()[0]: line for line in str(said).splitlines() if line}
     assert "yours; the recipe has 0.0005" in lines["weight_decay"]
     assert "section 3" in lines["nesterov"]
     assert "not stated; Config's default" in lines["clip_norm"]

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 import cnnjax
-from cnnjax import comparing
 from cnnjax.__main__ import main
 from cnnjax.errors import UserError
 from cnnjax.report import compared_table, over_seeds
@@ -261,11 +260,11 @@ def test_latex(runs, monkeypatch, capsys):
     assert r"23.33 $\pm$ 3.06" in slow
 
 
-def test_a_terminal_has_a_table_in_parts_where_it_is_narrow(runs, monkeypatch):
+def test_a_terminal_has_a_table_in_parts_where_it_is_narrow(runs):
     found = cnnjax.compare_runs(runs)
     for width, parts in ((80, 2), (140, 1)):
         console = Console(width=width, record=True, highlight=False, markup=False)
-        comparing.print_table(found, console)
+        console.print(found)
         said = console.export_text()
         assert said.count("resnet8  ") == parts
         assert "-13.46 to -5.87" in said

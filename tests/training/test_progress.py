@@ -59,18 +59,21 @@ def test_nothing_is_shown_where_stderr_is_closed(monkeypatch):
     assert list(each([1, 2], "work", "net")) == [1, 2]
 
 
-def test_a_terminal_has_a_bar(monkeypatch, capsys):
+def test_a_terminal_has_a_bar(clock, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
     bar = Bar("work", 4, "step")
     bar.start("compiling")
     for done in range(1, 5):
         bar.show(done, lambda: "loss 1")
     bar.close("loss 2")
     shown = capsys.readouterr().err
-    assert "\rwork:   0%" in shown
-    assert "compiling" in shown
-    assert "4/4" in shown.split("\r")[-1]
-    assert "loss 2" in shown.split("\r")[-1]
+    assert "0 of 4 steps, compiling" in shown
+    assert "2 of 4 steps, loss 1, 2 s left" in shown
+    *_, left, _ = shown.splitlines()
+    assert "work" in left
+    assert "4 of 4 steps, loss 2" in left
 
 
 def test_durations_have_words():
