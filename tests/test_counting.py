@@ -9,7 +9,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
 import cnnjax
-from cnnjax.comparison import compare, story
+from cnnjax.costs import compare, story
 from cnnjax.counting import summary
 from cnnjax.errors import UserError
 from tests.counting import multiply_adds, parameters, trace

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "models": LEAVES | {"ops"},
     "counting": LEAVES  # a plan is of the step that training compiles; layers of any network, from its trace
     | {"config", "data", "mesh", "models", "network", "objects", "ops", "probes", "recipes", "training"},
-    "comparison": LEAVES | {"counting", "models"},
+    "costs": LEAVES | {"counting", "models"},
     "interop": LEAVES | {"models"},
     "network": {"errors"},
     "objects": {"errors"},
@@ -79,7 +79,7 @@ MAY_IMPORT = {
     "verbs": LEAVES
     | {
         "checkup",
-        "comparison",
+        "costs",
         "compilation",
         "config",
         "counting",

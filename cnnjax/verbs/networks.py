@@ -37,7 +37,7 @@ class Summary:
 
     def run(self) -> None:
         """Print the table."""
-        from cnnjax.comparison import compare, story
+        from cnnjax.costs import compare, story
         from cnnjax.counting import summary
         from cnnjax.terminal import show
 
