@@ -18,7 +18,6 @@ from PIL import Image
 
 from cnnjax.data import tfds_source
 from cnnjax.data.batches import batch_indices
-from cnnjax.data.check import bad_pictures
 from cnnjax.data.dataset import draw_held_out
 from cnnjax.data.folders import open_folder
 from cnnjax.data.pictures import CROPS, centre
@@ -136,6 +135,8 @@ class Stream:
         Raises:
             UserError: no picture is left of a split that had some.
         """
+        from cnnjax.data.check import bad_pictures  # which imports rich, that listing names does without
+
         parts, skipped = [], []
         for split in (self.train, self.test):
             bad = bad_pictures(split)
