@@ -13,8 +13,8 @@ from cnnjax.data import Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import MIXING
 from cnnjax.data.batches import batch_indices
 from cnnjax.data.pictures import centre
+from cnnjax.data.rows import TrainingRows
 from cnnjax.data.specs import SPECS
-from cnnjax.data.streams import TrainingRows
 from cnnjax.errors import UserError
 from cnnjax.recipes import Objects, resolve
 from cnnjax.report.sheet import contact_sheet

@@ -5,12 +5,13 @@ Or in tar files there (`cnnjax.data.shards`).
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.data.listing import LAYOUT, is_folder, pictures_by_class, visible
 from cnnjax.data.local import find_packing
 from cnnjax.data.pictures import SUFFIXES
 from cnnjax.data.shards import ShardRecords, shards_of
@@ -19,12 +20,7 @@ from cnnjax.errors import UserError
 
 TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 """Names of the splits' folders, in any case; the first that is there is taken."""
-_JUNK = ("__MACOSX", "@eaDir", "lost+found")  # left by a Mac's archives, a Synology's index, a file system
 _NO_TEST = "no test pictures: hold some out by --validation N"
-_LAYOUT = (
-    "a data set of photographs holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone, "
-    "or train/*.tar, or was prepared by tensorflow-datasets and holds dataset_info.json"
-)
 
 
 class FolderRecords:
@@ -103,16 +99,16 @@ def open_folder(folder: Path) -> Folder:
 
 def list_folder(folder: Path) -> Folder:
     """Like `open_folder`, but links that lead nowhere are in `dead`."""
-    inner = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if _is_folder(entry)}
+    inner = {entry.name.lower(): Path(entry.path) for entry in visible(folder) if is_folder(entry)}
     train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
     if train is not None and shards_of(train):
         return _of_shards(train, test)
     if train is None:
         if test is not None:
-            raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {_LAYOUT}")
+            raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {LAYOUT}")
         _check_undivided(folder, list(inner.values()))
         train = folder
-    pictures, others, dead = _by_class(train)
+    pictures, others, dead = pictures_by_class(train)
     if empty := [kind for kind, names in pictures.items() if not names]:
         raise UserError(
             f"{_named(empty, train)} no training pictures; remove the folder, or fill it with files that end "
@@ -120,7 +116,7 @@ def list_folder(folder: Path) -> Folder:
         )
     test_pictures, remarks = {}, [_NO_TEST]
     if test is not None:
-        test_pictures, *more = _by_class(test)
+        test_pictures, *more = pictures_by_class(test)
         others, dead = others + more[0], dead + more[1]
         if unknown := sorted(test_pictures.keys() - pictures.keys()):
             raise UserError(f"{test / unknown[0]}: there is no class {unknown[0]} in {train}")
@@ -166,63 +162,6 @@ def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
     for child in inner:
         if any((child / name).exists() for name in ("dataset_info.json", *TRAIN)):
             raise UserError(f"{folder} is no data set itself; name the folder in it, {child}")
-
-
-def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """Sorted names, relative to `split`, of its pictures by class; paths of all other files; dead links."""
-    pictures: dict[str, list[str]] = {}
-    others: list[str] = []
-    dead: list[str] = []
-    for entry in _visible(split):
-        if not _is_folder(entry):
-            others.append(entry.path)
-            continue
-        names = pictures[entry.name] = []
-        for name, file in _files(entry.path, f"{entry.name}/"):
-            if not is_picture(name):
-                others.append(file.path)
-            elif file.is_file():
-                names.append(name)
-            else:
-                dead.append(file.path)
-    if not pictures:
-        raise UserError(
-            f"{split} holds pictures but no class folders; they must lie in {split}/CLASS/"
-            if any(map(is_picture, others))
-            else f"{split} holds no pictures: {_LAYOUT}"
-        )
-    return pictures, others, dead
-
-
-def _files(
-    folder: str, prefix: str, above: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Sorted files in a folder and its subfolders, each with its name after `prefix`."""
-    here = os.path.realpath(folder)
-    if here in above:  # a link leads back
-        return
-    for entry in _visible(folder):
-        if _is_folder(entry):
-            yield from _files(entry.path, f"{prefix}{entry.name}/", above | {here})
-        else:
-            yield prefix + entry.name, entry
-
-
-def _visible(folder: Path | str) -> list[os.DirEntry[str]]:
-    """The entries of a folder, by name, without hidden files and junk."""
-    with os.scandir(folder) as entries:
-        seen = [entry for entry in entries if entry.name[0] != "." and entry.name not in _JUNK]
-    return sorted(seen, key=lambda entry: entry.name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # Unlike `is_dir`, `isdir` takes a link to itself; but it asks the disk each time.
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is a picture by its name."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _named(classes: Sequence[str], split: Path) -> str:
