@@ -1,11 +1,9 @@
 """Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone.
 
-Or in tar files there (`cnnjax.data.shards`).
+Or in tar files there (`cnnjax.data.shards`), or in Parquet files (`cnnjax.data.parquet`).
 """
 
-import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +11,11 @@ import numpy as np
 
 from cnnjax.data.listing import LAYOUT, is_folder, pictures_by_class, visible
 from cnnjax.data.local import find_packing
+from cnnjax.data.parquet import ParquetRecords
+from cnnjax.data.parquet_files import SUFFIX, parquet_files
+from cnnjax.data.picture_files import FolderRecords
 from cnnjax.data.pictures import SUFFIXES
+from cnnjax.data.records import Records
 from cnnjax.data.shards import ShardRecords, shards_of
 from cnnjax.data.specs import SPECS
 from cnnjax.errors import UserError
@@ -23,60 +25,20 @@ TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "tes
 _NO_TEST = "no test pictures: hold some out by --validation N"
 
 
-class FolderRecords:
-    """The files of one split as (encoded picture, label), ordered by class and name.
-
-    Args:
-        folder: of the split.
-        pictures: their names below it, a list for each label.
-    """
-
-    def __init__(self, folder: Path, pictures: Sequence[Sequence[str]]):
-        self._folder = folder
-        # Arrays, as a list of a million names takes worker processes seconds to receive.
-        self._names = np.array([os.fsencode(name) for names in pictures for name in names], np.bytes_)
-        self._labels = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(names) for names in pictures])
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[bytes, int]:
-        return self._path(index).read_bytes(), int(self._labels[index])
-
-    def name(self, index: int) -> str:
-        """The file, for messages."""
-        return str(self._path(index))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes' folders; every class must have a picture here, as in training."""
-        _, first = np.unique(self._labels, return_index=True)
-        return tuple(os.fsdecode(bytes(self._names[index])).split("/", 1)[0] for index in first)
-
-    def digest(self) -> str:
-        """SHA-256 over the files' names in the folder, sizes and labels."""
-        digest = hashlib.sha256()
-        for index, (name, label) in enumerate(zip(self._names.tolist(), self._labels.tolist(), strict=True)):
-            digest.update(b"%s\0%d %d\0" % (name, self._path(index).stat().st_size, label))
-        return digest.hexdigest()
-
-    def _path(self, index: int) -> Path:
-        return self._folder / os.fsdecode(bytes(self._names[index]))
-
-
 class Folder(NamedTuple):
     """What a folder of photographs holds.
 
     Attributes:
         test: empty if the folder is not divided.
-        classes: their folders' names, sorted, or in tar files their numbers; a label counts them.
+        classes: their folders' names, sorted, or as Parquet files name them, or in tar files their numbers;
+            a label counts them.
         others: paths of files that are passed over: no picture by their name, or in no class's folder.
         dead: paths of links to nothing.
         remarks: notes for its owner, as lines of text.
     """
 
-    train: FolderRecords | ShardRecords
-    test: FolderRecords | ShardRecords
+    train: Records
+    test: Records
     classes: tuple[str, ...]
     others: tuple[str, ...]
     dead: tuple[str, ...]
@@ -101,8 +63,8 @@ def list_folder(folder: Path) -> Folder:
     """Like `open_folder`, but links that lead nowhere are in `dead`."""
     inner = {entry.name.lower(): Path(entry.path) for entry in visible(folder) if is_folder(entry)}
     train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
-    if train is not None and shards_of(train):
-        return _of_shards(train, test)
+    if (shards := _shards(folder, inner, train, test)) is not None:
+        return shards
     if train is None:
         if test is not None:
             raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {LAYOUT}")
@@ -137,18 +99,41 @@ def list_folder(folder: Path) -> Folder:
     )
 
 
-def _of_shards(train: Path, test: Path | None) -> Folder:
-    """What tar files hold; their labels are numbers."""
-    records, test_records = ShardRecords(shards_of(train)), ShardRecords(shards_of(test) if test else [])
-    classes = int(records.labels.max()) + 1
-    for each in (records, test_records):
-        if (wrong := np.flatnonzero((each.labels < 0) | (each.labels >= classes))).size:
+def _shards(folder: Path, inner: Mapping[str, Path], train: Path | None, test: Path | None) -> Folder | None:
+    """What tar or Parquet files hold, if there are some: in the splits' folders or beside them."""
+    if train is not None:
+        if tars := shards_of(train):
+            return _of_shards(train, ShardRecords(tars), ShardRecords(shards_of(test) if test else []))
+        splits = [sorted(split.glob(f"*{SUFFIX}")) if split else [] for split in (train, test)]
+        return _of_parquet(folder, *splits) if splits[0] else None
+    for place in filter(None, (folder, inner.get("data"))):
+        if files := parquet_files(place, TRAIN):
+            return _of_parquet(place, files, parquet_files(place, TEST))
+    return None
+
+
+def _of_parquet(folder: Path, train: Sequence[Path], test: Sequence[Path]) -> Folder:
+    records, test_records = ParquetRecords(train), ParquetRecords(test)
+    if test and test_records.class_names != records.class_names:
+        raise UserError(f"{test[0]} has other classes than {train[0]}")
+    return _of_shards(folder, records, test_records, records.class_names)
+
+
+def _of_shards(
+    place: Path,
+    train: ShardRecords | ParquetRecords,
+    test: ShardRecords | ParquetRecords,
+    names: Sequence[str] = (),
+) -> Folder:
+    """What records with numbers for labels hold; without `names`, the classes are called by these."""
+    classes = tuple(names or map(str, range(int(train.labels.max()) + 1)))
+    for each in (train, test):
+        if (wrong := np.flatnonzero((each.labels < 0) | (each.labels >= len(classes)))).size:
             raise UserError(
                 f"{each.name(wrong[0])}: its label is {each.labels[wrong[0]]}; "
-                f"those of {train} are from 0 to {classes - 1}"
+                f"those of {place} are from 0 to {len(classes) - 1}"
             )
-    remarks = () if len(test_records) else (_NO_TEST,)
-    return Folder(records, test_records, tuple(map(str, range(classes))), (), (), remarks)
+    return Folder(train, test, classes, (), (), () if len(test) else (_NO_TEST,))
 
 
 def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:

@@ -9,7 +9,7 @@ from cnnjax.errors import UserError
 
 LAYOUT = (
     "a data set of photographs holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone, "
-    "or train/*.tar, or was prepared by tensorflow-datasets and holds dataset_info.json"
+    "or train/*.tar, or train-*.parquet, or was prepared by tensorflow-datasets and holds dataset_info.json"
 )
 _JUNK = ("__MACOSX", "@eaDir", "lost+found")  # left by a Mac's archives, a Synology's index, a file system
 

@@ -71,6 +71,8 @@ def _look_at(records: Records, index: int) -> Seen:
     except OSError as error:
         why = error.strerror or str(error)
         return Seen(b"", -1, Finding(name, ("unreadable",), "refused", why, True))
+    except BadPicture as bad:
+        return Seen(b"", -1, Finding(name, (bad.kind,), "refused", bad.reason, True))
     digest = hashlib.sha256(encoded).digest()
     try:
         decode(encoded, name)
