@@ -287,9 +287,11 @@ struct Kernel {
   }
 };
 
+#include "product.h"
 #include "winograd.h"
 
 void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, Kernel kernel, float* results) {
+  if (product::is_product(c)) return product::convolve(pool, c, images, kernel, results);
   if (int lanes = winograd::lanes_of(c)) {
     auto fast = lanes == LANES ? winograd::convolve<LANES> : winograd::convolve<8>;
     return fast(pool, c, images, kernel, results);
@@ -330,6 +332,7 @@ void gradient_rows(int64_t rows, const Row* lines, int64_t count, int64_t pixels
 
 void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* images, const float* upstream,
                      float* gradient) {
+  if (product::is_product(c)) return product::kernel_gradient(pool, c, images, upstream, gradient);
   if (int lanes = winograd::lanes_of(c)) {
     auto fast = lanes == LANES ? winograd::kernel_gradient<LANES> : winograd::kernel_gradient<8>;
     return fast(pool, c, images, upstream, gradient);
