@@ -72,6 +72,12 @@ def test_the_folder_may_be_that_of_the_files_or_have_one_for_each_split(tmp_path
     assert str(open_stream(tmp_path / "one")).endswith("; no test pictures: hold some out by --validation N")
 
 
+def test_a_folder_around_it_names_it(tmp_path):
+    write(tmp_path / "plain_text" / "train-00000-of-00001.parquet", *examples(0, 1))
+    with pytest.raises(UserError, match=r"is no data set itself; name the folder in it, .*plain_text"):
+        open_stream(tmp_path)
+
+
 def test_batches_are_those_of_a_folder_of_files(tmp_path):
     """Which pictures a step sees depends on (seed, step) alone, not on how they are stored."""
     for index in range(8):
