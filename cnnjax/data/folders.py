@@ -22,7 +22,6 @@ from cnnjax.errors import UserError
 
 TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 """Names of the splits' folders, in any case; the first that is there is taken."""
-_PREPARED = "dataset_info.json"  # left by tensorflow-datasets
 _NO_TEST = "no test pictures: hold some out by --validation N"
 
 
@@ -146,7 +145,8 @@ def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
                 f"--data-dir {folder}"
             )
     for child in inner:
-        if parquet_files(child, TRAIN) or any((child / name).exists() for name in (_PREPARED, *TRAIN)):
+        inside = any((child / name).exists() for name in ("dataset_info.json", *TRAIN))
+        if inside or parquet_files(child, TRAIN):
             raise UserError(f"{folder} is no data set itself; name the folder in it, {child}")
 
 
