@@ -29,8 +29,9 @@ def write_parquet(path: Path, members: Mapping[str, Predictions]) -> None:
 
     schema = pa.schema(
         {
-            **dict.fromkeys(("member", "label", "predicted"), pa.string()),
+            "member": pa.string(),
             "example": pa.int64(),
+            **dict.fromkeys(("label", "predicted"), pa.string()),
             **dict.fromkeys(("confidence", "probability_of_label"), pa.float32()),
             "probabilities": pa.large_list(pa.float32()),
         }
