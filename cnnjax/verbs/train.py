@@ -7,10 +7,11 @@ from typing import Annotated
 
 import tyro
 
-from cnnjax.config import RUNNING, Config, Running
+from cnnjax.config import Config
 from cnnjax.errors import UserError
 from cnnjax.papers import RECIPES, find, recipe
 from cnnjax.reporting import write_run_report
+from cnnjax.run_flags import RUNNING, Running
 from cnnjax.verbs.options import with_options
 
 
