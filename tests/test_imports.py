@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "compilation": LEAVES,
     "distributed": LEAVES,
     "command": {"errors"},
+    "run_flags": {"config"},
     "launch": LEAVES | {"command"},
     "slurm": LEAVES,
     "ops": LEAVES,
@@ -93,6 +94,7 @@ MAY_IMPORT = {
         "models",
         "papers",
         "reporting",
+        "run_flags",
         "running",
         "runs",
         "showing",
@@ -119,6 +121,7 @@ MAY_IMPORT = {
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
+    "pyarrow": {"data", "evaluation"},
     "tensorboardX": {"sinks"},
     "wandb": {"sinks"},
     "mlflow": {"sinks"},
