@@ -82,9 +82,15 @@ const traceRows = (data) => {
   return { header: ["series", "x", "y", ...(matrices ? ["value"] : [])], rows };
 };
 
+// A figure's colours are for white paper: on a dark page dark ones become lighter.
+const DARKEST = 0.18; // luminance that is still seen there
 const shownColour = (colour) => {
   if (!isDark() || typeof colour !== "string") return colour;
-  return /^(#000(000)?|black|rgba?\(0, ?0, ?0(, ?1(\.0)?)?\))$/i.test(colour) ? style("text") : colour;
+  const parts = colour.match(/^rgb\((\d+),(\d+),(\d+)\)$/)?.slice(1).map((part) => (part / 255) ** 2.2);
+  if (!parts) return colour;
+  const luminance = 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  const white = Math.max(0, (DARKEST - luminance) / (1 - luminance));
+  return `rgb(${parts.map((part) => Math.round(255 * (part + white * (1 - part)) ** (1 / 2.2))).join(",")})`;
 };
 
 // Panels side by side, below each other where there is no room.
@@ -127,7 +133,7 @@ const figureChart = (title, figure) => {
     const { data, layout } = narrow ? stacked(current) : current;
     return { data: data.map((trace) => ({ ...trace, ...recoloured(trace) })), layout: themed(layout) };
   };
-  const recoloured = (trace) => Object.fromEntries(["line", "marker"].filter((key) => trace[key])
+  const recoloured = (trace) => Object.fromEntries(["line", "marker", "error_x", "error_y"].filter((key) => trace[key])
     .map((key) => [key, { ...trace[key], color: shownColour(trace[key].color) }]));
   const button = h("button", { type: "button", "aria-pressed": "false", "aria-label": `Logarithmic axis: ${title}` }, "Log");
   button.addEventListener("click", () => {
