@@ -20,7 +20,7 @@ from cnnjax.errors import UserError
 from cnnjax.files import cache_root
 
 SOURCE = Path(__file__).with_name("direct_conv.cc")
-INCLUDED = Path(__file__).with_name("winograd.h")
+INCLUDED = tuple(SOURCE.with_name(name) for name in ("product.h", "winograd.h"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
 TARGETS = ("cnnjax_convolve", "cnnjax_kernel_gradient")
 
@@ -76,7 +76,8 @@ def load() -> str | None:
 
 def _compiled(compiler: str) -> Path:
     said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    made_from = (SOURCE.read_bytes(), INCLUDED.read_bytes(), said, FLAGS, version("jaxlib"), _processor())
+    sources = [each.read_bytes() for each in (SOURCE, *INCLUDED)]
+    made_from = (sources, said, FLAGS, version("jaxlib"), _processor())
     folder = cache_root() / "compiled"
     path = folder / f"direct_conv-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:16]}.so"
     if not path.exists():

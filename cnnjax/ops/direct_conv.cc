@@ -287,6 +287,7 @@ struct Kernel {
   }
 };
 
+#include "product.h"
 #include "winograd.h"
 
 void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, Kernel kernel, float* results) {
@@ -294,6 +295,7 @@ void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, 
     auto fast = lanes == LANES ? winograd::convolve<LANES> : winograd::convolve<8>;
     return fast(pool, c, images, kernel, results);
   }
+  if (product::is_product(c)) return product::convolve(pool, c, images, kernel, results);
   // Each block of output channels of the kernel in one piece, with zeros for the channels that the last one lacks.
   int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks();
   std::vector<float> panels(blocks * panel);
@@ -334,6 +336,7 @@ void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const float* i
     auto fast = lanes == LANES ? winograd::kernel_gradient<LANES> : winograd::kernel_gradient<8>;
     return fast(pool, c, images, upstream, gradient);
   }
+  if (product::is_product(c)) return product::kernel_gradient(pool, c, images, upstream, gradient);
   int64_t panel = c.rows() * BLOCK, blocks = c.groups * c.blocks(), all_channels = c.groups * c.c_out;
   int64_t across = c.width.output, lines_at_a_time = std::max<int64_t>(1, GRADIENT_PIXELS / across);
   int64_t threads = std::max<int64_t>(1, pool.num_threads());

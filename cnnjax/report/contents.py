@@ -126,29 +126,17 @@ def _title(runs: Sequence[RunRecord], names: Sequence[str], root: Path) -> str:
 
 
 def _overview(families: Sequence[Family], names: Sequence[str]) -> Table:
-    header = (
-        "run",
-        "family",
-        "seed",
-        "data",
-        "state",
-        "train loss",
-        "test loss",
-        "train error",
-        "test error",
-    )
+    shares, losses = ("test_error", "train_error"), ("test_loss", "train_loss")
     rows = []
     for label, runs in families:
         for run in runs:
             final = run.final or _latest(run)
-            row = [names[len(rows)], label, str(_seed_of(run)), _text(run.config.get("data")), run.state]
-            row += [f"{final[name]:.4f}" if name in final else "" for name in ("train_loss", "test_loss")]
-            row += [
-                f"{100 * final[name]:.2f} %" if name in final else ""
-                for name in ("train_error", "test_error")
-            ]
-            rows.append([*row, f"{run.seconds:,.0f}"])
-    return (*header, "seconds"), rows
+            row = [names[len(rows)], label, str(_seed_of(run)), run.state]
+            row += [f"{100 * final[name]:.2f} %" if name in final else "" for name in shares]
+            row += [f"{final[name]:.4f}" if name in final else "" for name in losses]
+            rows.append([*row, f"{run.seconds:,.0f}", _text(run.config.get("data"))])
+    words = [name.replace("_", " ") for name in (*shares, *losses)]
+    return ("run", "family", "seed", "state", *words, "seconds", "data"), rows
 
 
 def _latest(run: RunRecord) -> dict[str, float]:

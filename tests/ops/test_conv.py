@@ -102,20 +102,15 @@ def test_direct_equals_lax_where_tiles_and_images_have_remainders(key, batch, ch
         np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4 * np.abs(reference).max())
 
 
-@needs_compiler
-@pytest.mark.parametrize(
-    ("batch", "size", "channels", "padding"),
-    [(70, (9, 11), (16, 40), 1), (3, (5, 5), (24, 8), 0), (2, (6, 4), (32, 32), 2), (1, (1, 1), (16, 16), 1)],
-)
-def test_minimal_filtering_rounds_like_a_direct_sum(batch, size, channels, padding):
-    """Against float64: result, and both gradients."""
+def rounds_well(image_shape, kernel_shape, stride, padding):
+    """Against float64, in relation to the results' size: result, and both gradients."""
     draw = np.random.default_rng(0).normal
-    images, kernel = draw(size=(batch, *size, channels[0])), draw(size=(3, 3, *channels))
+    images, kernel = draw(size=image_shape), draw(size=kernel_shape)
     around = ((padding, padding), (padding, padding))
 
     def derivative(conv, dtype):
         def loss(images, kernel):
-            result = conv(images, kernel, (1, 1), around, dimension_numbers=LAYOUT)
+            result = conv(images, kernel, (stride, stride), around, dimension_numbers=LAYOUT)
             return (result * jnp.arange(result.size, dtype=dtype).reshape(result.shape) % 7).sum(), result
 
         arguments = jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
@@ -126,6 +121,31 @@ def test_minimal_filtering_rounds_like_a_direct_sum(batch, size, channels, paddi
         (_, theirs), their_gradients = derivative(lax.conv_general_dilated, jnp.float64)
     for mine, reference in zip((ours, *our_gradients), (theirs, *their_gradients), strict=True):
         assert np.abs(mine - reference).max() < 1e-5 * np.sqrt(np.square(reference).mean())
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("batch", "size", "channels", "stride"),
+    [
+        (70, (9, 11), (64, 70), 1),  # one block of the gradient, whose pixels are in parts
+        (3, (7, 5), (210, 270), 1),  # several blocks, and pixels that end within a tile
+        (2, (6, 9), (67, 90), 2),
+        (1, (1, 1), (64, 65), 1),
+        (70, (9, 11), (16, 40), 1),  # few channels are no product
+    ],
+)
+def test_products_of_matrices_round_like_any_other(batch, size, channels, stride):
+    """Kernels of one pixel."""
+    rounds_well((batch, *size, channels[0]), (1, 1, *channels), stride, 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("batch", "size", "channels", "padding"),
+    [(70, (9, 11), (16, 40), 1), (3, (5, 5), (24, 8), 0), (2, (6, 4), (32, 32), 2), (1, (1, 1), (16, 16), 1)],
+)
+def test_minimal_filtering_rounds_like_a_direct_sum(batch, size, channels, padding):
+    rounds_well((batch, *size, channels[0]), (3, 3, *channels), 1, padding)
 
 
 def test_direct_by_name_without_a_compiler(monkeypatch, key):

@@ -150,7 +150,7 @@ def test_an_experiment_is_shown_with_its_findings(runs):
 def test_a_diverged_run_says_where(tmp_path):
     folder = write_run(tmp_path / "run", done=7)
     (folder / "diverged.json").write_text(json.dumps({"diverged_at": 7}))
-    assert report_of([tmp_path]).overview[1][0][4] == "diverged at step 7"
+    assert report_of([tmp_path]).overview[1][0][3] == "diverged at step 7"
 
 
 def test_common_folder(tmp_path):

@@ -6,7 +6,7 @@ const charts = new Set();
 
 const axis = (more = {}) => ({
   gridcolor: style("grid"), linecolor: style("rule"), zerolinecolor: style("rule"), tickcolor: style("rule"),
-  automargin: true, ...more,
+  automargin: true, exponentformat: "power", ...more,
 });
 
 const layout = (more = {}) => ({
