@@ -12,12 +12,13 @@ import tyro
 
 import cnnjax
 from cnnjax.command import parse
-from cnnjax.config import RUNNING, Config, Dtype, Running, Shard
+from cnnjax.config import Config, Dtype, Shard
 from cnnjax.errors import UserError, one_line_errors
 from cnnjax.evaluating import Evaluate
 from cnnjax.launch import joined
 from cnnjax.papers import RECIPES, find, recipe
 from cnnjax.reporting import Report, Watch, write_run_report
+from cnnjax.run_flags import RUNNING, Running
 from cnnjax.slurm import Slurm
 
 

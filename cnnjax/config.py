@@ -4,9 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, NoReturn, get_args
-
-import tyro
+from typing import Any, Literal, NoReturn, get_args
 
 from cnnjax.errors import UserError, short
 
@@ -330,24 +328,6 @@ class CheckpointPolicy:
 
 
 KEEP = CheckpointPolicy()
-
-
-@dataclasses.dataclass(frozen=True)
-class Running:
-    """How runs are recorded and divided over devices. Changes no numbers."""
-
-    sinks: Annotated[tuple[str, ...], tyro.conf.arg(name="log", metavar="NAME [NAME ...]")] = ()
-    """Where to log besides metrics.jsonl: tensorboard, wandb, mlflow, trackio, or path/sink.py:Mine."""
-    keep: CheckpointPolicy = KEEP
-    resume: int | None = None
-    """Go back to the checkpoint of this step, once; everything later is moved to RUN/after_STEP."""
-    mesh: str | None = None
-    """Devices along each axis, such as data=4,model=2; by default all are on the data axis."""
-    shard: Shard = "replicated"
-    """How weights and the optimizer's state are divided over the devices."""
-
-
-RUNNING = Running()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -41,6 +41,8 @@ class Evaluate:
     """Whether to print precision and recall of each class, of the last row."""
     csv: Path | None = None
     """File for the predictions, a line for each image of each row."""
+    predictions: Path | None = None
+    """The same with all probabilities, as a Parquet file."""
     json: bool = False
     """Print one JSON object."""
     data: str | None = None
@@ -58,8 +60,9 @@ class Evaluate:
             raise UserError("give a run's folder, such as runs/resnet20")
         if len({folder.resolve() for folder in self.run_dirs}) < len(self.run_dirs):
             raise UserError("a run is named twice: name each once")
-        if self.csv is not None and not self.csv.absolute().parent.is_dir():
-            raise UserError(f"--csv {self.csv}: there is no folder {self.csv.parent}")
+        for flag, path in (("--csv", self.csv), ("--predictions", self.predictions)):
+            if path is not None and not path.absolute().parent.is_dir():
+                raise UserError(f"{flag} {path}: there is no folder {path.parent}")
         if self.ensemble and len(self.run_dirs) * max(1, len(self.step)) < 2:
             raise UserError("--ensemble: give several runs, or several checkpoints by --step 100 200")
 
@@ -72,16 +75,13 @@ class Evaluate:
         if self.metrics:
             raise UserError("--metrics: is for one run without other flags; the table has all of ours")
         members = self._members()
-        if self.csv is not None:
-            from cnnjax.evaluation import write_csv
-
-            write_csv(self.csv, members)
+        self._write(members)
         self._print(members)
 
     @property
     def _is_plain(self) -> bool:
         """Whether one network is asked for its metrics alone, of whatever outputs."""
-        tables = self.averaged, self.per_class, self.csv, self.json
+        tables = self.averaged, self.per_class, self.csv, self.predictions, self.json
         return len(self.run_dirs) == 1 and len(self.step) < 2 and not any(tables)
 
     @property
@@ -120,6 +120,14 @@ class Evaluate:
 
         run = open_run(folder)
         return run, open_data(self.data or run.config.data, 0, self.data_dir, verify=self.verify)
+
+    def _write(self, members: "dict[str, Predictions]") -> None:
+        from cnnjax.evaluation import write_csv, write_parquet
+
+        if self.csv is not None:
+            write_csv(self.csv, members)
+        if self.predictions is not None:
+            write_parquet(self.predictions, members)
 
     def _print(self, members: "dict[str, Predictions]") -> None:
         from cnnjax.evaluation import report

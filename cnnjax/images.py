@@ -27,6 +27,13 @@ class BadPicture(UserError):
 
     kind, reason = "damaged", ""
 
+    @classmethod
+    def of(cls, name: str, kind: str, reason: str) -> "BadPicture":
+        """The error that tells of the picture `name`."""
+        told = cls(f"{name} is no picture that can be read ({reason}): remove it or bring another")
+        told.kind, told.reason = kind, reason
+        return told
+
 
 def decode(encoded: bytes, name: str) -> Image.Image:
     """Decode a picture to 8-bit colour, rotated according to its EXIF; `name` is for the error.
@@ -46,10 +53,7 @@ def decode(encoded: bytes, name: str) -> Image.Image:
                 raise OSError("image file is truncated: it has no end")
             return _upright(image, _colour(image))
     except _DAMAGED as error:
-        kind, reason = _what_is_wrong(encoded, error)
-        told = BadPicture(f"{name} is no picture that can be read ({reason}): remove it or bring another")
-        told.kind, told.reason = kind, reason
-        raise told from None
+        raise BadPicture.of(name, *_what_is_wrong(encoded, error)) from None
 
 
 def _what_is_wrong(encoded: bytes, error: Exception) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from cnnjax.config import Config
 from cnnjax.data import Dataset, Stream, as_data, open_data
 from cnnjax.data.augment import MIXING
 from cnnjax.data.batches import batch_indices
+from cnnjax.data.class_names import class_names
 from cnnjax.data.pictures import centre
-from cnnjax.data.specs import SPECS
-from cnnjax.data.streams import TrainingRows
+from cnnjax.data.rows import TrainingRows
 from cnnjax.errors import UserError
 from cnnjax.recipes import Objects, resolve
 from cnnjax.report.sheet import contact_sheet
@@ -50,7 +50,7 @@ def show(
         originals, raw, labels = _photographs(task, step, steps)
     shown = [_augmented(task, now, batch, labels)[:count] for now, batch in zip(steps, raw, strict=True)]
     pictures = [[originals[row], *(version[row] for version in shown)] for row in range(count)]
-    names = _class_names(opened)
+    names = class_names(opened)
     return contact_sheet(
         pictures,
         [names[label] if names else f"class {label}" for label in labels[:count]],
@@ -94,9 +94,3 @@ def _bounds(task: Task, raw: np.ndarray) -> tuple[Any, Any]:
         return -spread, spread
     black = task.normalize(jnp.zeros(raw.shape[1:], jnp.uint8))
     return black, task.normalize(jnp.full(raw.shape[1:], 255, jnp.uint8))
-
-
-def _class_names(data: Dataset | Stream) -> tuple[str, ...]:
-    if isinstance(data, Stream):
-        return data.class_names
-    return SPECS[data.name].class_names if data.name in SPECS else ()

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import tyro
 
-from cnnjax.config import RUNNING, Config, MultiRunMode, Running
+from cnnjax.config import Config, MultiRunMode
 from cnnjax.errors import UserError
+from cnnjax.run_flags import RUNNING, Running
 
 Preset = TypeVar("Preset")
 

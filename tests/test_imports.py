@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "compilation": LEAVES,
     "distributed": LEAVES,
     "command": {"errors"},
+    "run_flags": {"config"},
     "launch": LEAVES | {"command"},
     "slurm": LEAVES,
     "ops": LEAVES,
@@ -90,6 +91,7 @@ MAY_IMPORT = {
         "models",
         "papers",
         "reporting",
+        "run_flags",
         "running",
         "runs",
         "showing",
@@ -115,6 +117,7 @@ MAY_IMPORT = {
 ONE_FILE_ONLY = {
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
+    "pyarrow": {"data", "evaluation"},
     "tensorboardX": {"sinks"},
     "wandb": {"sinks"},
     "mlflow": {"sinks"},

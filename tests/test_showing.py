@@ -12,7 +12,7 @@ from cnnjax.config import Config
 from cnnjax.data import load, open_stream
 from cnnjax.data.batches import batch_indices
 from cnnjax.data.pictures import centre
-from cnnjax.data.streams import TrainingRows
+from cnnjax.data.rows import TrainingRows
 from cnnjax.errors import UserError
 from cnnjax.images import decode
 from cnnjax.recipes import Objects, resolve

@@ -1,58 +1,19 @@
-"""Look at every picture of a data set: what is odd about it, and what is done about that."""
+"""Look at every picture of a folder: which are odd, and what else is."""
 
-import concurrent.futures
 import contextlib
-import hashlib
-import io
-import os
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
-from cnnjax.data.folders import Folder, is_picture, list_folder
-from cnnjax.images import BadPicture, decode, turn_of
+from cnnjax.data.folders import Folder, list_folder
+from cnnjax.data.listing import is_picture
+from cnnjax.data.odd import Finding, Seen, look
 from cnnjax.machine import usable_cores
-
-
-class Finding(NamedTuple):
-    """What is odd about a file.
-
-    Attributes:
-        path: of the file.
-        kinds: in a word or two each, such as "CMYK".
-        action: whether training uses it, passes it over, or stops there.
-        why: what is done about each kind, or what is wrong.
-        lost: whether it is a picture that training does not use.
-    """
-
-    path: str
-    kinds: tuple[str, ...]
-    action: Literal["used", "passed over", "refused"]
-    why: str
-    lost: bool = False
-
-
-class _Records(Protocol):
-    """See `cnnjax.data.streams.Records`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[bytes, int]: ...
-
-    def name(self, index: int, /) -> str: ...
-
-
-class _Seen(NamedTuple):
-    digest: bytes  # of the file
-    label: int
-    finding: Finding | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +57,7 @@ def check_folder(folder: Path) -> Report:
         UserError: the folder has another layout (`cnnjax.data.folders`).
     """
     found, start = list_folder(folder), time.monotonic()
-    seen = [*_look(found.train), *_look(found.test)]
+    seen = [*look(found.train), *look(found.test)]
     seconds = time.monotonic() - start
     dead = [Finding(path, ("dead link",), "refused", "a link to nothing", True) for path in found.dead]
     names = [
@@ -113,83 +74,6 @@ def check_folder(folder: Path) -> Report:
     )
 
 
-def bad_pictures(records: _Records) -> dict[int, Finding]:
-    """The pictures that cannot be used, by their place in `records`; reads them all."""
-    findings = (one.finding for one in _look(records))
-    return {
-        index: finding
-        for index, finding in enumerate(findings)
-        if finding is not None and finding.action == "refused"
-    }
-
-
-def _look(records: _Records) -> Iterator[_Seen]:
-    """Read and decode all pictures, in order, with a thread for each core."""
-    from tqdm import tqdm  # names of data sets are listed without it
-
-    cores = len(usable_cores())
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(cores) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, of damaged tags
-        seen = pool.map(lambda index: _look_at(records, index), range(len(records)))
-        yield from tqdm(seen, total=len(records), desc="pictures", disable=None, leave=False)
-
-
-def _look_at(records: _Records, index: int) -> _Seen:
-    name = records.name(index)
-    try:
-        encoded, label = records[index]
-    except OSError as error:
-        why = error.strerror or str(error)
-        return _Seen(b"", -1, Finding(name, ("unreadable",), "refused", why, True))
-    digest = hashlib.sha256(encoded).digest()
-    try:
-        decode(encoded, name)
-    except BadPicture as bad:
-        return _Seen(digest, label, Finding(name, (bad.kind,), "refused", bad.reason, True))
-    with Image.open(io.BytesIO(encoded)) as image:
-        kinds = {kind: done for kind, is_so, done in _KINDS if is_so(image, name)}
-    finding = Finding(name, tuple(kinds), "used", "; ".join(kinds.values())) if kinds else None
-    return _Seen(digest, label, finding)
-
-
-def _is_named_otherwise(image: Image.Image, name: str) -> bool:
-    meant = Image.registered_extensions().get(os.path.splitext(name)[1].lower())
-    return meant is not None and {"MPO": "JPEG"}.get(image.format or "", image.format) != meant
-
-
-def _has_16_bits(image: Image.Image, _: str) -> bool:
-    """By its mode, or by how the file has its pixels: those of "RGB;16B" are read as RGB."""
-    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    return image.mode.startswith("I") or any(";16" in str(tile.args) for tile in tiles)
-
-
-def _is_clear(image: Image.Image, _: str) -> bool:
-    if not image.has_transparency_data or image.mode.startswith("I"):  # one level of 16-bit grey may be clear
-        return image.has_transparency_data
-    return np.asarray(image.convert("RGBA"))[..., 3].min() < 255
-
-
-def _has_frames(image: Image.Image, _: str) -> bool:
-    with contextlib.suppress(Exception):  # those after the first may be damaged, which spoils nothing
-        return getattr(image, "n_frames", 1) > 1
-    return True
-
-
-_KINDS: tuple[tuple[str, Callable[[Image.Image, str], bool], str], ...] = (
-    ("wrong suffix", _is_named_otherwise, "read as what it is"),
-    ("grey", lambda image, _: image.mode in ("1", "L", "LA"), "made three equal colours"),
-    ("16-bit", _has_16_bits, "made 8-bit"),
-    ("CMYK", lambda image, _: image.mode == "CMYK", "made RGB without its profile"),
-    ("palette", lambda image, _: image.mode in ("P", "PA"), "made RGB"),
-    ("rotated", lambda image, _: turn_of(image) is not None, "turned upright as its EXIF says"),
-    ("huge", lambda image, _: image.width * image.height > (Image.MAX_IMAGE_PIXELS or 2**31), "slow to read"),
-    # Those that load the picture, or move on in the file, are last.
-    ("transparent", _is_clear, "its opacity is ignored"),
-    ("several frames", _has_frames, "its first is taken"),
-)
-"""Kind, whether a picture that was opened is one, and what `cnnjax.images.decode` does about it."""
-
-
 def _other(path: str) -> Finding:
     """A file that is passed over."""
     if is_picture(path):
@@ -201,7 +85,7 @@ def _other(path: str) -> Finding:
     return Finding(path, ("other file",), "passed over", "no picture")
 
 
-def _copies(seen: list[_Seen], names: list[str], train: int) -> Iterator[Finding]:
+def _copies(seen: list[Seen], names: list[str], train: int) -> Iterator[Finding]:
     """Pictures whose bytes were seen before; the first `train` are for training."""
     first: dict[bytes, int] = {}
     for index, one in enumerate(seen):

@@ -1,71 +1,28 @@
 """Photographs in folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, or `CLASS/*.jpg` alone.
 
-Or in tar files there (`cnnjax.data.shards`).
+Or in tar files there (`cnnjax.data.shards`), or in Parquet files (`cnnjax.data.parquet`).
 """
 
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cnnjax.data.listing import LAYOUT, is_folder, pictures_by_class, visible
 from cnnjax.data.local import find_packing
+from cnnjax.data.parquet import ParquetRecords
+from cnnjax.data.parquet_files import SUFFIX, parquet_files
+from cnnjax.data.picture_files import FolderRecords
 from cnnjax.data.pictures import SUFFIXES
+from cnnjax.data.records import Records
 from cnnjax.data.shards import ShardRecords, shards_of
 from cnnjax.data.specs import SPECS
 from cnnjax.errors import UserError
 
 TRAIN, TEST = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 """Names of the splits' folders, in any case; the first that is there is taken."""
-_JUNK = ("__MACOSX", "@eaDir", "lost+found")  # left by a Mac's archives, a Synology's index, a file system
 _NO_TEST = "no test pictures: hold some out by --validation N"
-_LAYOUT = (
-    "a data set of photographs holds train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg alone, "
-    "or train/*.tar, or was prepared by tensorflow-datasets and holds dataset_info.json"
-)
-
-
-class FolderRecords:
-    """The files of one split as (encoded picture, label), ordered by class and name.
-
-    Args:
-        folder: of the split.
-        pictures: their names below it, a list for each label.
-    """
-
-    def __init__(self, folder: Path, pictures: Sequence[Sequence[str]]):
-        self._folder = folder
-        # Arrays, as a list of a million names takes worker processes seconds to receive.
-        self._names = np.array([os.fsencode(name) for names in pictures for name in names], np.bytes_)
-        self._labels = np.repeat(np.arange(len(pictures), dtype=np.int32), [len(names) for names in pictures])
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[bytes, int]:
-        return self._path(index).read_bytes(), int(self._labels[index])
-
-    def name(self, index: int) -> str:
-        """The file, for messages."""
-        return str(self._path(index))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the classes' folders; every class must have a picture here, as in training."""
-        _, first = np.unique(self._labels, return_index=True)
-        return tuple(os.fsdecode(bytes(self._names[index])).split("/", 1)[0] for index in first)
-
-    def digest(self) -> str:
-        """SHA-256 over the files' names in the folder, sizes and labels."""
-        digest = hashlib.sha256()
-        for index, (name, label) in enumerate(zip(self._names.tolist(), self._labels.tolist(), strict=True)):
-            digest.update(b"%s\0%d %d\0" % (name, self._path(index).stat().st_size, label))
-        return digest.hexdigest()
-
-    def _path(self, index: int) -> Path:
-        return self._folder / os.fsdecode(bytes(self._names[index]))
 
 
 class Folder(NamedTuple):
@@ -73,14 +30,15 @@ class Folder(NamedTuple):
 
     Attributes:
         test: empty if the folder is not divided.
-        classes: their folders' names, sorted, or in tar files their numbers; a label counts them.
+        classes: their folders' names, sorted, or as Parquet files name them, or in tar files their numbers;
+            a label counts them.
         others: paths of files that are passed over: no picture by their name, or in no class's folder.
         dead: paths of links to nothing.
         remarks: notes for its owner, as lines of text.
     """
 
-    train: FolderRecords | ShardRecords
-    test: FolderRecords | ShardRecords
+    train: Records
+    test: Records
     classes: tuple[str, ...]
     others: tuple[str, ...]
     dead: tuple[str, ...]
@@ -103,16 +61,16 @@ def open_folder(folder: Path) -> Folder:
 
 def list_folder(folder: Path) -> Folder:
     """Like `open_folder`, but links that lead nowhere are in `dead`."""
-    inner = {entry.name.lower(): Path(entry.path) for entry in _visible(folder) if _is_folder(entry)}
+    inner = {entry.name.lower(): Path(entry.path) for entry in visible(folder) if is_folder(entry)}
     train, test = (next((inner[name] for name in names if name in inner), None) for names in (TRAIN, TEST))
-    if train is not None and shards_of(train):
-        return _of_shards(train, test)
+    if (shards := _shards(folder, inner, train, test)) is not None:
+        return shards
     if train is None:
         if test is not None:
-            raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {_LAYOUT}")
+            raise UserError(f"there is no folder {folder / TRAIN[0]} beside {test}: {LAYOUT}")
         _check_undivided(folder, list(inner.values()))
         train = folder
-    pictures, others, dead = _by_class(train)
+    pictures, others, dead = pictures_by_class(train)
     if empty := [kind for kind, names in pictures.items() if not names]:
         raise UserError(
             f"{_named(empty, train)} no training pictures; remove the folder, or fill it with files that end "
@@ -120,7 +78,7 @@ def list_folder(folder: Path) -> Folder:
         )
     test_pictures, remarks = {}, [_NO_TEST]
     if test is not None:
-        test_pictures, *more = _by_class(test)
+        test_pictures, *more = pictures_by_class(test)
         others, dead = others + more[0], dead + more[1]
         if unknown := sorted(test_pictures.keys() - pictures.keys()):
             raise UserError(f"{test / unknown[0]}: there is no class {unknown[0]} in {train}")
@@ -141,18 +99,41 @@ def list_folder(folder: Path) -> Folder:
     )
 
 
-def _of_shards(train: Path, test: Path | None) -> Folder:
-    """What tar files hold; their labels are numbers."""
-    records, test_records = ShardRecords(shards_of(train)), ShardRecords(shards_of(test) if test else [])
-    classes = int(records.labels.max()) + 1
-    for each in (records, test_records):
-        if (wrong := np.flatnonzero((each.labels < 0) | (each.labels >= classes))).size:
+def _shards(folder: Path, inner: Mapping[str, Path], train: Path | None, test: Path | None) -> Folder | None:
+    """What tar or Parquet files hold, if there are some: in the splits' folders or beside them."""
+    if train is not None:
+        if tars := shards_of(train):
+            return _of_shards(train, ShardRecords(tars), ShardRecords(shards_of(test) if test else []))
+        splits = [sorted(split.glob(f"*{SUFFIX}")) if split else [] for split in (train, test)]
+        return _of_parquet(folder, *splits) if splits[0] else None
+    for place in filter(None, (folder, inner.get("data"))):
+        if files := parquet_files(place, TRAIN):
+            return _of_parquet(place, files, parquet_files(place, TEST))
+    return None
+
+
+def _of_parquet(folder: Path, train: Sequence[Path], test: Sequence[Path]) -> Folder:
+    records, test_records = ParquetRecords(train), ParquetRecords(test)
+    if test and test_records.class_names != records.class_names:
+        raise UserError(f"{test[0]} has other classes than {train[0]}")
+    return _of_shards(folder, records, test_records, records.class_names)
+
+
+def _of_shards(
+    place: Path,
+    train: ShardRecords | ParquetRecords,
+    test: ShardRecords | ParquetRecords,
+    names: Sequence[str] = (),
+) -> Folder:
+    """What records with numbers for labels hold; without `names`, the classes are called by these."""
+    classes = tuple(names or map(str, range(int(train.labels.max()) + 1)))
+    for each in (train, test):
+        if (wrong := np.flatnonzero((each.labels < 0) | (each.labels >= len(classes)))).size:
             raise UserError(
                 f"{each.name(wrong[0])}: its label is {each.labels[wrong[0]]}; "
-                f"those of {train} are from 0 to {classes - 1}"
+                f"those of {place} are from 0 to {len(classes) - 1}"
             )
-    remarks = () if len(test_records) else (_NO_TEST,)
-    return Folder(records, test_records, tuple(map(str, range(classes))), (), (), remarks)
+    return Folder(train, test, classes, (), (), () if len(test) else (_NO_TEST,))
 
 
 def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
@@ -164,65 +145,9 @@ def _check_undivided(folder: Path, inner: Sequence[Path]) -> None:
                 f"--data-dir {folder}"
             )
     for child in inner:
-        if any((child / name).exists() for name in ("dataset_info.json", *TRAIN)):
+        inside = any((child / name).exists() for name in ("dataset_info.json", *TRAIN))
+        if inside or parquet_files(child, TRAIN):
             raise UserError(f"{folder} is no data set itself; name the folder in it, {child}")
-
-
-def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str], list[str]]:
-    """Sorted names, relative to `split`, of its pictures by class; paths of all other files; dead links."""
-    pictures: dict[str, list[str]] = {}
-    others: list[str] = []
-    dead: list[str] = []
-    for entry in _visible(split):
-        if not _is_folder(entry):
-            others.append(entry.path)
-            continue
-        names = pictures[entry.name] = []
-        for name, file in _files(entry.path, f"{entry.name}/"):
-            if not is_picture(name):
-                others.append(file.path)
-            elif file.is_file():
-                names.append(name)
-            else:
-                dead.append(file.path)
-    if not pictures:
-        raise UserError(
-            f"{split} holds pictures but no class folders; they must lie in {split}/CLASS/"
-            if any(map(is_picture, others))
-            else f"{split} holds no pictures: {_LAYOUT}"
-        )
-    return pictures, others, dead
-
-
-def _files(
-    folder: str, prefix: str, above: frozenset[str] = frozenset()
-) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Sorted files in a folder and its subfolders, each with its name after `prefix`."""
-    here = os.path.realpath(folder)
-    if here in above:  # a link leads back
-        return
-    for entry in _visible(folder):
-        if _is_folder(entry):
-            yield from _files(entry.path, f"{prefix}{entry.name}/", above | {here})
-        else:
-            yield prefix + entry.name, entry
-
-
-def _visible(folder: Path | str) -> list[os.DirEntry[str]]:
-    """The entries of a folder, by name, without hidden files and junk."""
-    with os.scandir(folder) as entries:
-        seen = [entry for entry in entries if entry.name[0] != "." and entry.name not in _JUNK]
-    return sorted(seen, key=lambda entry: entry.name)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # Unlike `is_dir`, `isdir` takes a link to itself; but it asks the disk each time.
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is a picture by its name."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _named(classes: Sequence[str], split: Path) -> str:

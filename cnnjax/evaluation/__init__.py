@@ -4,7 +4,7 @@ from cnnjax.evaluation.classify import classifier, classify, reestimate_averages
 from cnnjax.evaluation.comparison import Paired, compare_paired, disagreement, mean_interval
 from cnnjax.evaluation.crops import crops_of, windows
 from cnnjax.evaluation.inputs import AS_TRAINED, Cropping, as_cropping
-from cnnjax.evaluation.predictions import Predictions, average, write_csv
+from cnnjax.evaluation.predictions import Predictions, average
 from cnnjax.evaluation.scores import (
     Bin,
     PerClass,
@@ -19,6 +19,7 @@ from cnnjax.evaluation.scores import (
     temper,
     top_k_error,
 )
+from cnnjax.evaluation.tables import write_csv, write_parquet
 from cnnjax.evaluation.views import Crops, View, views
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "views",
     "windows",
     "write_csv",
+    "write_parquet",
 ]

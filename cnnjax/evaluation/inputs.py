@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from cnnjax.config import Config
 from cnnjax.data import Arrays, Dataset, Source, Stream
+from cnnjax.data.records import Records
 from cnnjax.data.specs import SPECS
-from cnnjax.data.streams import Records
 from cnnjax.errors import UserError
 from cnnjax.evaluation.crops import pad, picture_windows, windows
 from cnnjax.evaluation.views import CROPS, SCALE, SCALES, Crops, View, views

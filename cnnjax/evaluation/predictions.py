@@ -1,10 +1,8 @@
 """What a classifier says of each test example, and what that is worth."""
 
-import csv
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,7 +15,6 @@ from cnnjax.evaluation.scores import (
     temper,
     top_k_error,
 )
-from cnnjax.files import replacing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,20 +80,3 @@ def average(members: Sequence[Predictions]) -> Predictions:
             raise UserError(f"members 0 and {number} were tested on different examples or classes")
     mean = np.mean([member.probabilities for member in members], 0)
     return dataclasses.replace(first, probabilities=mean)
-
-
-def write_csv(path: Path, members: Mapping[str, Predictions]) -> None:
-    """Write a line for each member and example: what it is, what was said, and how surely."""
-    with replacing(path) as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(("member", "example", "label", "predicted", "confidence", "probability_of_label"))
-        for name, one in members.items():
-            columns = (
-                one.labels,
-                one.predicted,
-                one.probabilities.max(1),
-                np.take_along_axis(one.probabilities, one.labels[:, None], 1)[:, 0],
-            )
-            for index, (label, said, confidence, right) in enumerate(zip(*columns, strict=True)):
-                names = one.class_names[label], one.class_names[said]
-                lines.writerow((name, index, *names, f"{confidence:.6g}", f"{right:.6g}"))

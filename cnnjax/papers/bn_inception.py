@@ -34,7 +34,7 @@ RECIPES = {
         },
         {"bn_inception": "25.2 % top-1, one crop (Figure 3, BN-x30)"},
         (
-            "no photometric distortions, of which section 4.2.1 has fewer than Inception",
+            "no photometric distortions; section 4.2.1 has fewer than Inception, unstated which",
             "one synchronous replica; theirs were distributed",
             "the net has 11.2 million parameters, the paper says 13.6 (`cnnjax.models.bn_inception`)",
         ),

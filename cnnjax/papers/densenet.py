@@ -1,6 +1,6 @@
 """Huang, Liu, van der Maaten and Weinberger 2016, DenseNet."""
 
-from cnnjax.papers.recipe import CIFAR, IMAGENET, Recipe, dropped, stated
+from cnnjax.papers.recipe import CIFAR, IMAGENET, TORCH_COLOURS, Recipe, dropped, stated
 
 PAPER = "Huang, Liu, van der Maaten and Weinberger 2016, Densely connected networks, arXiv 1608.06993"
 SHARED = {
@@ -43,6 +43,7 @@ RECIPES = {
                 "section 4.1: as He et al. 2016, whose code has crops of varied area",
                 augment="area_crop_flip",
             ),
+            **TORCH_COLOURS,
             **stated("section 4.2", batch_size=256),
             **stated("authors' code", normalize="channel"),
             **dropped("section 4.2: divided by 10 at epochs 30 and 60 of 90", IMAGENET, 256, 90, at=(30, 60)),
@@ -52,6 +53,5 @@ RECIPES = {
             "densenet169": "23.80 % top-1, 6.85 % top-5, one crop (Table 3)",
             "densenet201": "22.58 % top-1, 6.34 % top-5, one crop (Table 3)",
         },
-        ("no colour augmentation",),
     ),
 }

@@ -24,11 +24,12 @@ RECIPES = {
             ),
             **stated("section 6: Polyak averaging, of unstated length", ema=0.9999),
             **stated("section 6: 8 to 100 % of the area, aspects of 3/4 to 4/3", augment="area_crop_flip"),
+            **stated("section 6: as Howard 2013, section 2.2: factors of 0.5 to 1.5", photometry=0.5),
             **stated(f"{CAFFE}: the mean subtracted", normalize="raw_mean"),
         },
         {"googlenet": "10.07 % top-5 of ILSVRC-2014's validation images, one network, one crop (Table 3)"},
         (
-            "no photometric distortions, one kind of interpolation",
+            "of Howard's distortions brightness, contrast and saturation; one kind of interpolation",
             "synchronous; the paper's were asynchronous replicas",
         ),
     ),

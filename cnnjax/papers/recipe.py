@@ -100,3 +100,11 @@ def on_plateau(source: str, per_epoch: int) -> dict[str, Choice]:
     """
     every = {"evaluate_every": per_epoch, "checkpoint_every": per_epoch}
     return stated(source, schedule="plateau", rate_drop=0.1, patience=5, **every)
+
+
+TORCH = "facebook/fb.resnet.torch, datasets/imagenet.lua"
+TORCH_COLOURS = {
+    **stated(f"{TORCH}: brightness, contrast and saturation by factors of 0.6 to 1.4", photometry=0.4),
+    **stated(f"{TORCH}: along the principal components of colours", colour=0.1),
+}
+"""How authors whose code extends fb.resnet.torch change colours."""

@@ -4,7 +4,10 @@ from cnnjax.papers.recipe import IMAGENET, Recipe, epochs, on_plateau, stated
 
 PAPER = "He, Zhang, Ren and Sun 2015, Deep residual learning for image recognition, arXiv 1512.03385"
 LATER = "He, Zhang, Ren and Sun 2016, Identity mappings in deep residual networks, arXiv 1603.05027"
-AVERAGES = "BatchNorm's averages are moving ones; the authors' were taken after training (their README)"
+AVERAGES = (
+    "BatchNorm's averages are moving ones; the authors' were taken after training (their README), as "
+    "`cnnjax evaluate --reestimate` does"
+)
 CHOICES = {
     **stated("section 4.2: n = 3", model="resnet20"),
     **stated(

@@ -1,6 +1,6 @@
 """Xie, Girshick, Dollar, Tu and He 2016, ResNeXt."""
 
-from cnnjax.papers.recipe import CIFAR, IMAGENET, Recipe, dropped, stated
+from cnnjax.papers.recipe import CIFAR, IMAGENET, TORCH_COLOURS, Recipe, dropped, stated
 
 PAPER = "Xie, Girshick, Dollar, Tu and He 2016, Aggregated residual transformations, arXiv 1611.05431"
 CODE = "authors' train.lua and opts.lua"
@@ -41,11 +41,12 @@ RECIPES = {
                 at=(30, 60, 90),
             ),
             **stated("section 4: crops of varied area and aspect", augment="area_crop_flip"),
+            **TORCH_COLOURS,
         },
         {
             "resnext50_32x4d": "22.2 % top-1, one crop (Table 3)",
             "resnext101_32x4d": "21.2 % top-1, one crop (Table 3)",
         },
-        ("no colour augmentation", "batches of 256 in all, not 32 on each of 8 devices, for BatchNorm too"),
+        ("batches of 256 in all, not 32 on each of 8 devices, for BatchNorm too",),
     ),
 }

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cnnjax.sinks.rows import RowSink
+from cnnjax.sinks.media import MediaSink
 from cnnjax.sinks.sink import missing
 
 
-class Trackio(RowSink):
+class Trackio(MediaSink):
     """Logs to trackio's database on this machine (`TRACKIO_DIR`), or to a Space; a run goes on as the same.
 
     Args:
@@ -28,7 +26,7 @@ class Trackio(RowSink):
             import trackio  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise missing("trackio") from None
-        self._trackio, self._options = trackio, {"project": project, **options}
+        super().__init__(trackio, {"project": project, **options})
 
     def open(self, folder: Path, config: Mapping[str, Any], run_id: str) -> int:
         """Begin the run, or go on with it; trackio knows runs by their names."""
@@ -36,20 +34,12 @@ class Trackio(RowSink):
         options = {"group": whole.parent.name, "embed": False, **self._options}
         name = f"{whole.name}-{run_id}"
         with contextlib.redirect_stdout(sys.stderr):
-            self._run = self._trackio.init(name=name, config=dict(config), resume="allow", **options)
+            self._run = self._library.init(name=name, config=dict(config), resume="allow", **options)
         return self._run._next_step - 1  # there is no public word for it
 
     def send(self, step: int, row: Mapping[str, Any]) -> None:
         """Log a row; trackio writes it in the background."""
         self._run.log(dict(row), step=step)
-
-    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Add histograms to the row."""
-        self.write(step, {name: self._trackio.Histogram(values) for name, values in arrays.items()})
-
-    def figure(self, step: int, name: str, path: Path) -> None:
-        """Add an image to the row."""
-        self.write(step, {name: self._trackio.Image(str(path))})
 
     def close(self) -> None:
         """Finish the run."""

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnjax.files import read_json, write_json
-from cnnjax.sinks.rows import RowSink
+from cnnjax.sinks.media import MediaSink
 from cnnjax.sinks.sink import missing
 
 
-class WandB(RowSink):
+class WandB(MediaSink):
     """Logs to Weights & Biases, whose own files lie in `FOLDER/wandb`; `WANDB_MODE=offline` needs no network.
 
     A run that goes on is the same run there (`resume="allow"`). Offline, where what the server has can't be
@@ -30,7 +28,7 @@ class WandB(RowSink):
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise missing("wandb") from None
-        self._wandb, self._options = wandb, {"project": project, **options}
+        super().__init__(wandb, {"project": project, **options})
 
     def open(self, folder: Path, config: Mapping[str, Any], run_id: str) -> int:
         """Begin the run, or go on with it."""
@@ -38,10 +36,10 @@ class WandB(RowSink):
         options = {
             "name": whole.name,
             "group": whole.parent.name,
-            "settings": self._wandb.Settings(console="off"),
+            "settings": self._library.Settings(console="off"),
             **self._options,
         }
-        self._run = self._wandb.init(
+        self._run = self._library.init(
             id=run_id, dir=str(whole), config=dict(config), resume="allow", reinit="create_new", **options
         )
         self._held: list[tuple[int, Mapping[str, Any]]] = []
@@ -60,14 +58,6 @@ class WandB(RowSink):
         for step, row in self._held:
             self._run.log(row, step=step)
         self._held.clear()
-
-    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Add histograms to the row."""
-        self.write(step, {name: self._wandb.Histogram(values) for name, values in arrays.items()})
-
-    def figure(self, step: int, name: str, path: Path) -> None:
-        """Add an image to the row."""
-        self.write(step, {name: self._wandb.Image(str(path))})
 
     def flush(self) -> None:
         """Log what is left."""

@@ -19,7 +19,7 @@ from cnnjax.data import Arrays, Data, Dataset, Source, Stream
 from cnnjax.data.ahead import reading_ahead
 from cnnjax.data.batches import batch_indices
 from cnnjax.data.examples import EvaluationItems, TrainingItems
-from cnnjax.data.streams import EvaluationRows, TrainingRows
+from cnnjax.data.rows import EvaluationRows, TrainingRows
 from cnnjax.distributed import place
 from cnnjax.errors import UserError
 from cnnjax.mesh import over_data, over_seeds_and_data, replicated, share

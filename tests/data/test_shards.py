@@ -8,8 +8,8 @@ import pytest
 
 from cnnjax.data import open_stream
 from cnnjax.data.check import check_folder
+from cnnjax.data.rows import TrainingRows
 from cnnjax.data.shards import ShardRecords
-from cnnjax.data.streams import TrainingRows
 from cnnjax.errors import UserError
 from tests.data.odd_pictures import encode, picture
 

@@ -12,7 +12,8 @@ from PIL import Image
 from cnnjax.data import open_data, open_stream, prepare_imagenet, tfds_source
 from cnnjax.data.ahead import reading_ahead
 from cnnjax.data.batches import batch_indices
-from cnnjax.data.streams import ARCHIVES, EvaluationRows, TrainingRows
+from cnnjax.data.rows import EvaluationRows, TrainingRows
+from cnnjax.data.streams import ARCHIVES
 from cnnjax.errors import UserError
 from cnnjax.images import decode
 

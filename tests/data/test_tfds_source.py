@@ -2,6 +2,8 @@ import contextlib
 import io
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -211,6 +213,24 @@ def test_the_patches_are_undone():
         assert extractor.tf is not before[0]
         assert image_feature._ImageEncoder._encode_image is _encode_png
     assert (extractor.tf, image_feature._ImageEncoder._encode_image) == before
+
+
+def test_copies_that_are_late_end_before_the_patches_are_undone():
+    """Else they ask for TensorFlow, which prints that it is missing."""
+    from tensorflow_datasets.core.download import extractor
+
+    begun, found = threading.Event(), []
+
+    def late():
+        begun.set()
+        time.sleep(0.05)
+        found.append(extractor.tf)
+
+    with without_tensorflow():
+        stand_in = extractor.tf
+        extractor.get_extractor()._executor.submit(late)
+        begun.wait()
+    assert found == [stand_in]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

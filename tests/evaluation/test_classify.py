@@ -1,5 +1,6 @@
 """Predictions of tiny networks beside numpy's, of arrays and of photographs; averages by their definition."""
 
+import csv
 import dataclasses
 import json
 import sys
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pyarrow.parquet as pq
 import pytest
 from flax import linen as nn
 from PIL import Image
@@ -25,6 +27,7 @@ from cnnjax.evaluation import (
     reestimate_averages,
     views,
     write_csv,
+    write_parquet,
 )
 from cnnjax.evaluation.crops import picture_windows
 from cnnjax.recipes import Objects, resolve
@@ -114,6 +117,16 @@ def test_an_ensemble_is_numpys_mean(tmp_path):
     assert header.split(",")[:4] == ["member", "example", "label", "predicted"]
     assert len(lines) == 2 * 13
     assert lines[14].split(",")[:4] == ["mean", "1", str(Y[33]), str(together.predicted[1])]
+    write_parquet(tmp_path / "said.parquet", {"one": members[0], "mean": together})
+    rows = pq.read_table(tmp_path / "said.parquet").to_pylist()
+    for row, line in zip(rows, csv.DictReader([header, *lines]), strict=True):
+        assert {name: str(row[name]) for name in ("member", "example", "label", "predicted")} == {
+            name: line[name] for name in ("member", "example", "label", "predicted")
+        }
+        assert row["confidence"] == pytest.approx(float(line["confidence"]), rel=1e-5)
+        assert row["probability_of_label"] == row["probabilities"][int(row["label"])]
+    both = [members[0].probabilities, together.probabilities]
+    np.testing.assert_array_equal([row["probabilities"] for row in rows], np.float32(np.concatenate(both)))
     with pytest.raises(UserError, match="0 and 1 were tested on different examples"):
         average([members[0], dataclasses.replace(members[1], labels=Y[:13])])
 
@@ -218,3 +231,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "Two members say different classes" in tables
     assert "ankle boot" in tables
     assert len((tmp_path / "said.csv").read_text().splitlines()) == 1 + 3 * 2000
+    say(outs[0], "--predictions", tmp_path / "said.parquet")
+    assert pq.read_table(tmp_path / "said.parquet").num_rows == 2000
+    with pytest.raises(SystemExit):
+        say(outs[0], "--predictions", tmp_path / "none" / "said.parquet")
+    assert "--predictions" in capsys.readouterr().err

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnjax.config import Running
 from cnnjax.errors import UserError
 from cnnjax.files import read_jsonl
+from cnnjax.run_flags import Running
 from experiments.degradation import Args, configs, main, networks
 from experiments.runner import spread, text_table
 from tests.experiments.pages import cells_of, study_of

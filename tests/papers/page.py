@@ -11,7 +11,8 @@ HEAD = """# The papers' recipes
 
 By `python -m tests.papers.page`. `cnnjax train --recipe NAME --out FOLDER` follows one; other flags change
 it. Fields that are not listed have the defaults of `cnnjax.Config`. Where a paper does not say how long its
-plateaus are, they are 5 epochs. Evaluation is of one crop, of the last weights.
+plateaus are, they are 5 epochs. Tests during training are of one crop and the last weights; `cnnjax evaluate`
+has the papers' crops.
 """
 
 

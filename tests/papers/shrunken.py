@@ -39,7 +39,7 @@ SHRUNKEN: dict[str, tuple[str, ...]] = {
     "fixup_cifar": ("--options", "width=2", THREE),
     "resnet_imagenet_modern": ("--bn-group-size", "2", "--options", "width=4", FOUR),
     "airbench": ("--options", "width=8"),
-    "vgg_modern": ("--bn-group-size", "2", "--options", "width=2"),
+    "vgg_modern": ("--learning-rate", "1e-2", "--bn-group-size", "2", "--options", "width=2"),  # likewise
 }
 """The flags that make each recipe's network small, whatever else it states."""
 
