@@ -24,6 +24,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
+nb_execution_in_temp = True  # what a notebook writes is gone afterwards
 nb_execution_timeout = 600
 
 default_role = "literal"

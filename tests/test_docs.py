@@ -66,7 +66,7 @@ def commands(block):
 PAGES = {
     str(page.relative_to(ROOT)): page
     for page in [README, *sorted((ROOT / "docs").rglob("*.md"))]
-    if "notebooks" not in page.parts and blocks(page)
+    if blocks(page)
 }
 ALL = [
     pytest.param(words, id=f"{name}: {shlex.join(words)}")
