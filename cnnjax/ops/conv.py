@@ -1,13 +1,13 @@
 """The convolution of all networks, in the form that is fastest where the program will run.
 
-On GPUs and TPUs that is XLA's own. On a CPU it is our own code (`direct_conv.cc`, and `winograd.h` for 3x3
-kernels with stride 1), which takes between a half and a tenth of XLA's time, or, if that is not available,
-XLA's code in a canonical form: XLA:CPU brings convolutions into the layout of its fast kernels only in a
-program's entry computation. The two backward convolutions that autodiff writes are in other layouts, so
-inside `scan`, `while` and `cond` they run in naive loops, 30 times slower (jax-ml/jax#12868). Here they are
-written as convolutions that already have the fast layout, NHWC times HWIO, of operands transposed beforehand;
-optimisation barriers keep XLA from folding the transposes back in. Values and derivatives are those of
-`lax.conv_general_dilated`.
+On GPUs and TPUs that is XLA's own. On a CPU it is our own code (`direct_conv.cc`, `winograd.h` for 3x3
+kernels with stride 1, `product.h` for other kernels of many channels), which takes between a half and a tenth
+of XLA's time, or, if that is not available, XLA's code in a canonical form: XLA:CPU brings convolutions into
+the layout of its fast kernels only in a program's entry computation. The two backward convolutions that
+autodiff writes are in other layouts, so inside `scan`, `while` and `cond` they run in naive loops, 30 times
+slower (jax-ml/jax#12868). Here they are written as convolutions that already have the fast layout, NHWC times
+HWIO, of operands transposed beforehand; optimisation barriers keep XLA from folding the transposes back in.
+Values and derivatives are those of `lax.conv_general_dilated`.
 
 A convolution is linear in each operand, and so is its gradient with respect to the kernel; the gradient with
 respect to the images is again a convolution. So two primitives, `convolve` and `kernel_gradient`, which are
