@@ -79,6 +79,7 @@ with one_line_errors("test"):
 """
 
 
+@pytest.mark.slow
 def test_a_training_shows_its_parts_and_leaves_the_terminal_sane(tmp_path):
     command = [sys.executable, "-c", TRAIN.format(out=str(tmp_path / "run"))]
     terminal = PseudoTerminal(command, columns=120)
