@@ -1,16 +1,14 @@
 """The verb `cnnjax diagnose`."""
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from cnnjax.config import Config, Dtype
 from cnnjax.errors import UserError
-from cnnjax.verbs.options import parse_options
+from cnnjax.verbs.options import parse_options, show_result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,20 +64,12 @@ class Diagnose:
         use_cache()
         if self.over is not None:
             scaling = over(self.name, *_values(self.over), config, self.data)
-            self._print(scaling)
+            show_result(scaling, self.json)
             return
         health = diagnose_named(self.name, config, self.data, self.steps)
-        self._print(health)
+        show_result(health, self.json)
         if self.figure is not None:
             print(health.figure(self.figure), file=sys.stderr if self.json else sys.stdout)
-
-    def _print(self, found: Any) -> None:
-        from cnnjax.terminal import show
-
-        if self.json:
-            print(json.dumps(found.to_json()))
-        else:
-            show(found)
 
 
 def _values(text: str) -> tuple[str, list[float]]:

@@ -1,4 +1,4 @@
-"""What several verbs have: options that are NAME=VALUE."""
+"""What several verbs have: options that are NAME=VALUE, and results that --json prints as data."""
 
 import dataclasses
 import json
@@ -43,6 +43,16 @@ def parse_options(flag: str, texts: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             found[name] = value
     return found
+
+
+def show_result(found: Any, as_json: bool) -> None:
+    """Print what was found, or one JSON object of it."""
+    from cnnjax.terminal import show
+
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        show(found)
 
 
 def _group(text: str) -> tuple[str, dict[str, Any]]:

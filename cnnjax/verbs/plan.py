@@ -1,13 +1,12 @@
 """The verb `cnnjax plan`."""
 
 import dataclasses
-import json
 from typing import Annotated, Any
 
 import tyro
 
 from cnnjax.config import Config, Shard
-from cnnjax.verbs.options import with_options
+from cnnjax.verbs.options import show_result, with_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +49,9 @@ class Plan:
 
         from cnnjax.counting.plan import plan
         from cnnjax.counting.plans import compare_plans
-        from cnnjax.terminal import show
 
         where: Any = {"topology": self.topology, "mesh": self.mesh, "shard": self.shard}
         found = (
             plan(config, **where) if self.compare is None else compare_plans(config, self.compare, **where)
         )
-        if self.json:
-            print(json.dumps(found.to_json()))
-        else:
-            show(found)
+        show_result(found, self.json)
