@@ -98,7 +98,7 @@ def _axis(panel: Panel, panels: Sequence[Panel], number: int, box: np.ndarray) -
         "anchor": (panel.y, panel.x)[number],
         "type": "log" if scale == "log" else "linear",
         "range": rounded(np.log10(limits) if scale == "log" else limits),
-        "title": {"text": rich_text(title)},
+        "title": {"text": rich_text(title), "standoff": 4},
         "showgrid": bool(ticks["gridOn"]),
         "showticklabels": bool(ticks[("labelbottom", "labelleft")[number]]),
         "zeroline": False,
