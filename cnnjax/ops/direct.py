@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from cnnjax.errors import UserError
 from cnnjax.files import cache_root
 
 SOURCE = Path(__file__).with_name("direct_conv.cc")
-INCLUDED = tuple(SOURCE.with_name(name) for name in ("product.h", "winograd.h"))
+INCLUDED = tuple(SOURCE.with_name(name) for name in ("product.h", "sums.h", "winograd.h"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
-TARGETS = ("cnnjax_convolve", "cnnjax_kernel_gradient")
+TARGETS = tuple(
+    f"cnnjax_{name}" for name in ("convolve", "kernel_gradient", "moments", "products", "positives", "norm")
+)
 
 
 def usable(dtype: Any) -> bool:
@@ -35,27 +38,33 @@ def usable(dtype: Any) -> bool:
 
 def convolve(images: jax.Array, kernel: jax.Array, shape: tuple[int, ...], **window: Any) -> jax.Array:
     """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to `shape`; `window` as in the source."""
-    return _call(TARGETS[0], images, kernel, shape, window)
+    return _call(TARGETS[0], (images, kernel), jax.ShapeDtypeStruct(shape, jnp.float32), **window)
 
 
 def kernel_gradient(
     images: jax.Array, upstream: jax.Array, shape: tuple[int, ...], **window: Any
 ) -> jax.Array:
     """Gradient with respect to `convolve`'s kernel, of this `shape`, given that of its result."""
-    return _call(TARGETS[1], images, upstream, shape, window)
+    return _call(TARGETS[1], (images, upstream), jax.ShapeDtypeStruct(shape, jnp.float32), **window)
 
 
-def _call(
-    target: str, lhs: jax.Array, rhs: jax.Array, shape: tuple[int, ...], window: dict[str, Any]
-) -> jax.Array:
+def sums(name: str, *operands: jax.Array, shape: tuple[int, ...], leading: int, results: int) -> Any:
+    """So many sums of this `shape` [group..., channel]; `name` is one of those in `sums.h`.
+
+    The first operand is [group..., row..., channel], with so many `leading` axes of groups.
+    """
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return _call(f"cnnjax_{name}", operands, [result] * results, leading=leading)
+
+
+def _call(target: str, operands: Sequence[jax.Array], results: Any, **attributes: Any) -> Any:
     if missing := load():
         raise UserError(f"convolution='direct': {missing}; 'auto' takes what is available")
     attributes = {
         name: np.int64(value) if isinstance(value, int) else np.asarray(value, np.int64)
-        for name, value in window.items()
+        for name, value in attributes.items()
     }
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return jax.ffi.ffi_call(target, result, vmap_method="sequential")(lhs, rhs, **attributes)
+    return jax.ffi.ffi_call(target, results, vmap_method="sequential")(*operands, **attributes)
 
 
 @functools.cache

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <cstdint>
 #include <cstring>
@@ -288,6 +289,7 @@ struct Kernel {
 };
 
 #include "product.h"
+#include "sums.h"
 #include "winograd.h"
 
 void convolve(ffi::ThreadPool& pool, const Convolution& c, const float* images, Kernel kernel, float* results) {
@@ -470,3 +472,9 @@ auto binding() {
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_convolve, convolve_handler, binding().Attr<int64_t>("reversed"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_kernel_gradient, kernel_gradient_handler, binding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_moments, sums::moments_handler, sums::binding().Arg<sums::Array>().Ret<sums::Array>().Ret<sums::Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_products, sums::products_handler,
+                              sums::binding().Arg<sums::Array>().Arg<sums::Array>().Arg<sums::Array>().Ret<sums::Array>().Ret<sums::Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_positives, sums::positives_handler,
+                              sums::binding().Arg<sums::Array>().Arg<sums::Array>().Arg<sums::Array>().Arg<sums::Array>().Ret<sums::Array>().Ret<sums::Array>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_norm, sums::norm_handler, sums::binding().Arg<sums::Array>().Ret<sums::Array>());

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from cnnjax.errors import UserError
 from cnnjax.ops.precision import wide
+from cnnjax.ops.sums import moments, scale_shift
 
 
 class BatchNorm(nn.Module):
@@ -56,8 +57,7 @@ class BatchNorm(nn.Module):
         def normalized(x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
             centre = jax.lax.stop_gradient(mean)
             gain = scale * jax.lax.rsqrt(var + self.epsilon)
-            y = (x - centre) * gain + (bias - (mean - centre) * gain)
-            return y.astype(self.dtype)
+            return scale_shift(x, centre, gain, bias - (mean - centre) * gain).astype(self.dtype)
 
         def normalized_batch(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             mean, var = self.moments(x)
@@ -80,10 +80,7 @@ class BatchNorm(nn.Module):
 
     def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and biased variance [channel] of `x` [..., channel]; a method, so that probes see them."""
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes)
-        centre = jax.lax.stop_gradient(mean)
-        return mean, jnp.square(x - centre).mean(axes) - jnp.square(mean - centre)
+        return moments(x)
 
 
 def check_groups(batch_size: int, group_size: int | None) -> None:

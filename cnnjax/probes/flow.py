@@ -345,7 +345,7 @@ _MOVES: dict[str, Callable[[Any, int, int, tuple, tuple], int | None]] = {
     "dot_general": _dot,
     "conv_general_dilated": _conv,
     "gather": _gather,
-    **{f"reduce_{of}": _reduce for of in ("sum", "max", "min", "prod", "and", "or")},
+    **{f"reduce_{of}": _reduce for of in ("sum", "max", "min", "prod", "and", "or", "moments")},
     **dict.fromkeys(_COLLECTIVE, _reduce),
     "argmax": _reduce,
     "argmin": _reduce,

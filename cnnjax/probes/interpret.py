@@ -123,7 +123,11 @@ class Interpreter:
             curve = activation.follow(equation, [flow.curve for flow in flows])
         if curve is None and not isinstance(role, Image | Statistic):
             _take(flows)
-        return results, [dataclasses.replace(known[0], role=role, curve=curve), *known[1:]]
+        others = [
+            dataclasses.replace(flow, role=role if isinstance(role, Statistic) else None)
+            for flow in known[1:]
+        ]
+        return results, [dataclasses.replace(known[0], role=role, curve=curve), *others]
 
     def layer(
         self,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from cnnjax.ops.precision import wide
+from cnnjax.ops.sums import count, moments, positives
 from cnnjax.probes.flow import Weight
 from cnnjax.probes.forward import in_training
 from cnnjax.probes.probe import Probe, StepContext
@@ -219,32 +220,22 @@ def _moments(output: Output) -> tuple[jax.Array, jax.Array]:
     """Root mean square of z, and standard deviation of the response.
 
     Where each unit's response is a linear function of its z, both follow from the units' means and variances,
-    which BatchNorm has computed already: XLA does it once.
+    which BatchNorm has computed already: it is done once.
     """
-    if not output.normalized or output.gain is None or output.offset is None:
+    if not output.normalized or output.of_units is None:
         return _rms(output.z), _std(output.response)
     z = output.z.astype(wide(output.z.dtype))
-    axes = tuple(axis for axis in range(z.ndim) if axis not in output.units)
-    mean = z.mean(axes)
-    centered = z - jnp.expand_dims(mean, axes)
-    var = jnp.square(centered).mean(axes)
-    gain, offset = (_of_units(number, output) for number in (output.gain, output.offset))
-    of_means = jnp.var(gain * mean + offset)
+    mean, var = moments(z, tuple(axis for axis in range(z.ndim) if axis not in output.units))
+    centre, gain, offset = output.of_units
+    of_means = jnp.var(gain * (mean - centre) + offset)
     return (
         jnp.sqrt(jnp.mean(var + jnp.square(mean))),
         jnp.sqrt(jnp.mean(jnp.square(gain) * var) + of_means),
     )
 
 
-def _of_units(number: Any, output: Output) -> jax.Array:
-    """One number, or one for each unit, without the other axes."""
-    if jnp.ndim(number) == 0:
-        return jnp.asarray(number)
-    return jnp.squeeze(number, tuple(axis for axis in range(output.z.ndim) if axis not in output.units))
-
-
 def _activity(output: Output) -> dict[str, jax.Array]:
-    """From how often the response is positive at each place: one sum over the batch; the rest is small."""
+    """From how often the response is positive at each place."""
     y, axis, samples = output.response, output.batch, output.samples
     if axis is None:  # samples cannot be told apart
         positive = y > 0
@@ -252,14 +243,17 @@ def _activity(output: Output) -> dict[str, jax.Array]:
         dead = jnp.mean(~positive.any(others), dtype=wide(y.dtype))
         share = jnp.mean(positive, dtype=wide(y.dtype))
         return {"activation": share, "co_activation": jnp.full_like(share, jnp.nan), "dead_fraction": dead}
-    parts = (*y.shape[:axis], samples, y.shape[axis] // samples, *y.shape[axis + 1 :])
-    byte = jnp.uint8 if samples < 256 else jnp.uint32  # bytes are counted fastest
-    times = (y > 0).reshape(parts).sum(axis, dtype=byte).astype(wide(y.dtype))
-    others = tuple(axis for axis in range(y.ndim) if axis not in output.units)
+    if axis == 0 and samples == len(y) and output.units == (y.ndim - 1,) and output.of_units is not None:
+        counts, pairs = positives(output.z.astype(wide(y.dtype)), *output.of_units)
+    else:
+        parts = (*y.shape[:axis], samples, y.shape[axis] // samples, *y.shape[axis + 1 :])
+        times = count((y > 0).reshape(parts), axis).astype(wide(y.dtype))
+        others = tuple(axis for axis in range(y.ndim) if axis not in output.units)
+        counts, pairs = times.sum(others), (times * (times - 1)).sum(others)
     return {
-        "activation": times.mean() / samples,
-        "co_activation": jnp.mean(times * (times - 1)) / max(1, samples * (samples - 1)),
-        "dead_fraction": jnp.mean(times.sum(others) == 0, dtype=times.dtype),
+        "activation": counts.sum() / y.size,
+        "co_activation": pairs.sum() / (y.size / samples * max(1, samples * (samples - 1))),
+        "dead_fraction": jnp.mean(counts == 0, dtype=counts.dtype),
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnnjax.ops.sums import MOMENTS, SCALE_SHIFT
 from cnnjax.probes.flow import Flow, Weights, largest, moved
 
 Number = Any
@@ -33,8 +34,9 @@ class Output:
         units: the axes that the layer's weights give; its channels.
         batch: the axis of the samples (`cnnjax.probes.flow.Flow`), if there is one.
         samples: how many there are.
-        gain: response = gain * z + offset, if each unit has one of both; else None.
+        gain: response = gain * (z - centre) + offset, if each unit has one of each; else None.
         offset: see above.
+        centre: see above.
         scale: the parameters that a normalisation multiplies by.
         bias: the parameters that were added to each unit of z.
         normalized: whether one was found.
@@ -48,6 +50,7 @@ class Output:
     samples: int
     gain: Number = 1.0
     offset: Number = 0.0
+    centre: Number = 0.0
     scale: Weights = ()
     bias: Weights = ()
     normalized: bool = False
@@ -55,8 +58,9 @@ class Output:
 
     def constant(self) -> "Output":
         """The same for derivatives, which do not look at what is recorded."""
-        z, response, gain, offset = jax.lax.stop_gradient((self.z, self.response, self.gain, self.offset))
-        return dataclasses.replace(self, z=z, response=response, gain=gain, offset=offset)
+        names = ("z", "response", "gain", "offset", "centre")
+        values = jax.lax.stop_gradient([getattr(self, name) for name in names])
+        return dataclasses.replace(self, **dict(zip(names, values, strict=True)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,6 +71,20 @@ class Output:
             if sizes[self.batch] == 1:
                 del sizes[self.batch]
         return tuple(sizes)
+
+    @property
+    def of_units(self) -> tuple[jax.Array, jax.Array, jax.Array] | None:
+        """Centre, gain and offset, each [*units]; None unless each unit has one of each."""
+        others = tuple(axis for axis in range(self.z.ndim) if axis not in self.units)
+        sizes = tuple(self.z.shape[axis] for axis in self.units)
+        numbers = self.centre, self.gain, self.offset
+        if any(number is None for number in numbers):
+            return None
+        centre, gain, offset = (
+            jnp.broadcast_to(jnp.squeeze(number, others) if jnp.ndim(number) else number, sizes)
+            for number in numbers
+        )
+        return centre, gain, offset
 
     @property
     def number_of_units(self) -> int:
@@ -91,6 +109,7 @@ class Image:
     output: Output
     gain: Number = 1.0
     offset: Number = 0.0
+    centre: Number = 0.0
     scale: Weights = ()
     normalized: bool = False
     is_z: bool = True
@@ -125,6 +144,7 @@ SUMS = (
     "psum",
     "psum_invariant",
     "pmean",
+    MOMENTS,
 )
 AT_EACH_PLACE = (
     "add", "sub", "mul", "div", "max", "min", "neg", "abs", "square", "integer_pow", "pow", "sqrt", "rsqrt",
@@ -203,6 +223,8 @@ def _image(name: str, values: Sequence[Any], flows: Sequence[Flow], number: int)
     image = dataclasses.replace(image, is_z=False)
     if name in KEEPS:
         return image
+    if name == SCALE_SHIFT:
+        return _scaled_and_shifted(image, values, flows) if number == 0 else None
     if name == "neg":
         return dataclasses.replace(image, gain=_times(image.gain, -1), offset=_times(image.offset, -1))
     if name not in ("add", "sub", "mul", "div") or (name == "div" and number == 1):
@@ -214,15 +236,35 @@ def _image(name: str, values: Sequence[Any], flows: Sequence[Flow], number: int)
         if name == "sub" and number == 1:
             gain, offset = _times(image.gain, -1), _plus(_times(image.offset, -1), by)
         return dataclasses.replace(image, gain=gain, offset=offset)
-    statistic = other.role if isinstance(other.role, Statistic) else None
-    factor = by if name == "mul" or by is None else 1 / by
+    return _multiplied(image, by if name == "mul" or by is None else 1 / by, other)
+
+
+def _scaled_and_shifted(image: Image, values: Sequence[Any], flows: Sequence[Flow]) -> Image:
+    """What z becomes by `cnnjax.ops.sums.scale_shift`, whose numbers are those of the last axis."""
+    centre, gain, offset = (image.output.number(_like(value, values[0])) for value in values[1:])
+    if image.gain is Image.gain and image.offset is Image.offset:
+        image = dataclasses.replace(image, centre=centre)
+    else:
+        image = dataclasses.replace(image, offset=_plus(image.offset, _times(centre, -1)))
+    image = _multiplied(image, gain, flows[2])
+    return dataclasses.replace(image, offset=_plus(image.offset, offset))
+
+
+def _multiplied(image: Image, factor: Number, flow: Flow) -> Image:
+    """`image` times a number, of which `flow` is known."""
+    statistic = flow.role if isinstance(flow.role, Statistic) else None
     return dataclasses.replace(
         image,
         gain=_times(image.gain, factor),
         offset=_times(image.offset, factor),
-        scale=image.scale + (statistic.scale if statistic else other.weights),
-        normalized=image.normalized or statistic is not None or other.carried,
+        scale=image.scale + (statistic.scale if statistic else flow.weights),
+        normalized=image.normalized or statistic is not None or flow.carried,
     )
+
+
+def _like(numbers: Any, x: Any) -> Any:
+    """[channel], or [group, channel], with as many axes as `x` [group, ..., channel]."""
+    return jnp.reshape(numbers, (*jnp.shape(numbers)[:-1], *(1,) * (jnp.ndim(x) - jnp.ndim(numbers)), -1))
 
 
 def _note(image: Image, value: Any, name: str, flows: Sequence[Flow]) -> None:
@@ -230,7 +272,12 @@ def _note(image: Image, value: Any, name: str, flows: Sequence[Flow]) -> None:
     if jnp.shape(value) != jnp.shape(output.z):
         return
     if image.normalized:
-        output.response, output.gain, output.offset = value, image.gain, image.offset
+        output.response, output.gain, output.offset, output.centre = (
+            value,
+            image.gain,
+            image.offset,
+            image.centre,
+        )
         output.scale, output.normalized = image.scale, True
 
 

@@ -5,18 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from cnnjax.ops.precision import wide
+from cnnjax.ops.sums import norm
 
 
 @jax.custom_vjp
-def tap(x: jax.Array, norm: jax.Array) -> jax.Array:
-    """x; the gradient by `norm` is the Euclidean norm of that by x."""
+def tap(x: jax.Array, zero: jax.Array) -> jax.Array:
+    """x; the gradient by `zero` is the Euclidean norm of that by x."""
     return x
 
 
-tap.defvjp(lambda x, norm: (x, norm), lambda norm, g: (g, norm_of(g).astype(norm.dtype)))
+tap.defvjp(lambda x, zero: (x, zero), lambda zero, g: (g, norm_of(g).astype(zero.dtype)))
 
 
 @jax.custom_vjp
@@ -58,13 +58,4 @@ def fit(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def norm_of(x: jax.Array) -> jax.Array:
     """The Euclidean norm of all elements, in float32 or wider, for any size that it can have."""
-    x = x.astype(wide(x.dtype))
-    squares = jnp.sum(jnp.square(x))
-
-    def scaled() -> jax.Array:
-        largest = jnp.max(jnp.abs(x))
-        largest = jnp.where(largest > 0, largest, 1)
-        return largest * jnp.sqrt(jnp.sum(jnp.square(x / largest)))
-
-    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
-    return lax.cond((squares > 1e-20) & (squares < 1e30), lambda: jnp.sqrt(squares), scaled)
+    return norm(x.astype(wide(x.dtype)))

@@ -1,0 +1,214 @@
+"""Sums over images for each channel, and the scaling that goes with them: BatchNorm's arithmetic.
+
+On a CPU, XLA sums up a mean, a variance, and the two sums of a backward pass one by one; our own code
+(`sums.h`) reads the images once for the moments and once for the backward pass. Where that is not available
+both are XLA's.
+
+`scale_shift` is linear in gain and offset, and its transpose, the two sums of a backward pass, is linear in
+what comes back: the primitives are closed under forward and reverse mode of every order.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from cnnjax.ops import direct
+from cnnjax.ops.conv import best_form
+
+MOMENTS, SCALE_SHIFT = "reduce_moments", "scale_shift"
+"""Their names in a trace."""
+Axes = tuple[int, ...]
+
+
+def moments(x: jax.Array, axes: Axes | None = None) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance of `x` over `axes`, by default over all but the last one, [channel]."""
+    all_but_last = tuple(range(x.ndim - 1))
+    axes = all_but_last if axes is None else axes
+    if axes == all_but_last and best_form(x.dtype) == "direct":
+        mean, var = _moments.bind(x, axes=axes)
+        return mean, var
+    return _moments_by_xla(x, axes)
+
+
+def scale_shift(x: jax.Array, centre: jax.Array, gain: jax.Array, offset: jax.Array) -> jax.Array:
+    """(x - centre) * gain + offset, with `x` [..., channel] and the others [channel]."""
+    axes = tuple(range(x.ndim - 1))
+    if best_form(x.dtype) == "direct":
+        return _scale_shift.bind(x, centre, gain, offset, axes=axes)
+    return _scale_shift_by_xla(x, centre, gain, offset, axes)
+
+
+def positives(x: jax.Array, *numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """How often `scale_shift` of these is positive, and how many pairs of samples are, at one place: [channel].
+
+    `x` is [sample, ..., channel], the others [channel]; each pair counts twice.
+    """
+    axes = tuple(range(x.ndim - 1))
+    if best_form(x.dtype) == "direct":
+        counts, pairs = _positives.bind(x, *numbers, axes=axes)
+        return counts, pairs
+    return _positives_by_xla(x, *numbers, axes=axes)
+
+
+def count(which: jax.Array, axis: int) -> jax.Array:
+    """How many are true along this axis."""
+    byte = jnp.uint8 if which.shape[axis] < 256 else jnp.uint32  # bytes are counted fastest
+    return which.sum(axis, dtype=byte)
+
+
+def norm(x: jax.Array) -> jax.Array:
+    """The Euclidean norm of all elements, for any size that it can have."""
+    if x.ndim and best_form(x.dtype) == "direct":
+        return _norm.bind(x, axes=tuple(range(x.ndim)))[0]
+    return _norm_by_xla(x, tuple(range(x.ndim)))[0]
+
+
+def _moments_by_xla(x: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:
+    mean = x.mean(axes)
+    centre = lax.stop_gradient(mean)
+    var = jnp.square(x - jnp.expand_dims(centre, axes)).mean(axes) - jnp.square(mean - centre)
+    return mean, var
+
+
+def _scale_shift_by_xla(x: jax.Array, centre: Any, gain: Any, offset: Any, axes: Axes) -> jax.Array:
+    centre, gain, offset = (jnp.expand_dims(each, axes) for each in (centre, gain, offset))
+    return (x - centre) * gain + offset
+
+
+def _products_by_xla(x: jax.Array, centre: Any, other: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:
+    """Sums of (x - centre) * other, and of `other`."""
+    return ((x - jnp.expand_dims(centre, axes)) * other).sum(axes), other.sum(axes)
+
+
+def _positives_by_xla(x: jax.Array, *numbers: Any, axes: Axes) -> tuple[jax.Array, jax.Array]:
+    samples, *places = axes
+    times = count(_scale_shift_by_xla(x, *numbers, axes) > 0, samples).astype(x.dtype)
+    places = tuple(axis - 1 for axis in places)
+    return times.sum(places), (times * (times - 1)).sum(places)
+
+
+def _norm_by_xla(x: jax.Array, axes: Axes) -> list[jax.Array]:
+    squares = jnp.square(x).sum(axes)
+
+    def scaled() -> jax.Array:
+        largest = jnp.abs(x).max(axes, keepdims=True)
+        largest = jnp.where(largest > 0, largest, 1)
+        return jnp.squeeze(largest, axes) * jnp.sqrt(jnp.square(x / largest).sum(axes))
+
+    # Squares of what is left of a gradient after 50 sigmoids would be 0, and of one that explodes, infinite.
+    usual = jnp.all((squares > 1e-20) & (squares < 1e30))
+    return [lax.cond(usual, lambda: jnp.sqrt(squares), scaled)]
+
+
+def _here(name: str, results: int = 2) -> Callable:
+    """The function of that name in `sums.h`."""
+
+    def compute(x: jax.Array, *others: jax.Array, axes: Axes) -> Sequence[jax.Array]:
+        shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+        leading = x.ndim - len(axes) - (x.ndim - 1 not in axes)
+        return direct.sums(name, x, *others, shape=shape, leading=leading, results=results)
+
+    return compute
+
+
+def _primitive(
+    name: str, compute: Callable, by_xla: Callable, images: Sequence[int], several: bool
+) -> Primitive:
+    """Make a function that `jit` and `vmap` know; `images` are the numbers of its large operands."""
+    primitive = Primitive(name)
+    primitive.multiple_results = several
+
+    def abstract(*operands: Any, axes: Axes) -> Any:
+        results = jax.eval_shape(partial(by_xla, axes=axes), *operands)
+        return jax.tree.map(lambda result: ShapedArray(result.shape, result.dtype), results)
+
+    def batch(operands: Sequence[jax.Array], mapped: Sequence[int | None], *, axes: Axes) -> Any:
+        if any(mapped[number] is None for number in images):  # one image for all would be copied for each
+            results = jax.vmap(partial(by_xla, axes=axes), mapped)(*operands)
+        else:  # more groups
+            size = operands[images[0]].shape[mapped[images[0]]]
+            operands = [
+                jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+                for x, axis in zip(operands, mapped, strict=True)
+            ]
+            results = primitive.bind(*operands, axes=tuple(axis + 1 for axis in axes))
+        return results, [0] * len(results) if several else 0
+
+    here, elsewhere = (mlir.lower_fun(form, multiple_results=several) for form in (compute, by_xla))
+
+    def lower(context: Any, *operands: Any, axes: Axes) -> Any:
+        # An exported program runs elsewhere, where our own code may be missing.
+        exported = context.module_context.lowering_parameters.for_export
+        return (elsewhere if exported else here)(context, *operands, axes=axes)
+
+    primitive.def_impl(jax.jit(compute, static_argnames="axes"))
+    primitive.def_abstract_eval(abstract)
+    batching.primitive_batchers[primitive] = batch
+    mlir.register_lowering(primitive, lower)
+    return primitive
+
+
+_moments = _primitive(MOMENTS, _here("moments"), _moments_by_xla, (0,), several=True)
+_scale_shift = _primitive(SCALE_SHIFT, _scale_shift_by_xla, _scale_shift_by_xla, (0,), several=False)
+_products = _primitive("reduce_products", _here("products"), _products_by_xla, (0, 2), several=True)
+
+_positives = _primitive("reduce_positives", _here("positives"), _positives_by_xla, (0,), several=True)
+
+_norm = _primitive("reduce_norm", _here("norm", 1), _norm_by_xla, (0,), several=True)
+
+
+def _moments_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
+    (x,), (dx,) = primals, tangents
+    mean, var = _moments.bind(x, axes=axes)
+    if isinstance(dx, ad.Zero):
+        return [mean, var], [jnp.zeros_like(mean), jnp.zeros_like(var)]
+    of_products, of_dx = _products.bind(x, mean, dx, axes=axes)
+    rows = math.prod(x.shape[axis] for axis in axes)
+    return [mean, var], [of_dx / rows, of_products * (2 / rows)]
+
+
+def _scale_shift_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
+    x, centre, gain, _ = primals
+    dx, dcentre, dgain, doffset = map(ad.instantiate_zeros, tangents)
+    change = _scale_shift.bind(x, centre, dgain, doffset, axes=axes)
+    if not all(isinstance(tangent, ad.Zero) for tangent in tangents[:2]):
+        change += (dx - jnp.expand_dims(dcentre, axes)) * jnp.expand_dims(gain, axes)
+    return _scale_shift.bind(*primals, axes=axes), change
+
+
+def _scale_shift_transpose(upstream: Any, x: Any, centre: Any, gain: Any, offset: Any, *, axes: Axes) -> Any:
+    gradients = _products.bind(x, centre, ad.instantiate_zeros(upstream), axes=axes)
+    of_linear = (
+        gradient if ad.is_undefined_primal(operand) else None
+        for gradient, operand in zip(gradients, (gain, offset), strict=True)
+    )
+    return [None, None, *of_linear]
+
+
+def _products_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
+    x, centre, other = primals
+    of_products, of_other = _products.bind(*primals, axes=axes)
+    dx, dcentre, dother = map(ad.instantiate_zeros, tangents)
+    of_change, change = _products.bind(x, centre, dother, axes=axes)
+    if not isinstance(tangents[0], ad.Zero):
+        of_change += (dx * other).sum(axes)
+    return [of_products, of_other], [of_change - dcentre * of_other, change]
+
+
+def _products_transpose(upstream: Any, x: Any, centre: Any, other: Any, *, axes: Axes) -> Any:
+    return [None, None, _scale_shift.bind(x, centre, *map(ad.instantiate_zeros, upstream), axes=axes)]
+
+
+ad.primitive_jvps[_moments] = _moments_jvp
+ad.primitive_jvps[_scale_shift] = _scale_shift_jvp
+ad.primitive_jvps[_products] = _products_jvp
+ad.primitive_transposes[_scale_shift] = _scale_shift_transpose
+ad.primitive_transposes[_products] = _products_transpose
