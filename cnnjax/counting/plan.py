@@ -24,6 +24,7 @@ from cnnjax.machine import free_memory
 from cnnjax.mesh import DATA, MODEL, check_divisible, check_shard, make_mesh, parse_mesh
 from cnnjax.models import build
 from cnnjax.objects import is_object, load_object
+from cnnjax.ops import direct
 from cnnjax.recipes import Objects, resolve
 from cnnjax.terminal import Page, Printable
 from cnnjax.training.memory import nbytes
@@ -281,7 +282,7 @@ def _convolutions(program: Compiled) -> dict[str, int]:
     found: Counter[str] = Counter()
     for operation, times in program.launched():
         inside = list(program.within(operation))
-        if "conv" in operation.target.lower() or operation.target.startswith("cnnjax"):
+        if "conv" in operation.target.lower() or operation.target in direct.CONVOLUTIONS:
             found[operation.target.lstrip("_").replace("$", " ")] += times
         elif any(inner.kind == "convolution" for inner in inside):
             found["XLA, fused" if len(inside) > 1 else "XLA"] += times

@@ -1,4 +1,4 @@
-"""`direct_conv.cc`: our own convolution for CPUs, compiled for this machine when it is first used."""
+"""`direct_conv.cc`: our own code for CPUs, compiled for this machine when it is first used."""
 
 import ctypes
 import functools
@@ -23,13 +23,13 @@ from cnnjax.files import cache_root
 SOURCE = Path(__file__).with_name("direct_conv.cc")
 INCLUDED = tuple(SOURCE.with_name(name) for name in ("product.h", "sums.h", "winograd.h"))
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
-TARGETS = tuple(
-    f"cnnjax_{name}" for name in ("convolve", "kernel_gradient", "moments", "products", "positives", "norm")
-)
+CONVOLUTIONS = ("cnnjax_convolve", "cnnjax_kernel_gradient")
+SUMS = tuple(f"cnnjax_{name}" for name in ("moments", "products", "positives", "norm"))
+"""What a compiled program calls."""
 
 
 def usable(dtype: Any) -> bool:
-    """Whether the direct convolution can replace XLA's on this machine's CPU.
+    """Whether our own code can replace XLA's on this machine's CPU.
 
     It takes float32, and runs where there is one CPU device: XLA cannot divide a foreign call over several.
     """
@@ -38,14 +38,14 @@ def usable(dtype: Any) -> bool:
 
 def convolve(images: jax.Array, kernel: jax.Array, shape: tuple[int, ...], **window: Any) -> jax.Array:
     """[batch, height, width, c_in] by [k, k, c_in / groups, c_out] to `shape`; `window` as in the source."""
-    return _call(TARGETS[0], (images, kernel), jax.ShapeDtypeStruct(shape, jnp.float32), **window)
+    return _call(CONVOLUTIONS[0], (images, kernel), jax.ShapeDtypeStruct(shape, jnp.float32), **window)
 
 
 def kernel_gradient(
     images: jax.Array, upstream: jax.Array, shape: tuple[int, ...], **window: Any
 ) -> jax.Array:
     """Gradient with respect to `convolve`'s kernel, of this `shape`, given that of its result."""
-    return _call(TARGETS[1], (images, upstream), jax.ShapeDtypeStruct(shape, jnp.float32), **window)
+    return _call(CONVOLUTIONS[1], (images, upstream), jax.ShapeDtypeStruct(shape, jnp.float32), **window)
 
 
 def sums(name: str, *operands: jax.Array, shape: tuple[int, ...], leading: int, results: int) -> Any:
@@ -78,7 +78,7 @@ def load() -> str | None:
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", "") or str(error)
         return f"{compiler} cannot compile it: {said.strip().splitlines()[0]}"
-    for target in TARGETS:
+    for target in CONVOLUTIONS + SUMS:
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
     return None
 

@@ -7,6 +7,8 @@
 //
 // With input dilation (the gradient of a strided convolution by its images) the results fall into phases: those
 // of one phase meet the same taps of the kernel, and none of the zeros between the input's pixels is multiplied.
+//
+// What many channels, 3x3 kernels, and BatchNorm take instead is in the headers that are included below.
 
 #include <algorithm>
 #include <atomic>

@@ -26,21 +26,46 @@ struct Phase {
   const Convolution& c;
   int64_t y, x, down, across, all;
   std::vector<Tap> taps;
-  std::vector<float> border;
+  bool first_meets_all = false;  // whether every result meets the first tap inside of the image
 
   Phase(const Convolution& c, int64_t y, int64_t x)
-      : c(c), y(y), x(x), down(c.height.results(y)), across(c.width.results(x)), all(c.batch * down * across),
-        border(c.c_in) {
+      : c(c), y(y), x(x), down(c.height.results(y)), across(c.width.results(x)), all(c.batch * down * across) {
     for (int64_t ky = 0; ky < c.height.taps; ++ky)
       for (int64_t kx = 0; kx < c.width.taps; ++kx) {
         int64_t top = c.height.start(y, ky), left = c.width.start(x, kx);
-        if (top >= 0 && left >= 0)
-          taps.push_back({ky * c.width.taps + kx, top - c.height.before, left - c.width.before});
+        if (top < 0 || left < 0) continue;
+        taps.push_back({ky * c.width.taps + kx, top - c.height.before, left - c.width.before});
+        if (!first_meets_all && meets_all(taps.back())) {
+          std::swap(taps.front(), taps.back());
+          first_meets_all = true;
+        }
       }
   }
-  // Calls use(image, row, column) for some results.
+  bool meets_all(const Tap& tap) const {
+    return tap.y >= 0 && (down - 1) * c.height.step + tap.y < c.height.input && tap.x >= 0 &&
+           (across - 1) * c.width.step + tap.x < c.width.input;
+  }
+  // Calls use(result) for `count` results from `first` on.
   template <class Use>
   void each(int64_t first, int64_t count, Use use) const {
+    each_place(first, count, [&](int64_t image, int64_t row, int64_t column) { use(result(image, row, column)); });
+  }
+  // Calls use(pixel, result) for those of them that meet the tap at a pixel of the image: all others meet zeros.
+  template <class Use>
+  void each(const Tap& tap, int64_t first, int64_t count, Use use) const {
+    each_place(first, count, [&](int64_t image, int64_t row, int64_t column) {
+      int64_t in_y = row * c.height.step + tap.y, in_x = column * c.width.step + tap.x;
+      if (in_y >= 0 && in_y < c.height.input && in_x >= 0 && in_x < c.width.input)
+        use((image * c.height.input + in_y) * c.width.input + in_x, result(image, row, column));
+    });
+  }
+
+ private:
+  int64_t result(int64_t image, int64_t row, int64_t column) const {
+    return (image * c.height.output + y + row * c.height.phases) * c.width.output + x + column * c.width.phases;
+  }
+  template <class Use>
+  void each_place(int64_t first, int64_t count, Use use) const {
     int64_t column = first % across, row = first / across % down, image = first / across / down;
     for (int64_t i = 0; i < count; ++i) {
       use(image, row, column);
@@ -50,27 +75,14 @@ struct Phase {
       }
     }
   }
-  // The pixels under a tap for `count` results from `first` on; zeros outside of the image.
-  void inputs(const float* images, const Tap& tap, int64_t first, int64_t count, const float** to) const {
-    each(first, count, [&](int64_t image, int64_t row, int64_t column) {
-      int64_t in_y = row * c.height.step + tap.y, in_x = column * c.width.step + tap.x;
-      bool inside = in_y >= 0 && in_y < c.height.input && in_x >= 0 && in_x < c.width.input;
-      *to++ = inside ? images + ((image * c.height.input + in_y) * c.width.input + in_x) * c.c_in : border.data();
-    });
-  }
-  template <class Float>
-  void results(Float* results, int64_t first, int64_t count, Float** to) const {
-    each(first, count, [&](int64_t image, int64_t row, int64_t column) {
-      int64_t out_y = y + row * c.height.phases, out_x = x + column * c.width.phases;
-      *to++ = results + ((image * c.height.output + out_y) * c.width.output + out_x) * c.c_out;
-    });
-  }
 };
 
 // Sums over `depth` of a [depth, ROWS] times b [depth, COLUMNS], into each row from `column` on; added to what is
 // there, or in its place.
 template <bool adds>
 void tile(const float* a, const float* b, int64_t depth, float* const* rows, int64_t column) {
+  for (int r = 0; r < ROWS; ++r)  // what is written below is in the cache by then
+    for (int64_t i = 0; i < COLUMNS; i += LINE) __builtin_prefetch(rows[r] + column + i, 1);
   L::Vector sums[ROWS][2] = {};
   for (int64_t k = 0; k < depth; ++k, a += ROWS, b += COLUMNS) {
     L::Vector left = L::load(b), right = L::load(b + LANES);
@@ -144,32 +156,58 @@ inline std::vector<float> panels_of(ffi::ThreadPool& pool, const Convolution& c,
   return weights;
 }
 
+// Brings the pixels of a later task into the cache, some lines at each call.
+class Ahead {
+ public:
+  Ahead(const std::vector<const float*>& pixels, int64_t channels, int64_t calls)
+      : pixels(pixels), in_pixel(ceil_div(channels, LINE)), lines(pixels.size() * in_pixel), some(ceil_div(lines, calls)) {}
+  void go_on() {
+    for (int64_t end = std::min(lines, line + some); line < end; ++line)
+      __builtin_prefetch(pixels[line / in_pixel] + line % in_pixel * LINE, 0, 2);
+  }
+
+ private:
+  const std::vector<const float*>& pixels;
+  int64_t in_pixel, lines, some, line = 0;
+};
+
 inline void convolve_phase(ffi::ThreadPool& pool, const Phase& phase, const float* images, const float* weights,
                            float* results) {
   const Convolution& c = phase.c;
   int64_t panels = ceil_div(c.c_out, COLUMNS), threads = std::max<int64_t>(1, pool.num_threads());
   int64_t tiles = ceil_div(phase.all, ROWS), most = std::max<int64_t>(1, CACHED / (c.c_in * ROWS));
   int64_t tasks = ceil_div(ceil_div(tiles, most), threads) * threads, panel = c.c_in * ROWS;
+  auto begin = [=, &phase](int64_t task) { return std::min(phase.all, tiles * std::min(task, tasks) / tasks * ROWS); };
   parallel(pool, tasks, c.batch * c.result(), [&](int64_t task) {
     static thread_local std::vector<float> turned;
-    static thread_local std::vector<const float*> from;
+    static thread_local std::vector<const float*> from, next;
     static thread_local std::vector<float*> to;
-    int64_t begin = tiles * task / tasks * ROWS, end = std::min(phase.all, tiles * (task + 1) / tasks * ROWS);
-    from.resize(end - begin), to.resize(end - begin);
-    turned.resize(ceil_div(end - begin, ROWS) * panel);
-    phase.results(results, begin, end - begin, to.data());
-    if (phase.taps.empty())
-      for (float* pixel : to) std::fill_n(pixel, c.c_out, 0.f);
+    auto meet = [&](const Phase::Tap& tap, int64_t task, auto use) {
+      phase.each(tap, begin(task), begin(task + 1) - begin(task),
+                 [&](int64_t pixel, int64_t result) { use(images + pixel * c.c_in, results + result * c.c_out); });
+    };
+    if (!phase.first_meets_all)
+      phase.each(begin(task), begin(task + 1) - begin(task),
+                 [&](int64_t result) { std::fill_n(results + result * c.c_out, c.c_out, 0.f); });
+    next.clear();
+    if (phase.taps.size() == 1)  // else this task's own pixels come again
+      meet(phase.taps[0], task + threads, [&](const float* pixel, float*) { next.push_back(pixel); });
     for (const Phase::Tap& tap : phase.taps) {
-      phase.inputs(images, tap, begin, end - begin, from.data());
-      for (int64_t i = 0; i < end - begin; i += ROWS)
-        turn(&from[i], std::min<int64_t>(ROWS, end - begin - i), c.c_in, &turned[i / ROWS * panel]);
-      auto add = &tap == &phase.taps[0] ? tile_at_edge<false> : tile_at_edge<true>;
+      from.clear(), to.clear();
+      meet(tap, task, [&](const float* pixel, float* result) { from.push_back(pixel), to.push_back(result); });
+      int64_t count = from.size();
+      turned.resize(ceil_div(count, ROWS) * panel);
+      for (int64_t i = 0; i < count; i += ROWS)
+        turn(&from[i], std::min<int64_t>(ROWS, count - i), c.c_in, &turned[i / ROWS * panel]);
+      Ahead ahead(next, c.c_in, panels * std::max<int64_t>(1, ceil_div(count, ROWS)));
+      auto add = phase.first_meets_all && &tap == &phase.taps[0] ? tile_at_edge<false> : tile_at_edge<true>;
       for (int64_t column = 0; column < c.c_out; column += COLUMNS) {
         const float* b = weights + (tap.number * panels * COLUMNS + column) * c.c_in;
-        for (int64_t i = 0; i < end - begin; i += ROWS)
-          add(&turned[i / ROWS * panel], b, c.c_in, &to[i], column, std::min<int64_t>(ROWS, end - begin - i),
+        for (int64_t i = 0; i < count; i += ROWS) {
+          ahead.go_on();
+          add(&turned[i / ROWS * panel], b, c.c_in, &to[i], column, std::min<int64_t>(ROWS, count - i),
               std::min<int64_t>(COLUMNS, c.c_out - column));
+        }
       }
     }
   });
@@ -220,7 +258,7 @@ inline void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const f
   std::vector<float> others((parts - 1) * size);
   parallel(pool, parts * blocks, c.batch * c.result(), [&](int64_t task) {
     static thread_local std::vector<float> a, b;
-    static thread_local std::vector<const float*> pixels;
+    static thread_local std::vector<const float*> inputs, gradients;
     int64_t part = task / blocks, block_y = task % blocks / across, block_x = task % blocks % across;
     int64_t top = row_panels * block_y / down * ROWS, left = column_panels * block_x / across * COLUMNS;
     int64_t bottom = std::min(c.c_in, row_panels * (block_y + 1) / down * ROWS);
@@ -230,18 +268,20 @@ inline void kernel_gradient(ffi::ThreadPool& pool, const Convolution& c, const f
     int64_t pieces = ceil_div(end - begin, PIXELS);
     for (int64_t piece = 0; piece < pieces; ++piece) {
       int64_t first = begin + (end - begin) * piece / pieces, last = begin + (end - begin) * (piece + 1) / pieces;
-      pixels.resize(last - first);
-      phase.results(upstream, first, last - first, pixels.data());
-      gather<COLUMNS>(pixels, left, right, b);
       for (const Phase::Tap& tap : phase.taps) {
-        phase.inputs(images, tap, first, last - first, pixels.data());
-        gather<ROWS>(pixels, top, bottom, a);
+        inputs.clear(), gradients.clear();
+        phase.each(tap, first, last - first, [&](int64_t pixel, int64_t result) {
+          inputs.push_back(images + pixel * c.c_in), gradients.push_back(upstream + result * c.c_out);
+        });
+        int64_t count = inputs.size();
+        gather<ROWS>(inputs, top, bottom, a);
+        gather<COLUMNS>(gradients, left, right, b);
         auto add = piece ? tile_at_edge<true> : tile_at_edge<false>;
         for (int64_t column = left; column < right; column += COLUMNS)
           for (int64_t row = top; row < bottom; row += ROWS) {
             float* rows[ROWS];
             for (int64_t r = 0; r < ROWS; ++r) rows[r] = sums + (tap.number * c.c_in + row + r) * c.c_out;
-            add(&a[(row - top) * (last - first)], &b[(column - left) * (last - first)], last - first, rows, column,
+            add(&a[(row - top) * count], &b[(column - left) * count], count, rows, column,
                 std::min<int64_t>(ROWS, bottom - row), std::min<int64_t>(COLUMNS, right - column));
           }
       }

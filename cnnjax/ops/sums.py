@@ -1,11 +1,12 @@
-"""Sums over images for each channel, and the scaling that goes with them: BatchNorm's arithmetic.
+"""Sums over images: BatchNorm's arithmetic, and what probes ask of every layer.
 
-On a CPU, XLA sums up a mean, a variance, and the two sums of a backward pass one by one; our own code
-(`sums.h`) reads the images once for the moments and once for the backward pass. Where that is not available
-both are XLA's.
+On a CPU, XLA computes a mean, a variance and the two sums of BatchNorm's backward pass one by one, each at
+half the speed of memory; our own code (`sums.h`) reads the images once for the moments, and once for the
+backward pass. Where `best_form` is not "direct", all of it is XLA's.
 
-`scale_shift` is linear in gain and offset, and its transpose, the two sums of a backward pass, is linear in
-what comes back: the primitives are closed under forward and reverse mode of every order.
+`scale_shift` is linear in gain and offset. Its transpose, `products`, is linear in what comes back, and has
+`scale_shift` as its own transpose: BatchNorm's primitives are closed under forward and reverse mode of every
+order. Those of the probes have no derivatives.
 """
 
 import math
@@ -42,20 +43,22 @@ def scale_shift(x: jax.Array, centre: jax.Array, gain: jax.Array, offset: jax.Ar
     """(x - centre) * gain + offset, with `x` [..., channel] and the others [channel]."""
     axes = tuple(range(x.ndim - 1))
     if best_form(x.dtype) == "direct":
-        return _scale_shift.bind(x, centre, gain, offset, axes=axes)
-    return _scale_shift_by_xla(x, centre, gain, offset, axes)
+        return _scale_shift.bind(x, centre, gain, offset, axes=axes)[0]
+    return _scale_shift_by_xla(x, centre, gain, offset, axes)[0]
 
 
-def positives(x: jax.Array, *numbers: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """How often `scale_shift` of these is positive, and how many pairs of samples are, at one place: [channel].
+def positives(
+    x: jax.Array, centre: jax.Array, gain: jax.Array, offset: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """How often `scale_shift` of these is positive, and how many pairs of samples are at the same place.
 
-    `x` is [sample, ..., channel], the others [channel]; each pair counts twice.
+    `x` is [sample, ..., channel], all else [channel]; each pair counts twice.
     """
     axes = tuple(range(x.ndim - 1))
     if best_form(x.dtype) == "direct":
-        counts, pairs = _positives.bind(x, *numbers, axes=axes)
+        counts, pairs = _positives.bind(x, centre, gain, offset, axes=axes)
         return counts, pairs
-    return _positives_by_xla(x, *numbers, axes=axes)
+    return _positives_by_xla(x, centre, gain, offset, axes=axes)
 
 
 def count(which: jax.Array, axis: int) -> jax.Array:
@@ -78,9 +81,9 @@ def _moments_by_xla(x: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:
     return mean, var
 
 
-def _scale_shift_by_xla(x: jax.Array, centre: Any, gain: Any, offset: Any, axes: Axes) -> jax.Array:
+def _scale_shift_by_xla(x: jax.Array, centre: Any, gain: Any, offset: Any, axes: Axes) -> list[jax.Array]:
     centre, gain, offset = (jnp.expand_dims(each, axes) for each in (centre, gain, offset))
-    return (x - centre) * gain + offset
+    return [(x - centre) * gain + offset]
 
 
 def _products_by_xla(x: jax.Array, centre: Any, other: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:
@@ -90,7 +93,7 @@ def _products_by_xla(x: jax.Array, centre: Any, other: jax.Array, axes: Axes) ->
 
 def _positives_by_xla(x: jax.Array, *numbers: Any, axes: Axes) -> tuple[jax.Array, jax.Array]:
     samples, *places = axes
-    times = count(_scale_shift_by_xla(x, *numbers, axes) > 0, samples).astype(x.dtype)
+    times = count(_scale_shift_by_xla(x, *numbers, axes=axes)[0] > 0, samples).astype(x.dtype)
     places = tuple(axis - 1 for axis in places)
     return times.sum(places), (times * (times - 1)).sum(places)
 
@@ -99,7 +102,7 @@ def _norm_by_xla(x: jax.Array, axes: Axes) -> list[jax.Array]:
     squares = jnp.square(x).sum(axes)
 
     def scaled() -> jax.Array:
-        largest = jnp.abs(x).max(axes, keepdims=True)
+        largest = jnp.abs(x).max(axes, keepdims=True, initial=0)
         largest = jnp.where(largest > 0, largest, 1)
         return jnp.squeeze(largest, axes) * jnp.sqrt(jnp.square(x / largest).sum(axes))
 
@@ -119,30 +122,28 @@ def _here(name: str, results: int = 2) -> Callable:
     return compute
 
 
-def _primitive(
-    name: str, compute: Callable, by_xla: Callable, images: Sequence[int], several: bool
-) -> Primitive:
-    """Make a function that `jit` and `vmap` know; `images` are the numbers of its large operands."""
+def _primitive(name: str, compute: Callable, by_xla: Callable, images: Sequence[int] = (0,)) -> Primitive:
+    """Make a function with several results that `jit` and `vmap` know; `images` number its large operands."""
     primitive = Primitive(name)
-    primitive.multiple_results = several
+    primitive.multiple_results = True
 
-    def abstract(*operands: Any, axes: Axes) -> Any:
+    def abstract(*operands: Any, axes: Axes) -> list[ShapedArray]:
         results = jax.eval_shape(partial(by_xla, axes=axes), *operands)
-        return jax.tree.map(lambda result: ShapedArray(result.shape, result.dtype), results)
+        return [ShapedArray(result.shape, result.dtype) for result in results]
 
     def batch(operands: Sequence[jax.Array], mapped: Sequence[int | None], *, axes: Axes) -> Any:
         if any(mapped[number] is None for number in images):  # one image for all would be copied for each
             results = jax.vmap(partial(by_xla, axes=axes), mapped)(*operands)
         else:  # more groups
-            size = operands[images[0]].shape[mapped[images[0]]]
+            size = next(x.shape[at] for x, at in zip(operands, mapped, strict=True) if at is not None)
             operands = [
                 jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
                 for x, axis in zip(operands, mapped, strict=True)
             ]
             results = primitive.bind(*operands, axes=tuple(axis + 1 for axis in axes))
-        return results, [0] * len(results) if several else 0
+        return results, [0] * len(results)
 
-    here, elsewhere = (mlir.lower_fun(form, multiple_results=several) for form in (compute, by_xla))
+    here, elsewhere = (mlir.lower_fun(form, multiple_results=True) for form in (compute, by_xla))
 
     def lower(context: Any, *operands: Any, axes: Axes) -> Any:
         # An exported program runs elsewhere, where our own code may be missing.
@@ -156,20 +157,16 @@ def _primitive(
     return primitive
 
 
-_moments = _primitive(MOMENTS, _here("moments"), _moments_by_xla, (0,), several=True)
-_scale_shift = _primitive(SCALE_SHIFT, _scale_shift_by_xla, _scale_shift_by_xla, (0,), several=False)
-_products = _primitive("reduce_products", _here("products"), _products_by_xla, (0, 2), several=True)
-
-_positives = _primitive("reduce_positives", _here("positives"), _positives_by_xla, (0,), several=True)
-
-_norm = _primitive("reduce_norm", _here("norm", 1), _norm_by_xla, (0,), several=True)
+_moments = _primitive(MOMENTS, _here("moments"), _moments_by_xla)
+_products = _primitive("reduce_products", _here("products"), _products_by_xla, images=(0, 2))
+_scale_shift = _primitive(SCALE_SHIFT, _scale_shift_by_xla, _scale_shift_by_xla)
+_positives = _primitive("reduce_positives", _here("positives"), _positives_by_xla)
+_norm = _primitive("reduce_norm", _here("norm", results=1), _norm_by_xla)
 
 
 def _moments_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
     (x,), (dx,) = primals, tangents
     mean, var = _moments.bind(x, axes=axes)
-    if isinstance(dx, ad.Zero):
-        return [mean, var], [jnp.zeros_like(mean), jnp.zeros_like(var)]
     of_products, of_dx = _products.bind(x, mean, dx, axes=axes)
     rows = math.prod(x.shape[axis] for axis in axes)
     return [mean, var], [of_dx / rows, of_products * (2 / rows)]
@@ -178,14 +175,14 @@ def _moments_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
 def _scale_shift_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
     x, centre, gain, _ = primals
     dx, dcentre, dgain, doffset = map(ad.instantiate_zeros, tangents)
-    change = _scale_shift.bind(x, centre, dgain, doffset, axes=axes)
+    (change,) = _scale_shift.bind(x, centre, dgain, doffset, axes=axes)
     if not all(isinstance(tangent, ad.Zero) for tangent in tangents[:2]):
         change += (dx - jnp.expand_dims(dcentre, axes)) * jnp.expand_dims(gain, axes)
-    return _scale_shift.bind(*primals, axes=axes), change
+    return _scale_shift.bind(*primals, axes=axes), [change]
 
 
 def _scale_shift_transpose(upstream: Any, x: Any, centre: Any, gain: Any, offset: Any, *, axes: Axes) -> Any:
-    gradients = _products.bind(x, centre, ad.instantiate_zeros(upstream), axes=axes)
+    gradients = _products.bind(x, centre, *map(ad.instantiate_zeros, upstream), axes=axes)
     of_linear = (
         gradient if ad.is_undefined_primal(operand) else None
         for gradient, operand in zip(gradients, (gain, offset), strict=True)
@@ -204,7 +201,7 @@ def _products_jvp(primals: Any, tangents: Any, *, axes: Axes) -> Any:
 
 
 def _products_transpose(upstream: Any, x: Any, centre: Any, other: Any, *, axes: Axes) -> Any:
-    return [None, None, _scale_shift.bind(x, centre, *map(ad.instantiate_zeros, upstream), axes=axes)]
+    return [None, None, *_scale_shift.bind(x, centre, *map(ad.instantiate_zeros, upstream), axes=axes)]
 
 
 ad.primitive_jvps[_moments] = _moments_jvp

@@ -141,6 +141,20 @@ def test_products_of_matrices_round_like_any_other(batch, size, channels, stride
 
 @needs_compiler
 @pytest.mark.parametrize(
+    ("batch", "size", "kernel", "channels", "stride", "padding"),
+    [
+        (70, (3, 3), 3, (68, 70), 1, 1),  # only the middle tap meets pixels everywhere
+        (5, (6, 7), 3, (64, 66), 2, 1),
+        (3, (1, 1), 2, (65, 64), 1, 1),  # each result meets a tap of its own, and none of them meets all
+        (2, (2, 3), 2, (64, 64), 3, 3),  # most meet none
+    ],
+)
+def test_products_leave_out_what_is_outside_of_the_image(batch, size, kernel, channels, stride, padding):
+    rounds_well((batch, *size, channels[0]), (kernel, kernel, *channels), stride, padding)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
     ("batch", "size", "channels", "padding"),
     [(70, (9, 11), (16, 40), 1), (3, (5, 5), (24, 8), 0), (2, (6, 4), (32, 32), 2), (1, (1, 1), (16, 16), 1)],
 )
