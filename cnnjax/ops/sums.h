@@ -42,7 +42,7 @@ template <bool own>
 Sums of_piece(const float* x, const float* other, const float* centre, int64_t rows, int64_t channels) {
   Sums all{std::vector<double>(channels), std::vector<double>(channels)};
   std::vector<float> sums(channels), products(channels);
-  const int64_t block = std::max<int64_t>(4, CACHED / channels / 4 * 4);
+  const int64_t block = std::max<int64_t>(4, CACHED / std::max<int64_t>(1, channels) / 4 * 4);
   for (int64_t first = 0; first < rows; first += block) {
     const int64_t last = std::min(rows, first + block);
     std::fill(sums.begin(), sums.end(), 0.f);
@@ -150,7 +150,7 @@ inline void positives(ffi::ThreadPool& pool, const Shape& shape, int64_t samples
                       const float* gain, const float* offset, float* counts, float* pairs) {
   const int64_t groups = shape.groups, places = shape.rows / std::max<int64_t>(1, samples), channels = shape.channels;
   // A few places at a time, so that what is counted of them stays in the first-level cache.
-  const int64_t some = std::max<int64_t>(1, PLACES / channels), pieces = ceil_div(places, some);
+  const int64_t some = std::max<int64_t>(1, PLACES / std::max<int64_t>(1, channels)), pieces = ceil_div(places, some);
   struct Piece {
     std::vector<double> counts, pairs;
   };

@@ -123,10 +123,8 @@ class Interpreter:
             curve = activation.follow(equation, [flow.curve for flow in flows])
         if curve is None and not isinstance(role, Image | Statistic):
             _take(flows)
-        others = [
-            dataclasses.replace(flow, role=role if isinstance(role, Statistic) else None)
-            for flow in known[1:]
-        ]
+        of_others = role if isinstance(role, Statistic) else None  # mean and variance are one operation's
+        others = [dataclasses.replace(flow, role=of_others) for flow in known[1:]]
         return results, [dataclasses.replace(known[0], role=role, curve=curve), *others]
 
     def layer(

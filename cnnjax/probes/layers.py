@@ -220,7 +220,7 @@ def _moments(output: Output) -> tuple[jax.Array, jax.Array]:
     """Root mean square of z, and standard deviation of the response.
 
     Where each unit's response is a linear function of its z, both follow from the units' means and variances,
-    which BatchNorm has computed already: it is done once.
+    which BatchNorm has computed already: XLA calls it once.
     """
     if not output.normalized or output.of_units is None:
         return _rms(output.z), _std(output.response)

@@ -242,7 +242,7 @@ def _image(name: str, values: Sequence[Any], flows: Sequence[Flow], number: int)
 def _scaled_and_shifted(image: Image, values: Sequence[Any], flows: Sequence[Flow]) -> Image:
     """What z becomes by `cnnjax.ops.sums.scale_shift`, whose numbers are those of the last axis."""
     centre, gain, offset = (image.output.number(_like(value, values[0])) for value in values[1:])
-    if image.gain is Image.gain and image.offset is Image.offset:
+    if flows[0].role.is_z:
         image = dataclasses.replace(image, centre=centre)
     else:
         image = dataclasses.replace(image, offset=_plus(image.offset, _times(centre, -1)))
@@ -272,12 +272,8 @@ def _note(image: Image, value: Any, name: str, flows: Sequence[Flow]) -> None:
     if jnp.shape(value) != jnp.shape(output.z):
         return
     if image.normalized:
-        output.response, output.gain, output.offset, output.centre = (
-            value,
-            image.gain,
-            image.offset,
-            image.centre,
-        )
+        output.response, output.centre = value, image.centre
+        output.gain, output.offset = image.gain, image.offset
         output.scale, output.normalized = image.scale, True
 
 
