@@ -53,6 +53,8 @@ def sums(name: str, *operands: jax.Array, shape: tuple[int, ...], leading: int, 
 
     The first operand is [group..., row..., channel], with so many `leading` axes of groups.
     """
+    if any(x.dtype != jnp.float32 for x in operands):  # the compiled code would end the process
+        raise TypeError(f"{name} of {[str(x.dtype) for x in operands]}: must all be float32")
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return _call(f"cnnjax_{name}", operands, [result] * results, leading=leading)
 

@@ -33,7 +33,7 @@ def moments(x: jax.Array, axes: Axes | None = None) -> tuple[jax.Array, jax.Arra
     """Mean and biased variance of `x` over `axes`, by default over all but the last one, [channel]."""
     all_but_last = tuple(range(x.ndim - 1))
     axes = all_but_last if axes is None else axes
-    if axes == all_but_last and best_form(x.dtype) == "direct":
+    if axes == all_but_last and _is_direct(x):
         mean, var = _moments.bind(x, axes=axes)
         return mean, var
     return _moments_by_xla(x, axes)
@@ -42,7 +42,7 @@ def moments(x: jax.Array, axes: Axes | None = None) -> tuple[jax.Array, jax.Arra
 def scale_shift(x: jax.Array, centre: jax.Array, gain: jax.Array, offset: jax.Array) -> jax.Array:
     """(x - centre) * gain + offset, with `x` [..., channel] and the others [channel]."""
     axes = tuple(range(x.ndim - 1))
-    if best_form(x.dtype) == "direct":
+    if _is_direct(x, centre, gain, offset):
         return _scale_shift.bind(x, centre, gain, offset, axes=axes)[0]
     return _scale_shift_by_xla(x, centre, gain, offset, axes)[0]
 
@@ -55,7 +55,7 @@ def positives(
     `x` is [sample, ..., channel], all else [channel]; each pair counts twice.
     """
     axes = tuple(range(x.ndim - 1))
-    if best_form(x.dtype) == "direct":
+    if _is_direct(x, centre, gain, offset):
         counts, pairs = _positives.bind(x, centre, gain, offset, axes=axes)
         return counts, pairs
     return _positives_by_xla(x, centre, gain, offset, axes=axes)
@@ -69,9 +69,13 @@ def count(which: jax.Array, axis: int) -> jax.Array:
 
 def norm(x: jax.Array) -> jax.Array:
     """The Euclidean norm of all elements, for any size that it can have."""
-    if x.ndim and best_form(x.dtype) == "direct":
+    if x.ndim and _is_direct(x):
         return _norm.bind(x, axes=tuple(range(x.ndim)))[0]
     return _norm_by_xla(x, tuple(range(x.ndim)))[0]
+
+
+def _is_direct(*operands: jax.Array) -> bool:
+    return all(best_form(x.dtype) == "direct" for x in operands)
 
 
 def _moments_by_xla(x: jax.Array, axes: Axes) -> tuple[jax.Array, jax.Array]:

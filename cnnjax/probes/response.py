@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnnjax.ops.precision import wide
 from cnnjax.ops.sums import MOMENTS, SCALE_SHIFT
 from cnnjax.probes.flow import Flow, Weights, largest, moved
 
@@ -76,12 +77,12 @@ class Output:
     def of_units(self) -> tuple[jax.Array, jax.Array, jax.Array] | None:
         """Centre, gain and offset, each [*units]; None unless each unit has one of each."""
         others = tuple(axis for axis in range(self.z.ndim) if axis not in self.units)
-        sizes = tuple(self.z.shape[axis] for axis in self.units)
+        sizes, dtype = tuple(self.z.shape[axis] for axis in self.units), wide(self.z.dtype)
         numbers = self.centre, self.gain, self.offset
         if any(number is None for number in numbers):
             return None
         centre, gain, offset = (
-            jnp.broadcast_to(jnp.squeeze(number, others) if jnp.ndim(number) else number, sizes)
+            jnp.broadcast_to(jnp.squeeze(number, others) if jnp.ndim(number) else number, sizes).astype(dtype)
             for number in numbers
         )
         return centre, gain, offset

@@ -103,3 +103,13 @@ def test_a_training_step_reads_the_images_twice():
 def test_an_exported_program_has_none_of_our_code():
     exported = jax.export.export(jax.jit(normalized))(jnp.ones((4, 5)), jnp.ones(5), jnp.ones(5))
     assert "cnnjax_" not in exported.mlir_module()
+
+
+def test_numbers_of_another_type_are_xlas():
+    x, ones = jnp.ones((4, 5)), jnp.ones(5)
+    with jax.enable_x64(True):
+        wider = ones.astype(jnp.float64)
+        assert sums.scale_shift(x, wider, ones, ones).dtype == jnp.float64
+        assert sums.positives(x, ones, ones, wider)[0].shape == (5,)
+    with pytest.raises(TypeError, match="must all be float32"):
+        direct.sums("norm", ones.astype(jnp.bfloat16), shape=(), leading=0, results=1)
