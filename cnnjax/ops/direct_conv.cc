@@ -474,9 +474,11 @@ auto binding() {
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_convolve, convolve_handler, binding().Attr<int64_t>("reversed"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_kernel_gradient, kernel_gradient_handler, binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_moments, sums::moments_handler, sums::binding().Arg<sums::Array>().Ret<sums::Array>().Ret<sums::Array>());
+
+using A = sums::Array;
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_moments, sums::moments_handler, sums::binding().Arg<A>().Ret<A>().Ret<A>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_products, sums::products_handler,
-                              sums::binding().Arg<sums::Array>().Arg<sums::Array>().Arg<sums::Array>().Ret<sums::Array>().Ret<sums::Array>());
+                              sums::binding().Arg<A>().Arg<A>().Arg<A>().Ret<A>().Ret<A>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_positives, sums::positives_handler,
-                              sums::binding().Arg<sums::Array>().Arg<sums::Array>().Arg<sums::Array>().Arg<sums::Array>().Ret<sums::Array>().Ret<sums::Array>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_norm, sums::norm_handler, sums::binding().Arg<sums::Array>().Ret<sums::Array>());
+                              sums::binding().Arg<A>().Arg<A>().Arg<A>().Arg<A>().Ret<A>().Ret<A>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnnjax_norm, sums::norm_handler, sums::binding().Arg<A>().Ret<A>());

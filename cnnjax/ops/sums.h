@@ -16,9 +16,11 @@ struct Shape {
   int64_t groups, rows, channels;
 };
 
-// Of some rows: the sums of d and of (x - centre) d, where d is `other`, or x - centre itself.
+// Two sums for each channel.
 struct Sums {
-  std::vector<double> of_other, of_products;
+  std::vector<double> first, second;
+
+  explicit Sums(int64_t channels = 0) : first(channels), second(channels) {}
 };
 
 // Adds those of up to four rows.
@@ -38,9 +40,10 @@ void add_rows(const float* x, const float* other, const float* centre, int64_t c
   }
 }
 
+// Of some rows: the sums of d and of (x - centre) d, where d is `other`, or x - centre itself.
 template <bool own>
 Sums of_piece(const float* x, const float* other, const float* centre, int64_t rows, int64_t channels) {
-  Sums all{std::vector<double>(channels), std::vector<double>(channels)};
+  Sums all(channels);
   std::vector<float> sums(channels), products(channels);
   const int64_t block = std::max<int64_t>(4, CACHED / std::max<int64_t>(1, channels) / 4 * 4);
   for (int64_t first = 0; first < rows; first += block) {
@@ -53,8 +56,8 @@ Sums of_piece(const float* x, const float* other, const float* centre, int64_t r
     for (; row < last; ++row)
       add_rows<own, 1>(x + row * channels, other + row * channels, centre, channels, sums.data(), products.data());
     for (int64_t c = 0; c < channels; ++c) {
-      all.of_other[c] += sums[c];
-      all.of_products[c] += products[c];
+      all.first[c] += sums[c];
+      all.second[c] += products[c];
     }
   }
   return all;
@@ -72,6 +75,20 @@ void each_piece(ffi::ThreadPool& pool, const Shape& shape, int64_t pieces, Use u
 
 inline int64_t pieces_of(const Shape& shape) {
   return std::clamp<int64_t>(ceil_div(shape.rows * shape.channels, PIECE), 1, std::max<int64_t>(1, shape.rows));
+}
+
+// The sums [group, channel] of so many pieces each, in order.
+inline void add_pieces(const Shape& shape, int64_t pieces, const std::vector<Sums>& found, float* first, float* second) {
+  for (int64_t group = 0; group < shape.groups; ++group)
+    for (int64_t c = 0; c < shape.channels; ++c) {
+      double one = 0, other = 0;
+      for (int64_t piece = group * pieces; piece < (group + 1) * pieces; ++piece) {
+        one += found[piece].first[c];
+        other += found[piece].second[c];
+      }
+      first[group * shape.channels + c] = one;
+      second[group * shape.channels + c] = other;
+    }
 }
 
 // Adds to `times` [row, channel] how many of so many samples, `apart` floats apart, are positive after scaling and
@@ -102,7 +119,7 @@ inline void moments(ffi::ThreadPool& pool, const Shape& shape, const float* x, f
   each_piece(pool, shape, pieces, [&](int64_t group, int64_t piece, int64_t first, int64_t rows) {
     const float* from = x + first * channels;
     Piece& own = found[group * pieces + piece];
-    own = {rows, std::vector<float>(channels), {}};
+    own = {rows, std::vector<float>(channels), Sums()};
     const int64_t some = std::min<int64_t>(rows, 16);
     for (int64_t row = 0; row < some; ++row)
       for (int64_t c = 0; c < channels; ++c) own.centre[c] += from[row * channels + c] / some;
@@ -112,8 +129,8 @@ inline void moments(ffi::ThreadPool& pool, const Shape& shape, const float* x, f
     for (int64_t c = 0; c < channels; ++c) {
       double all = 0, of_all = 0, squares = 0;  // rows, their mean, and the sum of squares around it
       for (const Piece* piece = &found[group * pieces]; piece < &found[group * pieces] + pieces; ++piece) {
-        double off = piece->sums.of_other[c] / piece->rows, own = piece->centre[c] + off, apart = own - of_all;
-        squares += piece->sums.of_products[c] - off * piece->sums.of_other[c] +
+        double off = piece->sums.first[c] / piece->rows, own = piece->centre[c] + off, apart = own - of_all;
+        squares += piece->sums.second[c] - off * piece->sums.first[c] +
                    apart * apart * all * piece->rows / (all + piece->rows);
         all += piece->rows;
         of_all += apart * piece->rows / all;
@@ -132,16 +149,7 @@ inline void products(ffi::ThreadPool& pool, const Shape& shape, const float* x, 
     found[group * pieces + piece] =
         of_piece<false>(x + first * channels, other + first * channels, centre + group * channels, rows, channels);
   });
-  for (int64_t group = 0; group < shape.groups; ++group)
-    for (int64_t c = 0; c < channels; ++c) {
-      double of_both = 0, of_one = 0;
-      for (int64_t piece = group * pieces; piece < (group + 1) * pieces; ++piece) {
-        of_both += found[piece].of_products[c];
-        of_one += found[piece].of_other[c];
-      }
-      of_products[group * channels + c] = of_both;
-      of_other[group * channels + c] = of_one;
-    }
+  add_pieces(shape, pieces, found, of_other, of_products);
 }
 
 // Over all places [group, channel]: how many samples, and how many pairs of samples, are positive after scaling and
@@ -151,10 +159,7 @@ inline void positives(ffi::ThreadPool& pool, const Shape& shape, int64_t samples
   const int64_t groups = shape.groups, places = shape.rows / std::max<int64_t>(1, samples), channels = shape.channels;
   // A few places at a time, so that what is counted of them stays in the first-level cache.
   const int64_t some = std::max<int64_t>(1, PLACES / std::max<int64_t>(1, channels)), pieces = ceil_div(places, some);
-  struct Piece {
-    std::vector<double> counts, pairs;
-  };
-  std::vector<Piece> found(groups * pieces);
+  std::vector<Sums> found(groups * pieces, Sums(channels));
   parallel(pool, groups * pieces, groups * samples * places * channels, [&](int64_t task) {
     const int64_t group = task / pieces, first = task % pieces * some, rows = std::min(some, places - first);
     std::vector<int32_t> times(rows * channels);
@@ -166,39 +171,28 @@ inline void positives(ffi::ThreadPool& pool, const Shape& shape, int64_t samples
                    times.data());
       sample += samples - sample >= 4 ? 4 : 1;
     }
-    Piece& own = found[task];
-    own.counts.resize(channels), own.pairs.resize(channels);
     for (int64_t i = 0; i < rows * channels; ++i) {
-      own.counts[i % channels] += times[i];
-      own.pairs[i % channels] += double(times[i]) * (times[i] - 1);
+      found[task].first[i % channels] += times[i];
+      found[task].second[i % channels] += double(times[i]) * (times[i] - 1);
     }
   });
-  for (int64_t group = 0; group < groups; ++group)
-    for (int64_t c = 0; c < channels; ++c) {
-      double of_counts = 0, of_pairs = 0;
-      for (int64_t piece = group * pieces; piece < (group + 1) * pieces; ++piece) {
-        of_counts += found[piece].counts[c];
-        of_pairs += found[piece].pairs[c];
-      }
-      counts[group * channels + c] = of_counts;
-      pairs[group * channels + c] = of_pairs;
-    }
+  add_pieces(shape, pieces, found, counts, pairs);
 }
 
-// Euclidean norms [group] of x [group, size]. Squares are those of float64 numbers, so that none of them is 0 or infinite.
+// Euclidean norms [group] of x [group, size]. Squares are those of float64 numbers, so that none is 0 or infinite.
 inline void norms(ffi::ThreadPool& pool, int64_t groups, int64_t size, const float* x, float* norms) {
   constexpr int64_t SOME = 16;
-  const int64_t pieces = std::max<int64_t>(1, ceil_div(size, PIECE));
+  const Shape shape = {groups, size, 1};
+  const int64_t pieces = pieces_of(shape);
   std::vector<double> found(groups * pieces);
-  parallel(pool, groups * pieces, groups * size, [&](int64_t task) {
-    const int64_t piece = task % pieces, first = size * piece / pieces, last = size * (piece + 1) / pieces;
-    const float *from = x + task / pieces * size + first, *end = from + (last - first);
+  each_piece(pool, shape, pieces, [&](int64_t group, int64_t piece, int64_t first, int64_t count) {
+    const float *from = x + first, *end = from + count;
     double sums[SOME] = {};
     for (; from + SOME <= end; from += SOME)
 #pragma GCC unroll 16
       for (int i = 0; i < SOME; ++i) sums[i] += double(from[i]) * from[i];
     for (; from < end; ++from) sums[0] += double(*from) * *from;
-    for (double sum : sums) found[task] += sum;
+    for (double sum : sums) found[group * pieces + piece] += sum;
   });
   for (int64_t group = 0; group < groups; ++group) {
     double sum = 0;

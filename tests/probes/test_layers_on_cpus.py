@@ -31,7 +31,6 @@ def test_they_are_those_of_xla(name, x64):
     assert ours.layers == theirs.layers
     for field, reference in theirs.arrays().items():
         if isinstance(reference, jnp.ndarray):
-            places = (
-                1e-3 if "activation" in field else 1e-6
-            )  # a response that is almost 0 may have either sign
+            # A response that is almost 0 may have either sign.
+            places = 1e-3 if "activation" in field else 1e-6
             np.testing.assert_allclose(ours.arrays()[field], reference, rtol=2e-3, atol=places, err_msg=field)
